@@ -1,0 +1,109 @@
+use super::*;
+
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+#[serde(default)]
+struct Smtp {
+    host: String,
+    port: u16,
+    password: Secret,
+}
+
+impl Default for Smtp {
+    fn default() -> Self {
+        Self { host: "localhost".into(), port: 25, password: Secret::default() }
+    }
+}
+
+#[derive(Debug, Default, Serialize, Deserialize, PartialEq)]
+#[serde(default)]
+struct Keystore {
+    paths: Vec<String>,
+    enabled: bool,
+}
+
+#[derive(Debug, Serialize, Deserialize, PartialEq)]
+#[serde(default)]
+struct Sample {
+    interval: Period,
+    smtp: Smtp,
+    keystore: Keystore,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self { interval: Period::seconds(10), smtp: Smtp::default(), keystore: Keystore::default() }
+    }
+}
+
+fn sources(file: Option<PathBuf>, env: &[(&str, &str)]) -> Sources {
+    let env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+    Sources { file, env, aliases: &[("SMTP_SERVER", "smtp.host"), ("SMTP_PORT", "smtp.port")] }
+}
+
+fn file(dir: &tempfile::TempDir, name: &str, text: &str) -> Option<PathBuf> {
+    let path = dir.path().join(name);
+    std::fs::write(&path, text).unwrap();
+    Some(path)
+}
+
+#[test]
+fn environment_beats_file_beats_default() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "a.toml", "interval = \"5m\"\n[smtp]\nhost = \"from-file\"\nport = 2525\n");
+    let env = [("KEYVIGIL_SMTP__HOST", "from-env"), ("KEYVIGIL_KEYSTORE__PATHS", "/a:/b"), ("KEYVIGIL_KEYSTORE__ENABLED", "true")];
+    let config: Sample = load(&sources(path, &env)).unwrap();
+    assert_eq!(config.interval, Period::seconds(300));
+    assert_eq!((config.smtp.host.as_str(), config.smtp.port), ("from-env", 2525));
+    assert_eq!((config.keystore.paths, config.keystore.enabled), (vec!["/a".to_owned(), "/b".to_owned()], true));
+}
+
+#[test]
+fn json_of_the_same_shape_and_older_names_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "a.json", r#"{"interval": 30, "smtp": {"port": 1}}"#);
+    let config: Sample = load(&sources(path, &[("SMTP_SERVER", "old-name"), ("SMTP_PORT", "587")])).unwrap();
+    assert_eq!((config.interval, config.smtp.host.as_str(), config.smtp.port), (Period::seconds(30), "old-name", 587));
+}
+
+#[test]
+fn all_faults_come_at_once_each_with_its_path() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "a.toml", "[smtp]\nhots = \"x\"\n[keystore]\nenabled = \"perhaps\"\n");
+    let faults = load::<Sample>(&sources(path, &[("SMTP_PORT", "many"), ("KEYVIGIL_KEYSTORE__PATH", "/a")])).unwrap_err().to_string();
+    for expected in ["smtp.port: \"many\" is not a whole number", "smtp.hots: no such key; the nearest known one is smtp.host", "keystore.enabled"] {
+        assert!(faults.contains(expected), "{expected:?} not in:\n{faults}");
+    }
+    let only_unknown = load::<Sample>(&sources(None, &[("KEYVIGIL_KEYSTORE__PATH", "/a")])).unwrap_err().to_string();
+    assert_eq!(only_unknown, "keystore.path: no such key; the nearest known one is keystore.paths");
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_toml_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = load::<Sample>(&sources(Some(dir.path().join("none.toml")), &[])).unwrap_err().to_string();
+    assert!(missing.contains("none.toml"), "{missing}");
+    let broken = load::<Sample>(&sources(file(&dir, "b.toml", "a = = 1"), &[])).unwrap_err().to_string();
+    assert!(broken.contains("b.toml") && broken.contains("line 1"), "{broken}");
+}
+
+#[test]
+fn secrets_come_from_files_and_credentials_and_never_print() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = file(&dir, "smtp.password", "hunter2\n").unwrap();
+    for env in [("KEYVIGIL_SMTP__PASSWORD_FILE", secret.to_str().unwrap()), ("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap())] {
+        let config: Sample = load(&sources(None, &[env])).unwrap();
+        assert_eq!(config.smtp.password.expose(), "hunter2");
+        assert!(!format!("{config:?}").contains("hunter2"));
+        assert!(!serde_json::to_string(&config).unwrap().contains("hunter2"));
+    }
+}
+
+#[test]
+fn periods_print_as_they_are_written() {
+    for text in ["500ms", "10s", "5m", "36h", "7d", "0ms"] {
+        assert_eq!(text.parse::<Period>().unwrap().to_string(), text);
+    }
+    for bad in ["", "s", "-1s", "1 fortnight", "99999999999999999999s", "18446744073709551615d"] {
+        assert!(bad.parse::<Period>().is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,177 @@
+//! Keys and certificates as the agent sees them and the aggregator keeps them. No type here can hold private material:
+//! a sighting is a fingerprint and what may be known about the key by everyone.
+
+use bincode::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{SANS_MAX, TEXT_BYTES_MAX};
+
+/// What kind of object was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyKind {
+    /// X.509 certificate.
+    Certificate,
+    /// Private key in PKCS#1, PKCS#8 or SEC1 form.
+    PrivateKey,
+    /// Bare public key (SubjectPublicKeyInfo or PKCS#1).
+    PublicKey,
+    /// OpenSSH private key.
+    SshPrivateKey,
+    /// OpenSSH public key.
+    SshPublicKey,
+    /// OpenSSH certificate.
+    SshCertificate,
+    /// Certificate signing request.
+    CertificateRequest,
+    /// Certificate revocation list.
+    Crl,
+}
+
+impl KeyKind {
+    /// Name in the API and in tags.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificate => "certificate",
+            Self::PrivateKey => "private_key",
+            Self::PublicKey => "public_key",
+            Self::SshPrivateKey => "ssh_private_key",
+            Self::SshPublicKey => "ssh_public_key",
+            Self::SshCertificate => "ssh_certificate",
+            Self::CertificateRequest => "certificate_request",
+            Self::Crl => "crl",
+        }
+    }
+
+    /// Whether the object holds a secret.
+    #[must_use]
+    pub fn is_private(self) -> bool {
+        matches!(self, Self::PrivateKey | Self::SshPrivateKey)
+    }
+}
+
+/// What everyone may know about one key or certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct KeyFacts {
+    /// Identity of this object, 64 lower-case hex digits: SHA-256 of the certificate's DER, else of the public key, so
+    /// that a key file and its public half are one key. An object whose public half cannot be read without a password
+    /// carries the SHA-256 of the file's block instead.
+    pub id: String,
+    /// SHA-256 of the SubjectPublicKeyInfo as 64 hex digits, or OpenSSH's `SHA256:` form. Binds a certificate to its key.
+    pub fingerprint: String,
+    /// What it is.
+    pub kind: KeyKind,
+    /// `rsa`, `ec`, `ed25519`, ...; `unknown (<OID>)` where we have no name.
+    pub algorithm: String,
+    /// Size in bits, where it has one.
+    pub bits: Option<u32>,
+    /// Named curve.
+    pub curve: Option<String>,
+    /// Certificates: signature algorithm, `sha256WithRSAEncryption`.
+    pub signature_algorithm: Option<String>,
+    /// Valid from, Unix ms.
+    pub not_before_ms: Option<i64>,
+    /// Valid until, Unix ms.
+    pub not_after_ms: Option<i64>,
+    /// Distinguished name of the subject; for SSH keys the comment.
+    pub subject: Option<String>,
+    /// Distinguished name of the issuer.
+    pub issuer: Option<String>,
+    /// Subject alternative names, `DNS:example.org`.
+    pub sans: Vec<String>,
+    /// Serial number, hex.
+    pub serial: Option<String>,
+    /// Certificates: may it sign others.
+    pub is_ca: Option<bool>,
+    /// Private keys: is a password needed; with the derivation it uses, where stated.
+    pub encrypted: Option<bool>,
+    /// `pbkdf2-hmac-sha256, 2048 iterations`, `bcrypt, 16 rounds`.
+    pub kdf: Option<String>,
+}
+
+impl KeyFacts {
+    /// Facts that only say what was found and which key it is.
+    #[must_use]
+    pub fn bare(kind: KeyKind, id: String, fingerprint: String, algorithm: impl Into<String>) -> Self {
+        Self {
+            id,
+            fingerprint,
+            kind,
+            algorithm: algorithm.into(),
+            bits: None,
+            curve: None,
+            signature_algorithm: None,
+            not_before_ms: None,
+            not_after_ms: None,
+            subject: None,
+            issuer: None,
+            sans: Vec::new(),
+            serial: None,
+            is_ca: None,
+            encrypted: None,
+            kdf: None,
+        }
+    }
+
+    /// Cuts every text to its bound, so that a hostile certificate cannot fill the inventory.
+    pub fn clamp(&mut self) {
+        let texts = [&mut self.signature_algorithm, &mut self.subject, &mut self.issuer, &mut self.serial, &mut self.kdf, &mut self.curve];
+        for text in texts.into_iter().flatten() {
+            clamp_text(text);
+        }
+        clamp_text(&mut self.algorithm);
+        if self.sans.len() > SANS_MAX {
+            let dropped = self.sans.len() - SANS_MAX;
+            self.sans.truncate(SANS_MAX);
+            self.sans.push(format!("(and {dropped} more)"));
+        }
+        self.sans.iter_mut().for_each(clamp_text);
+    }
+}
+
+/// Cuts a text to [`TEXT_BYTES_MAX`] and turns control characters into spaces.
+pub fn clamp_text(text: &mut String) {
+    if text.len() > TEXT_BYTES_MAX {
+        let mut end = TEXT_BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    if text.chars().any(char::is_control) {
+        *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    }
+}
+
+/// Where a key lies.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
+pub struct Place {
+    /// Absolute path as configured or found.
+    pub path: String,
+    /// Which object of the file, from 0.
+    pub slot: u32,
+    /// Owner's name, or uid where it has no name.
+    pub owner: Option<String>,
+    /// Group's name, or gid.
+    pub group: Option<String>,
+    /// Permission bits, `0o640`.
+    pub mode: Option<u32>,
+    /// When the file was last written, Unix ms.
+    pub modified_ms: Option<i64>,
+}
+
+/// A key as it lies in one place of one host, or the news that it no longer does.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Sighting {
+    /// The key.
+    pub facts: KeyFacts,
+    /// Where.
+    pub place: Place,
+    /// When it was seen (or seen to be gone), Unix ms.
+    pub at_ms: i64,
+    /// It is no longer there.
+    pub gone: bool,
+    /// Id of the key that lay in this place before and was replaced by this one.
+    pub replaces: Option<String>,
+}

@@ -1,0 +1,75 @@
+//! Every bound of the product in one table, with its unit and why it is that large. A bound is checked before the memory
+//! it would need is allocated.
+
+/// Bytes of one encoded batch on the wire. An agent's flush is a few kB; an event storm is split.
+pub const BATCH_FRAME_BYTES_MAX: usize = 4 << 20;
+/// Bytes of one batch after decompression; a ratio above this is a bomb.
+pub const BATCH_RAW_BYTES_MAX: usize = 16 << 20;
+/// Bytes that decoding one batch may claim in memory (bincode counts `len * size_of::<T>()`).
+pub const BATCH_DECODE_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one push: several batches of a backlog in one request.
+pub const PUSH_BYTES_MAX: usize = 8 << 20;
+/// Batches in one push.
+pub const PUSH_FRAMES_MAX: usize = 256;
+/// Declared gaps in one push.
+pub const PUSH_DROPPED_MAX: usize = 1_024;
+
+/// Bytes of a metric's name.
+pub const METRIC_ID_BYTES_MAX: usize = 256;
+/// Tags of one series, `host` included.
+pub const TAGS_MAX: usize = 64;
+/// Bytes of a tag's name.
+pub const TAG_NAME_BYTES_MAX: usize = 128;
+/// Bytes of a tag's value.
+pub const TAG_VALUE_BYTES_MAX: usize = 2_048;
+/// Series in one batch.
+pub const BATCH_SERIES_MAX: usize = 100_000;
+/// Samples in one batch.
+pub const BATCH_SAMPLES_MAX: usize = 1_000_000;
+/// Key records, events or gap records in one batch, each.
+pub const BATCH_RECORDS_MAX: usize = 10_000;
+/// Bytes of any one text field of a key record or an event.
+pub const TEXT_BYTES_MAX: usize = 4_096;
+/// Names in one certificate that are kept; a certificate with more keeps the first and says how many there were.
+pub const SANS_MAX: usize = 100;
+/// Evidence lines of one event.
+pub const EVIDENCE_MAX: usize = 32;
+
+/// Bytes of a key file that are read. Real bundles of CA certificates stay under 1 MiB.
+pub const KEY_FILE_BYTES_MAX: u64 = 4 << 20;
+/// Key objects taken from one file; the largest CA bundles hold some 150.
+pub const KEYS_PER_FILE_MAX: usize = 2_000;
+/// Files that one keystore scan visits.
+pub const KEYSTORE_FILES_MAX: usize = 50_000;
+/// Directory levels below a configured path.
+pub const KEYSTORE_DEPTH_MAX: usize = 12;
+
+/// Bytes of a configuration file.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a JSON request to the API.
+pub const JSON_BODY_BYTES_MAX: usize = 8 << 20;
+/// Metrics in one JSON push.
+pub const JSON_METRICS_MAX: usize = 50_000;
+/// Bytes of a metric pattern.
+pub const PATTERN_BYTES_MAX: usize = 1_024;
+
+/// Points one query may return, over all its series.
+pub const QUERY_POINTS_MAX: usize = 1_000_000;
+/// Samples one query may read.
+pub const QUERY_SAMPLES_MAX: usize = 50_000_000;
+/// Series one query may touch.
+pub const QUERY_SERIES_MAX: usize = 200_000;
+/// Rows of one page of a listing.
+pub const PAGE_ROWS_MAX: usize = 1_000;
+
+/// Earliest instant a sample may carry, Unix ms: 2000-01-01. Earlier clocks are unset clocks.
+pub const TIMESTAMP_MS_MIN: i64 = 946_684_800_000;
+/// How far ahead of the aggregator's clock a pushed sample may be, ms.
+pub const FUTURE_MS_MAX: i64 = 10 * 60 * 1_000;
+
+/// Series the aggregator holds by default, all tenants together.
+pub const SERIES_MAX: usize = 2_000_000;
+/// Bytes of pushes being worked on at once; beyond it agents are told to come back.
+pub const INGEST_INFLIGHT_BYTES_MAX: usize = 128 << 20;
+/// Connections per listener.
+pub const CONNECTIONS_MAX: usize = 16_384;

@@ -1,0 +1,149 @@
+use super::*;
+use crate::event::{Actor, EventKind};
+use crate::key::{KeyFacts, KeyKind, Place};
+use crate::sample::{MetricType, Tags};
+use proptest::prelude::*;
+use std::path::Path;
+
+/// One batch that uses every field; its bytes are the fixture of version 1.
+fn full_batch() -> Batch {
+    let series = |id: &str, kind| Series::new(id, kind, Tags::new([("host", "web-1"), ("cpu", "0")]).unwrap()).unwrap();
+    let mut facts = KeyFacts::bare(KeyKind::Certificate, "ab".repeat(32), "cd".repeat(32), "rsa");
+    facts.bits = Some(2048);
+    facts.not_after_ms = Some(1_800_000_000_000);
+    facts.sans = vec!["DNS:example.org".into()];
+    let place =
+        Place { path: "/etc/ssl/a.pem".into(), slot: 0, owner: Some("root".into()), group: None, mode: Some(0o640), modified_ms: Some(1_700_000_000_000) };
+    Batch {
+        sealed_ms: 1_763_836_800_123,
+        series: vec![series("system.cpu.usage_total", MetricType::Gauge), series("crypto.key.created_total", MetricType::Counter)],
+        groups: vec![Group {
+            sensor: "cpu".into(),
+            interval_ms: 10_000,
+            times: vec![1_763_836_790_000, 1_763_836_800_000],
+            columns: vec![
+                Column { series: 0, start_ms: 0, values: vec![12.5, f64::NEG_INFINITY] },
+                Column { series: 1, start_ms: 1_763_836_000_000, values: vec![1.0, 2.0] },
+            ],
+        }],
+        sightings: vec![Sighting { facts, place, at_ms: 1_763_836_800_000, gone: false, replaces: Some("ef".repeat(32)) }],
+        events: vec![Event {
+            kind: EventKind::Rotated,
+            at_ms: 1_763_836_800_000,
+            key_id: Some("ab".repeat(32)),
+            path: Some("/etc/ssl/a.pem".into()),
+            actor: Some(Actor { exe: Some("/usr/bin/certbot".into()), pid: Some(7), uid: Some(0), ..Actor::default() }),
+            message: "rotated".into(),
+            evidence: vec![("old".into(), "ef".repeat(32))],
+        }],
+        gaps: vec![Gap { range: Range { first: 3, last: 9 }, class: Class::Sample, cause: "buffer full".into(), items: 700, at_ms: 5 }],
+        host: Some(HostFacts { hostname: "web-1".into(), cpus: 2, ..HostFacts::default() }),
+    }
+}
+
+fn fixture(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/wire").join(name)
+}
+
+#[test]
+fn the_bytes_of_version_1_mean_what_they_meant() {
+    let (batch, path) = (full_batch(), fixture("batch-v1.bin"));
+    if std::env::var_os("KEYVIGIL_WRITE_FIXTURES").is_some() {
+        std::fs::write(&path, encode_batch(&batch).unwrap()).unwrap();
+    }
+    let golden = std::fs::read(path).unwrap();
+    assert_eq!(decode_batch(&golden).unwrap(), batch, "old buffers would be misread");
+    let raw = inflate(&golden[HEAD_BYTES..], u32::from_le_bytes(golden[8..12].try_into().unwrap()) as usize).unwrap();
+    assert_eq!(bincode::encode_to_vec(&batch, standard()).unwrap(), raw, "the layout changed: raise VERSION and keep reading this one");
+}
+
+#[test]
+fn push_and_ack_return_as_they_went() {
+    let push = Push { epoch: [7; 16], dropped: vec![Range { first: 1, last: 4 }], frames: vec![(5, vec![1, 2]), (6, vec![3])] };
+    assert_eq!(decode_push(&encode_push(&push).unwrap()).unwrap(), push);
+    let ack = Ack { epoch: [7; 16], cursor: 6, now_ms: 9, directives: vec![Directive::Enhance { sensors: vec!["cpu".into()], until_ms: 4 }] };
+    assert_eq!(decode_ack(&encode_ack(&ack).unwrap()).unwrap(), ack);
+}
+
+#[test]
+fn another_version_is_named_and_refused() {
+    let mut frame = encode_batch(&full_batch()).unwrap();
+    frame[3] = 9;
+    assert_eq!(decode_batch(&frame), Err(WireError::Version(9)));
+    frame[3] = VERSION;
+    frame[4] = 2;
+    assert_eq!(decode_batch(&frame), Err(WireError::Codec(2)));
+    assert_eq!(decode_batch(b"GET / HTTP/1.1\r\n"), Err(WireError::Magic));
+}
+
+#[test]
+fn a_frame_cut_anywhere_is_an_error_and_never_a_part() {
+    let frame = encode_batch(&full_batch()).unwrap();
+    for end in 0..frame.len() {
+        assert!(decode_batch(&frame[..end]).is_err(), "cut at {end}");
+    }
+    let mut longer = frame.clone();
+    longer.push(0);
+    assert!(decode_batch(&longer).is_err(), "bytes after the end");
+}
+
+#[test]
+fn a_small_frame_cannot_claim_much_memory() {
+    // zstd of 64 MiB of zeros is some kilobytes.
+    let zeros = vec![0u8; 64 << 20];
+    let bomb = zstd::bulk::compress(&zeros, 19).unwrap();
+    let frame = |claim: u32| [b"KVB\x01\x01\0\0\0".as_slice(), &claim.to_le_bytes(), &bomb].concat();
+    assert!(matches!(decode_batch(&frame(64 << 20)), Err(WireError::TooLarge { .. })));
+    assert!(matches!(decode_batch(&frame(1 << 10)), Err(WireError::Garbled(_))));
+    // A vector of 2^60 elements, in nine bytes.
+    let raw = [&[0u8][..], &[253], &(1u64 << 60).to_le_bytes()].concat();
+    assert!(matches!(decode_whole::<Batch>(&raw), Err(WireError::Garbled(_) | WireError::Truncated)));
+}
+
+#[test]
+fn what_decodes_must_also_be_possible() {
+    let broken: [(&str, fn(&mut Batch)); 5] = [
+        ("column too short", |b| b.groups[0].columns[0].values.truncate(1)),
+        ("series out of range", |b| b.groups[0].columns[0].series = 9),
+        ("times out of order", |b| b.groups[0].times.reverse()),
+        ("key id", |b| b.sightings[0].facts.id = "../../etc".into()),
+        ("event text", |b| b.events[0].message = "x".repeat(TEXT_BYTES_MAX + 1)),
+    ];
+    for (name, break_it) in broken {
+        let mut batch = full_batch();
+        break_it(&mut batch);
+        let raw = bincode::encode_to_vec(&batch, standard()).unwrap();
+        let frame = [b"KVB\x01\x01\0\0\0".as_slice(), &u32::try_from(raw.len()).unwrap().to_le_bytes(), &zstd::bulk::compress(&raw, 1).unwrap()];
+        assert!(decode_batch(&frame.concat()).is_err(), "{name}");
+        batch.clamp();
+    }
+}
+
+#[test]
+fn the_fuzz_corpus_never_panics() {
+    let mut seen = 0;
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/wire")).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        let _ = (decode_batch(&bytes), decode_push(&bytes), decode_ack(&bytes));
+        seen += 1;
+    }
+    assert!(seen >= 5, "the corpus is missing");
+}
+
+proptest! {
+    #[test]
+    fn changed_bytes_never_panic(at in 0usize..2_000, bit in 0u8..8, cut in 0usize..2_000) {
+        let mut frame = encode_batch(&full_batch()).unwrap();
+        let length = frame.len();
+        frame[at % length] ^= 1 << bit;
+        frame.truncate(length - cut % 8);
+        let _ = decode_batch(&frame);
+    }
+
+    #[test]
+    fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = (decode_batch(&bytes), decode_push(&bytes), decode_ack(&bytes));
+        let _ = decode_whole::<Batch>(&bytes);
+        let _ = decode_whole::<Push>(&bytes);
+    }
+}
