@@ -1,1 +1,6 @@
+//! The agent: senses keys, certificates and the host's health, keeps what it saw on disk, and delivers it exactly once.
+//! One sample's way: `collect/*` -> `sampler` -> `buffer` -> `uplink`. `run` is the only file that wires them.
 
+pub mod collect;
+pub mod parse;
+pub mod rootfs;

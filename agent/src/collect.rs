@@ -1,0 +1,175 @@
+//! Polled sensors: the trait, what they write into, and the table of all of them. A new sensor is a file in `collect/` and
+//! a row in [`COLLECTORS`]. A sensor runs on a blocking thread, may be slow, and must never guess: what it cannot see it
+//! reports as [`Sink::absent`].
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyvigil_common::event::Event;
+use keyvigil_common::key::Sighting;
+use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
+
+use crate::rootfs::RootFs;
+
+/// The instant of one scrape, the same for all its samples.
+#[derive(Debug, Clone, Copy)]
+pub struct At {
+    /// Unix ms, aligned to the sensor's interval.
+    pub wall_ms: i64,
+    /// For rates and ages: never jumps.
+    pub monotonic: Duration,
+}
+
+/// A sensor that is asked.
+pub trait Collector: Send {
+    /// Looks, and writes what it sees into `sink`. Called with growing `at.monotonic`.
+    fn collect(&mut self, at: At, sink: &mut Sink);
+
+    /// Takes back what it asked to be remembered before the agent was restarted. Called once, before the first `collect`.
+    fn restore(&mut self, _remembered: Vec<(String, Vec<u8>)>) {}
+
+    /// Takes a handle by which it may ask to be called before its interval is over. Called once, before the first `collect`.
+    fn on_change(&mut self, _poke: Poke) {}
+}
+
+/// Asks the sampler to run the sensor soon. May be called from any thread, as often as wanted.
+#[derive(Clone)]
+pub struct Poke(Arc<dyn Fn() + Send + Sync>);
+
+impl Poke {
+    /// A handle that calls `ask`.
+    pub fn new(ask: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+
+    /// Asks.
+    pub fn poke(&self) {
+        (self.0)();
+    }
+}
+
+impl fmt::Debug for Poke {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Poke")
+    }
+}
+
+/// What a sensor is made from.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// The host to read.
+    pub root: RootFs,
+    /// When this agent began to count, Unix ms: start of the counters it keeps itself.
+    pub started_ms: i64,
+    /// `[keystore]`.
+    pub keystore: KeystoreConfig,
+}
+
+/// `[keystore]`: where keys are looked for.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct KeystoreConfig {
+    /// Files and directories; `*` stands for any one part of a path (`/home/*/.ssh`).
+    pub paths: Vec<String>,
+    /// Paths below these are left out; same form.
+    pub exclude: Vec<String>,
+}
+
+impl Default for KeystoreConfig {
+    fn default() -> Self {
+        let paths = ["/etc/ssl", "/etc/pki", "/etc/ssh", "/etc/letsencrypt", "/home/*/.ssh", "/root/.ssh"];
+        Self { paths: paths.map(str::to_owned).to_vec(), exclude: Vec::new() }
+    }
+}
+
+/// One row of the table.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Name in `[sensors.<name>]`, on groups and in `coverage` metrics.
+    pub name: &'static str,
+    /// Shortest and longest interval by default, seconds.
+    pub interval_seconds: (u64, u64),
+    /// How long one look may take before the sensor is reported as blind, seconds.
+    pub deadline_seconds: u64,
+    /// Makes the sensor.
+    pub make: fn(&Context) -> Box<dyn Collector>,
+}
+
+/// What a sensor saw.
+#[derive(Debug, Default)]
+pub struct Sink {
+    /// The instant that samples get.
+    at_ms: i64,
+    host: String,
+    /// Samples, in the order seen.
+    pub samples: Vec<Sample>,
+    /// Keys.
+    pub sightings: Vec<Sighting>,
+    /// Events.
+    pub events: Vec<Event>,
+    /// What could not be looked at, and why. Lasts until the next scrape.
+    pub blind: Vec<(String, String)>,
+    /// What to remember over a restart: key, and value or forget. Stored in one transaction with the rest.
+    pub remember: Vec<(String, Option<Vec<u8>>)>,
+    /// Samples whose name or tags were not valid: a fault of the sensor, counted.
+    pub invalid: u64,
+}
+
+impl Sink {
+    /// Takes what `host` shows at `at`.
+    #[must_use]
+    pub fn new(host: &str, at: At) -> Self {
+        Self { at_ms: at.wall_ms, host: host.to_owned(), ..Self::default() }
+    }
+
+    /// The instant of this scrape, Unix ms.
+    #[must_use]
+    pub fn at_ms(&self) -> i64 {
+        self.at_ms
+    }
+
+    /// A value that goes up and down.
+    pub fn gauge(&mut self, metric_id: &str, tags: &[(&str, &str)], value: f64) {
+        self.push(metric_id, MetricType::Gauge, tags, value, None);
+    }
+
+    /// A value that only grows, counted since `start_ms` where that is known.
+    pub fn counter(&mut self, metric_id: &str, tags: &[(&str, &str)], value: f64, start_ms: Option<i64>) {
+        self.push(metric_id, MetricType::Counter, tags, value, start_ms);
+    }
+
+    /// `what` could not be looked at. Never report zero instead.
+    pub fn absent(&mut self, what: impl Into<String>, reason: impl fmt::Display) {
+        self.blind.push((what.into(), reason.to_string()));
+    }
+
+    /// Something happened.
+    pub fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// A key was seen, or seen to be gone.
+    pub fn sighting(&mut self, sighting: Sighting) {
+        self.sightings.push(sighting);
+    }
+
+    /// Remembers `value` under `key` over a restart, or forgets it.
+    pub fn remember(&mut self, key: impl Into<String>, value: Option<Vec<u8>>) {
+        self.remember.push((key.into(), value));
+    }
+
+    fn push(&mut self, metric_id: &str, metric_type: MetricType, tags: &[(&str, &str)], value: f64, start_ms: Option<i64>) {
+        let all = tags.iter().copied().chain([("host", self.host.as_str())]);
+        match Tags::new(all).and_then(|tags| Series::new(metric_id, metric_type, tags)) {
+            Ok(series) => self.samples.push(Sample { series, at_ms: self.at_ms, value, start_ms }),
+            Err(e) => {
+                tracing::warn!(metric_id, fault = %e, "a sensor made an invalid sample");
+                self.invalid += 1;
+            }
+        }
+    }
+}
+
+/// All polled sensors.
+pub const COLLECTORS: &[Row] = &[];
