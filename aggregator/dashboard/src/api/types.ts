@@ -1,0 +1,221 @@
+// The answers of the HTTP API, as docs/reference/api.md describes them. Times are Unix milliseconds.
+// Fields the page does not use are left out; nothing here is made up.
+
+export interface QueryAnswer {
+  start_time: number;
+  end_time: number;
+  aggregation: string | null;
+  interval_ms: number | null;
+  truncated: boolean;
+  samples_read: number;
+  series: QuerySeries[];
+}
+
+export interface QuerySeries {
+  metric_id: string;
+  metric_type: 'counter' | 'gauge' | 'histogram';
+  tags: Record<string, string>;
+  points: [number, number | null][];
+}
+
+export type KeyKind = 'certificate' | 'private_key' | 'public_key' | 'ssh_private_key' | 'ssh_public_key' | 'ssh_certificate' | 'certificate_request' | 'crl';
+export const KEY_KINDS: readonly KeyKind[] = ['certificate', 'private_key', 'public_key', 'ssh_private_key', 'ssh_public_key', 'ssh_certificate', 'certificate_request', 'crl'];
+
+export type KeyStatus = 'active' | 'superseded' | 'expired' | 'revoked' | 'removed';
+export const KEY_STATUSES: readonly KeyStatus[] = ['active', 'superseded', 'expired', 'revoked', 'removed'];
+
+export interface Place {
+  host: string;
+  path: string;
+  slot: number;
+  owner: string | null;
+  group: string | null;
+  mode: string | null;
+  modified: number | null;
+  first_seen: number;
+  last_seen: number;
+  gone: boolean;
+}
+
+export interface Key {
+  id: string;
+  fingerprint: string;
+  kind: KeyKind;
+  algorithm: string;
+  bits: number | null;
+  curve: string | null;
+  signature_algorithm: string | null;
+  not_before: number | null;
+  not_after: number | null;
+  subject: string | null;
+  issuer: string | null;
+  sans: string[];
+  serial: string | null;
+  is_ca: boolean | null;
+  encrypted: boolean | null;
+  kdf: string | null;
+  status: KeyStatus;
+  first_seen: number;
+  last_seen: number;
+  last_used: number | null;
+  replaces: string | null;
+  replaced_by: string | null;
+  places: Place[];
+}
+
+export interface KeysAnswer {
+  total: number;
+  next_cursor: string | null;
+  keys: Key[];
+}
+
+export interface KeyAnswer {
+  key: Key;
+  related: Key[];
+  events: KeyEvent[];
+}
+
+export interface KeysSummary {
+  total: number;
+  by_kind: Record<string, number>;
+  by_status: Record<string, number>;
+  by_algorithm: Record<string, number>;
+  expiring: { '7d': number; '30d': number; '90d': number };
+  expired: number;
+  hosts: number;
+  expiring_excluded?: number;
+}
+
+export interface Actor {
+  exe: string | null;
+  pid: number | null;
+  uid: number | null;
+  login_uid: number | null;
+  unit: string | null;
+  peer: string | null;
+}
+
+export interface KeyEvent {
+  id: string;
+  kind: string;
+  time: number;
+  host: string;
+  key: string | null;
+  path: string | null;
+  actor: Actor | null;
+  message: string;
+  evidence: Record<string, string>;
+}
+
+export interface EventsAnswer {
+  next_cursor: string | null;
+  events: KeyEvent[];
+}
+
+export type HostState = 'up' | 'silent' | 'unknown' | 'revoked';
+
+export interface Host {
+  host: string;
+  agent: string;
+  state: HostState;
+  last_seen: number | null;
+  last_sample: number | null;
+  os: string | null;
+  kernel: string | null;
+  arch: string | null;
+  cpus: number | null;
+  memory_bytes: number | null;
+  agent_version: string | null;
+  certificate_expires: number | null;
+  cursor: number;
+  keys: number;
+  alerts: number;
+}
+
+export interface Gap {
+  host: string;
+  class: string;
+  cause: string;
+  first_seq: number;
+  last_seq: number;
+  items: number;
+  time: number;
+}
+
+export type AlertState = 'pending' | 'firing' | 'acknowledged' | 'resolved';
+export type Priority = 'critical' | 'high' | 'medium' | 'low' | 'info';
+export const PRIORITIES: readonly Priority[] = ['critical', 'high', 'medium', 'low', 'info'];
+
+export interface Alert {
+  id: string;
+  rule_id: string;
+  name: string;
+  priority: Priority;
+  state: AlertState;
+  value: number | null;
+  threshold: number | null;
+  comparison: string;
+  metric_id: string;
+  tags: Record<string, string>;
+  since: number;
+  fired_at: number | null;
+  resolved_at: number | null;
+  acknowledged_at: number | null;
+  acknowledged_by: string | null;
+  note: string | null;
+  last_evaluated: number | null;
+  stale: boolean;
+  summary: string;
+  runbook: string | null;
+}
+
+export interface AlertDetail extends Alert {
+  history: { time: number; from: string | null; to: string; value: number | null }[];
+  notifications: { channel: string; state: string; attempts: number; last_error: string | null; time: number; transition: string }[];
+}
+
+export interface AlertsStatus {
+  firing: number;
+  acknowledged: number;
+  pending: number;
+  by_priority: Partial<Record<Priority, number>>;
+  rules: number;
+  notifications: { sent: number; failed: number; waiting: number; last_error: string | null };
+}
+
+export interface Rule {
+  rule_id: string;
+  name: string;
+  description: string | null;
+  metric_pattern: string;
+  aggregation: string;
+  window_seconds: number;
+  threshold_value: number;
+  comparison: string;
+  duration_seconds: number;
+  priority: Priority;
+  enabled: boolean;
+  tags: Record<string, string>;
+  runbook: string | null;
+  origin: string;
+}
+
+export interface Status {
+  version: string;
+  started: number;
+  now: number;
+  uptime_seconds: number;
+  series: number;
+  samples_stored: number;
+  samples_per_second: number;
+  hosts: { up: number; silent: number; unknown: number };
+  bytes_on_disk: number;
+  agents: number;
+  tenant: string;
+}
+
+export interface Problem {
+  title?: string;
+  status?: number;
+  detail?: string;
+}

@@ -1,0 +1,34 @@
+// Checks the words of alerts and the count of those that fired at a time.
+import { describe, expect, it } from 'vitest';
+import type { Alert, Rule } from '../api/types';
+import { againstText, alertBadge, conditionText, firingHistory, priorityRank, whereText } from './alerts';
+
+const RULE: Rule = {
+  rule_id: 'high-cpu', name: 'High CPU', description: '', metric_pattern: 'system.cpu.usage_total', aggregation: 'avg', window_seconds: 60, threshold_value: 90,
+  comparison: '>', duration_seconds: 300, priority: 'high', enabled: true, tags: {}, runbook: null, origin: 'shipped',
+};
+
+describe('words', () => {
+  it('says what a rule watches', () => {
+    expect(conditionText(RULE)).toBe('avg of system.cpu.usage_total over 1 min > 90 % for 5 min');
+    expect(conditionText({ ...RULE, duration_seconds: 0, window_seconds: 0 })).toBe('avg of system.cpu.usage_total > 90 %');
+  });
+  it('says where and how much', () => {
+    expect(whereText({ mount: '/', host: 'web-1' })).toBe('web-1, mount /');
+    expect(whereText({})).toBe('everywhere');
+    expect(againstText({ value: 97.2, threshold: 90, comparison: '>', metric_id: 'system.cpu.usage_total' })).toBe('97.2 % > 90 %');
+    expect(againstText({ value: null, threshold: null, comparison: '', metric_id: 'x' })).toBe('–');
+  });
+  it('is red only for what is critical now', () => {
+    expect(alertBadge('firing', 'critical')).toBe('critical');
+    expect(alertBadge('firing', 'high')).toBe('warning');
+    expect(alertBadge('acknowledged', 'critical')).toBe('acknowledged');
+    expect(priorityRank('critical')).toBeLessThan(priorityRank('info'));
+  });
+});
+
+it('counts what was firing', () => {
+  const alert = (fired_at: number | null, resolved_at: number | null): Alert => ({ fired_at, resolved_at }) as Alert;
+  expect(firingHistory([alert(10, 30), alert(25, null), alert(null, null)], 40, 40, 4)).toEqual([1, 1, 1, 1]);
+  expect(firingHistory([alert(10, 35), alert(25, null)], 40, 40, 4)).toEqual([1, 1, 2, 1]);
+});

@@ -1,0 +1,67 @@
+// Checks how keys are named and how urgent their end is.
+import { describe, expect, it } from 'vitest';
+import type { Key } from '../api/types';
+import { algorithmText, commonName, expiryUrgency, hostsOf, keyName, relationWord, worldReadable } from './keys';
+import { DAY } from './time';
+
+const NOW = Date.UTC(2026, 10, 22);
+
+function key(over: Partial<Key>): Key {
+  return {
+    id: 'a', fingerprint: 'f', kind: 'certificate', algorithm: 'rsa', bits: 2048, curve: null, signature_algorithm: null, not_before: null, not_after: null,
+    subject: null, issuer: null, sans: [], serial: null, is_ca: null, encrypted: null, kdf: null, status: 'active', first_seen: 0, last_seen: 0, last_used: null,
+    replaces: null, replaced_by: null,
+    places: [{ host: 'web-1', path: '/etc/ssl/a.pem', slot: 0, owner: null, group: null, mode: null, modified: null, first_seen: 0, last_seen: 0, gone: false }],
+    ...over,
+  };
+}
+
+describe('names', () => {
+  it('reads CN in both writings', () => {
+    expect(commonName('CN=example.org,O=Example')).toBe('example.org');
+    expect(commonName('/C=DE/O=Example/CN=example.org')).toBe('example.org');
+    expect(commonName('O=Example\\, Inc., CN=a')).toBe('a');
+    expect(commonName('O=Only')).toBeUndefined();
+    expect(commonName(null)).toBeUndefined();
+  });
+  it('goes by purpose', () => {
+    expect(keyName(key({ subject: 'CN=example.org' }))).toBe('example.org');
+    expect(keyName(key({ sans: ['DNS:alt.example.org'] }))).toBe('alt.example.org');
+    expect(keyName(key({ kind: 'private_key', subject: null }))).toBe('a.pem');
+    expect(keyName(key({ kind: 'ssh_public_key', subject: 'ana@laptop' }))).toBe('ana@laptop');
+    expect(keyName(key({ kind: 'private_key', places: [] }))).toBe('rsa key');
+  });
+  it('says what it is made of', () => {
+    expect(algorithmText(key({}))).toBe('rsa 2048');
+    expect(algorithmText(key({ algorithm: 'ec', bits: 256, curve: 'P-256' }))).toBe('ec P-256');
+    expect(algorithmText(key({ algorithm: 'ed25519', bits: 256 }))).toBe('ed25519');
+  });
+  it('counts a host once, and only where the key still lies', () => {
+    const place = key({}).places[0];
+    if (!place) throw new Error('no place');
+    expect(hostsOf(key({ places: [place, { ...place, slot: 1 }, { ...place, host: 'b', gone: true }] }))).toEqual(['web-1']);
+  });
+});
+
+describe('urgency', () => {
+  it.each([[-400, 'past'], [-3, 'critical'], [0.5, 'critical'], [3, 'warning'], [20, 'none']] as const)('%d days -> %s', (days, wanted) => {
+    expect(expiryUrgency(key({ not_after: NOW + days * DAY }), NOW)).toBe(wanted);
+  });
+  it('is quiet for what was replaced or never ends', () => {
+    expect(expiryUrgency(key({ not_after: NOW, status: 'superseded' }), NOW)).toBe('none');
+    expect(expiryUrgency(key({}), NOW)).toBe('none');
+  });
+});
+
+describe('relations and modes', () => {
+  it('names the other half', () => {
+    expect(relationWord(key({}), key({ id: 'b', kind: 'private_key' }))).toBe('private key');
+    expect(relationWord(key({ kind: 'private_key' }), key({ id: 'b' }))).toBe('its certificate');
+    expect(relationWord(key({ replaces: 'old' }), key({ id: 'old' }))).toBe('replaced by this');
+  });
+  it('sees who may read', () => {
+    expect(worldReadable('0644')).toBe(true);
+    expect(worldReadable('0640')).toBe(false);
+    expect(worldReadable(null)).toBe(false);
+  });
+});

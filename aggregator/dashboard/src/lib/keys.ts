@@ -1,0 +1,65 @@
+// What a key is called, what it is made of, and how urgent its end is. Pure.
+import type { Key, Place } from '../api/types';
+import { DAY } from './time';
+
+/** Value of CN in a distinguished name, in either writing (`CN=a,O=b` or `/O=b/CN=a`). */
+export function commonName(subject: string | null): string | undefined {
+  const found = /(?:^|[,/+]\s*)CN\s*=\s*((?:\\.|[^,/+\\])+)/i.exec(subject ?? '');
+  return found?.[1]?.replace(/\\(.)/g, '$1').trim();
+}
+
+/** Places where the key still lies; where it lies nowhere, those where it lay. */
+export function livePlaces(key: Key): Place[] {
+  const live = key.places.filter((place) => !place.gone);
+  return live.length > 0 ? live : key.places;
+}
+
+/** The key's name by purpose: subject first for certificates, path first for files without one. */
+export function keyName(key: Key): string {
+  const path = livePlaces(key)[0]?.path;
+  const named = commonName(key.subject) ?? key.sans[0]?.replace(/^[A-Za-z]+:/, '') ?? (key.subject || undefined);
+  if (key.kind === 'certificate' || key.kind === 'certificate_request' || key.kind === 'crl' || key.kind.startsWith('ssh_')) {
+    if (named !== undefined) return named;
+  }
+  return path?.split('/').pop() ?? named ?? `${key.algorithm} key`;
+}
+
+/** `rsa 2048`, `ec P-256`, `ed25519`. */
+export function algorithmText(key: Key): string {
+  const size = key.curve ?? (key.bits === null ? undefined : String(key.bits));
+  const fixed = key.algorithm.toLowerCase().startsWith('ed');
+  return size === undefined || fixed || key.algorithm.includes(size) ? key.algorithm : `${key.algorithm} ${size}`;
+}
+
+export function hostsOf(key: Key): string[] {
+  return [...new Set(livePlaces(key).map((place) => place.host))].sort();
+}
+
+export type Urgency = 'critical' | 'warning' | 'none' | 'past';
+
+/** Red is for now: what ended long ago, or was replaced, is past. */
+export function expiryUrgency(key: Pick<Key, 'not_after' | 'status'>, now: number): Urgency {
+  if (key.not_after === null || key.status === 'superseded' || key.status === 'removed' || key.status === 'revoked') return 'none';
+  const left = key.not_after - now;
+  if (left < -30 * DAY) return 'past';
+  if (left < DAY) return 'critical';
+  return left < 7 * DAY ? 'warning' : 'none';
+}
+
+/** Key pairs whose halves are both known: a certificate's private key, or the other way round. */
+export function relationWord(key: Key, other: Key): string {
+  const isPrivate = (kind: string): boolean => kind.endsWith('private_key');
+  if (other.id === key.replaces) return 'replaced by this';
+  if (other.id === key.replaced_by) return 'replaces this';
+  if (isPrivate(other.kind)) return 'private key';
+  if (other.kind === 'certificate_request') return 'request';
+  if (other.kind.endsWith('certificate')) return isPrivate(key.kind) ? 'its certificate' : 'same key';
+  return 'public half';
+}
+
+/** Whether a file mode lets everyone read: the one thing about a mode that needs an eye. */
+export function worldReadable(mode: string | null): boolean {
+  if (mode === null) return false;
+  const last = Number.parseInt(mode.slice(-1), 8);
+  return Number.isFinite(last) && (last & 4) !== 0;
+}

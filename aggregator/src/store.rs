@@ -1,0 +1,359 @@
+//! The storage engine: level 0 is the batch as it arrived, one row, committed together with the sender's cursor; that is
+//! all an ack waits for. [`compact`] turns level 0 into blocks in one SQLite file a day. A query merges the head (level 0
+//! in memory) with the blocks. Every body is sealed before SQLite sees it. Never: alerts, HTTP, analysis.
+
+mod block;
+mod compact;
+mod head;
+pub mod ledger;
+mod partition;
+mod sqlite;
+mod tx;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use keyvigil_common::limits::QUERY_SAMPLES_MAX;
+use keyvigil_common::seal::{KeyRing, MasterKey, SealError};
+
+pub use head::Point;
+pub use tx::{Settled, Stream, Tx};
+
+use crate::index::{Index, SeriesId, TenantId};
+use head::Head;
+use partition::Partitions;
+use sqlite::Readers;
+use writer::Writer;
+
+const READERS: usize = 3;
+
+/// The store of one aggregator.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    writer: Writer,
+    readers: Readers,
+    shared: Arc<Shared>,
+    /// Flushing and merging one at a time.
+    compacting: Mutex<()>,
+}
+
+/// What the writing thread shares with readers.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    dir: PathBuf,
+    ring: KeyRing,
+    index: Index,
+    head: Head,
+    partitions: Partitions,
+    next_row: AtomicI64,
+    pending: Mutex<tx::Pending>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, making it if there is none. Reads level 0 back into memory.
+    ///
+    /// # Errors
+    /// What is wrong with the directory, the databases or the key; nothing is changed then.
+    pub fn open(dir: &Path, master: &MasterKey, now_ms: i64) -> Result<Self, StoreError> {
+        let make = |path: &Path| std::fs::create_dir_all(path).map_err(StoreError::Io);
+        make(dir)?;
+        make(&dir.join("days"))?;
+        let path = dir.join("main.db");
+        let connection = sqlite::open(&path, include_str!("store/schema.sql"))?;
+        let ring = open_ring(&connection, master, now_ms)?;
+        let shared = Arc::new(Shared {
+            dir: dir.to_owned(),
+            ring,
+            index: Index::default(),
+            head: Head::default(),
+            partitions: Partitions::new(dir.join("days")),
+            next_row: AtomicI64::new(1),
+            pending: Mutex::default(),
+        });
+        shared.load(&connection)?;
+        let readers = Readers::open(&path, READERS)?;
+        let writer = Writer::start(connection)?;
+        Ok(Self(Arc::new(Inner { writer, readers, shared, compacting: Mutex::new(()) })))
+    }
+
+    /// Runs `work` in a transaction and returns once it is on disk. What it appended is readable by then.
+    ///
+    /// # Errors
+    /// What `work` returns (then nothing of it is stored), or why the commit failed.
+    pub async fn write<T: Send + 'static>(&self, work: impl FnOnce(&Tx<'_>) -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.0.shared);
+        self.0
+            .writer
+            .write(move |connection| {
+                let tx = Tx::new(connection, &shared);
+                let value = work(&tx)?;
+                let effects = tx.into_effects();
+                Ok((value, move || effects.apply()))
+            })
+            .await
+    }
+
+    /// Runs `read` on the state database, on a blocking thread.
+    ///
+    /// # Errors
+    /// What `read` returns.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&rusqlite::Connection, &KeyRing) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let this = self.clone();
+        let work = move || this.0.readers.read(|connection| read(connection, &this.0.shared.ring));
+        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// The series index.
+    #[must_use]
+    pub fn index(&self) -> &Index {
+        &self.0.shared.index
+    }
+
+    /// Where the store lies.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.0.shared.dir
+    }
+
+    /// Samples of each of `ids` in `from..=to` (Unix ms), ascending, one an instant. On a blocking thread.
+    ///
+    /// # Errors
+    /// A block that does not open, or more samples than one query may read.
+    pub async fn select(&self, ids: Vec<SeriesId>, from: i64, to: i64) -> Result<Vec<Vec<Point>>, StoreError> {
+        let shared = Arc::clone(&self.0.shared);
+        tokio::task::spawn_blocking(move || shared.select(&ids, from, to)).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Newest sample of a series that is in memory.
+    #[must_use]
+    pub fn latest(&self, id: SeriesId) -> Option<Point> {
+        self.0.shared.head.latest(id)
+    }
+
+    /// Points of level 0.
+    #[must_use]
+    pub fn head_points(&self) -> usize {
+        self.0.shared.head.points()
+    }
+
+    /// Turns level 0 into blocks. On a blocking thread; a second call waits for the first.
+    ///
+    /// # Errors
+    /// What could not be written; level 0 then stays as it was.
+    pub async fn flush(&self) -> Result<compact::Flushed, StoreError> {
+        let this = self.clone();
+        let write = move || {
+            let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+            this.0.shared.write_blocks()
+        };
+        let Some(flushed) = tokio::task::spawn_blocking(write).await.map_err(|_| StoreError::Closed)?? else {
+            return Ok(compact::Flushed::default());
+        };
+        let through = flushed.through;
+        self.write(move |tx| tx.forget_level0(through)).await?;
+        self.0.shared.head.thaw();
+        Ok(flushed)
+    }
+
+    /// Merges the blocks of windows that ended before `before_ms`. On a blocking thread. Returns how many windows it merged.
+    ///
+    /// # Errors
+    /// What could not be read or written; the old blocks then stay.
+    pub async fn merge(&self, before_ms: i64) -> Result<usize, StoreError> {
+        let this = self.clone();
+        let merge = move || {
+            let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+            this.0.shared.merge_windows(before_ms)
+        };
+        tokio::task::spawn_blocking(merge).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Drops whole days that ended before `before_ms`, and events of that age. Returns the days dropped.
+    ///
+    /// # Errors
+    /// A file that could not be removed.
+    pub async fn retain(&self, before_ms: i64) -> Result<Vec<String>, StoreError> {
+        self.write(move |tx| tx.forget_events(before_ms)).await?;
+        let shared = Arc::clone(&self.0.shared);
+        tokio::task::spawn_blocking(move || shared.partitions.drop_before(before_ms)).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Samples stored in blocks and in level 0, and bytes on disk.
+    ///
+    /// # Errors
+    /// A database that cannot be read.
+    pub async fn size(&self) -> Result<Size, StoreError> {
+        let shared = Arc::clone(&self.0.shared);
+        tokio::task::spawn_blocking(move || shared.size()).await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// How much is stored.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Size {
+    /// Samples in blocks.
+    pub block_samples: u64,
+    /// Samples in level 0.
+    pub head_samples: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+}
+
+impl Shared {
+    fn select(&self, ids: &[SeriesId], from: i64, to: i64) -> Result<Vec<Vec<Point>>, StoreError> {
+        let mut out: Vec<Vec<Point>> = vec![Vec::new(); ids.len()];
+        // Memory first: what moves to disk meanwhile is then seen twice, never missed. Blocks go before it, so that of two
+        // values of one instant the later one stays.
+        let mut recent = out.clone();
+        for (id, points) in ids.iter().zip(&mut recent) {
+            self.head.read(*id, from, to, points);
+        }
+        let mut budget = QUERY_SAMPLES_MAX;
+        self.partitions.read(&self.ring, ids, from, to, &mut budget, &mut out)?;
+        for (points, newer) in out.iter_mut().zip(recent) {
+            budget = budget.checked_sub(newer.len()).ok_or(StoreError::TooMuch)?;
+            points.extend(newer);
+            head::settle(points);
+        }
+        Ok(out)
+    }
+
+    fn size(&self) -> Result<Size, StoreError> {
+        let (block_samples, days) = self.partitions.size()?;
+        let main: u64 = ["main.db", "main.db-wal"].iter().filter_map(|name| std::fs::metadata(self.dir.join(name)).ok()).map(|m| m.len()).sum();
+        Ok(Size { block_samples, head_samples: self.head.points() as u64, bytes: main + days })
+    }
+
+    /// Reads series and level 0 back into memory.
+    fn load(&self, connection: &rusqlite::Connection) -> Result<(), StoreError> {
+        let mut statement = connection.prepare("SELECT id, tenant, body FROM series")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (id, tenant, body): (SeriesId, TenantId, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            self.index.insert(tenant, id, tx::open_series(&self.ring, id, &body)?);
+        }
+        let applied = self.partitions.applied()?;
+        let mut statement = connection.prepare("SELECT id, tenant, body FROM level0 ORDER BY id")?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (id, tenant, body): (i64, TenantId, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let samples = tx::open_level0(self, tenant, id, &body)?;
+            let fresh = samples.into_iter().map(|(series, mut points)| {
+                points.retain(|p| applied.get(&partition::day_of(p.0)).is_none_or(|through| id > *through));
+                (series, points)
+            });
+            self.head.append(id, fresh.filter(|(_, points)| !points.is_empty()));
+        }
+        let last: Option<i64> = connection.query_row("SELECT max(seq) FROM sqlite_sequence WHERE name = 'level0'", [], |row| row.get(0))?;
+        let past = applied.values().copied().max().unwrap_or(0).max(last.unwrap_or(0));
+        self.next_row.store(past + 1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Opens the data keys; makes the first one in a new store.
+fn open_ring(connection: &rusqlite::Connection, master: &MasterKey, now_ms: i64) -> Result<KeyRing, StoreError> {
+    let mut wrapped: Vec<(u32, Vec<u8>)> = {
+        let mut statement = connection.prepare("SELECT id, wrapped FROM data_key")?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        rows.collect::<Result<_, _>>()?
+    };
+    if wrapped.is_empty() {
+        let key = KeyRing::make_key(master, 1)?;
+        connection.execute("INSERT INTO data_key VALUES (1, ?1, ?2)", rusqlite::params![key, now_ms])?;
+        wrapped.push((1, key));
+    }
+    Ok(KeyRing::open(master, &wrapped)?)
+}
+
+/// What can go wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A database that does not open.
+    #[error("cannot open {path}")]
+    Open {
+        /// Its path.
+        path: String,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// Made by another version.
+    #[error("{path} has schema {found}, this program knows {known}: upgrade the program")]
+    SchemaVersion {
+        /// Its path.
+        path: String,
+        /// What it has.
+        found: i64,
+        /// What is known.
+        known: i64,
+    },
+    /// A library with a known bug.
+    #[error("SQLite {0} can lose committed data; 3.51.3 or newer is needed: build with the bundled one")]
+    SqliteTooOld(i32),
+    /// SQLite's own words.
+    #[error("database")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The commit failed: nothing was acknowledged.
+    #[error("the commit failed: {0}")]
+    Commit(String),
+    /// Sealed data.
+    #[error("stored data")]
+    Seal(#[from] SealError),
+    /// Block format.
+    #[error("stored samples")]
+    Block(#[from] block::BlockError),
+    /// Level 0 or a series that does not decode.
+    #[error("stored batch")]
+    Wire(#[from] keyvigil_common::wire::WireError),
+    /// A record that does not decode.
+    #[error("stored record")]
+    Json(#[from] serde_json::Error),
+    /// File system.
+    #[error("file system")]
+    Io(#[from] std::io::Error),
+    /// More series than this aggregator may hold.
+    #[error("the limit of {max} series is reached; {series} would be one more: remove a tag with many values, or raise storage.series_max")]
+    TooManySeries {
+        /// The limit.
+        max: usize,
+        /// The series that did not fit.
+        series: String,
+    },
+    /// One query asked for too much.
+    #[error("the query reads more than {QUERY_SAMPLES_MAX} samples: ask for a shorter range or fewer series")]
+    TooMuch,
+    /// The stream jumped.
+    #[error("batch {got} came, but {expected} was neither stored nor declared lost")]
+    Gap {
+        /// First number missing.
+        expected: u64,
+        /// Number that came.
+        got: u64,
+    },
+    /// Two senders share one identity and number.
+    #[error("batch {0} was stored before with other content: two agents share one identity, or one was set back to a snapshot")]
+    Fork(u64),
+    /// Something that is not there.
+    #[error("{0} does not exist")]
+    Missing(String),
+    /// Something that may not be done now.
+    #[error("{0}")]
+    Refused(String),
+    /// Too much work waits.
+    #[error("the store is busy: come back")]
+    Busy,
+    /// Ended, or could not begin to write.
+    #[error("the store does not take writes now")]
+    Closed,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! Level 0 into blocks, and small blocks into larger ones. Crash-safe by order: blocks of a day and the mark "level 0 done
+//! through row N" are one commit; only then are the rows deleted. A crash between leaves rows that the mark makes ignored.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::block::{self, Block};
+use super::head::{Columns, settle};
+use super::partition::{day_of, open_block, seal_block};
+use super::{Point, Shared, StoreError};
+use crate::index::SeriesId;
+
+/// Width of the window that merging collects into one block a series, ms.
+pub(super) const WINDOW_MS: i64 = 2 * 3_600_000;
+
+/// What one flush wrote.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Samples.
+    pub samples: usize,
+    /// Blocks.
+    pub blocks: usize,
+    /// Last level-0 row that is in blocks now.
+    pub(super) through: i64,
+}
+
+/// Samples by day and window.
+type Windows = BTreeMap<(i64, i64), HashMap<SeriesId, Vec<Point>>>;
+
+impl Shared {
+    /// Writes what level 0 holds as blocks; `None` if there is nothing. The rows themselves are the caller's to delete.
+    pub(super) fn write_blocks(&self) -> Result<Option<Flushed>, StoreError> {
+        let Some((columns, through)) = self.head.freeze() else { return Ok(None) };
+        let written = self.write_days(&columns, through);
+        if written.is_err() {
+            drop(columns);
+            self.head.unfreeze();
+        }
+        written.map(Some)
+    }
+
+    fn write_days(&self, columns: &Columns, through: i64) -> Result<Flushed, StoreError> {
+        let mut windows = Windows::new();
+        for (id, points) in columns {
+            for point in points {
+                let window = point.0.div_euclid(WINDOW_MS) * WINDOW_MS;
+                windows.entry((day_of(point.0), window)).or_default().entry(*id).or_default().push(*point);
+            }
+        }
+        let mut flushed = Flushed { through, ..Flushed::default() };
+        let mut days: BTreeMap<i64, Vec<(i64, HashMap<SeriesId, Vec<Point>>)>> = BTreeMap::new();
+        for ((day, window), series) in windows {
+            days.entry(day).or_default().push((window, series));
+        }
+        for (day, windows) in days {
+            let mut connection = self.partitions.writer(day)?;
+            let tx = connection.transaction()?;
+            let done: Option<i64> = tx.query_row("SELECT value FROM meta WHERE name = 'level0'", [], |row| row.get(0)).optional()?;
+            if done.is_some_and(|done| done >= through) {
+                continue;
+            }
+            for (window, series) in windows {
+                let (samples, blocks) = self.insert(&tx, day, window, series)?;
+                flushed.samples += samples;
+                flushed.blocks += blocks;
+            }
+            tx.execute("INSERT OR REPLACE INTO meta VALUES ('level0', ?1)", [through])?;
+            tx.commit()?;
+        }
+        Ok(flushed)
+    }
+
+    /// Inserts the samples of one window as blocks. Returns how many samples and blocks.
+    fn insert(&self, tx: &Connection, day: i64, window: i64, series: HashMap<SeriesId, Vec<Point>>) -> Result<(usize, usize), StoreError> {
+        let columns = series.into_iter().map(|(id, mut points)| {
+            settle(&mut points);
+            let (times, values) = points.into_iter().unzip();
+            (id, times, values)
+        });
+        let blocks = block::group(columns.collect());
+        let mut samples = 0;
+        for block in &blocks {
+            let (Some(first), Some(last)) = (block.times.first(), block.times.last()) else { continue };
+            let count = block.times.len() * block.columns.len();
+            let id: i64 = tx.query_row("SELECT ifnull(max(id), 0) + 1 FROM block", [], |row| row.get(0))?;
+            let body = seal_block(&self.ring, day, id, block)?;
+            tx.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
+                id,
+                window,
+                first,
+                last,
+                i64::try_from(count).unwrap_or(i64::MAX),
+                body
+            ])?;
+            let mut member = tx.prepare_cached("INSERT INTO member VALUES (?1, ?2)")?;
+            for (series, _) in &block.columns {
+                member.execute(params![series, id])?;
+            }
+            samples += count;
+        }
+        Ok((samples, blocks.len()))
+    }
+
+    /// Rewrites each window that ended before `before_ms` and holds a series in more than one block.
+    pub(super) fn merge_windows(&self, before_ms: i64) -> Result<usize, StoreError> {
+        let mut merged = 0;
+        for day in self.partitions.days()? {
+            let mut connection = self.partitions.writer(day)?;
+            let windows: Vec<i64> = {
+                let mut statement = connection.prepare(
+                    "SELECT DISTINCT window FROM (SELECT b.window AS window FROM member m JOIN block b ON b.id = m.block
+                       WHERE b.window <= ?1 GROUP BY m.series, b.window HAVING count(*) > 1)",
+                )?;
+                statement.query_map([before_ms - WINDOW_MS], |row| row.get(0))?.collect::<Result<_, _>>()?
+            };
+            for window in windows {
+                let tx = connection.transaction()?;
+                self.merge_window(&tx, day, window)?;
+                tx.commit()?;
+                merged += 1;
+            }
+        }
+        Ok(merged)
+    }
+
+    fn merge_window(&self, tx: &Connection, day: i64, window: i64) -> Result<(), StoreError> {
+        let old: Vec<(i64, Vec<u8>)> = {
+            let mut statement = tx.prepare("SELECT id, body FROM block WHERE window = ?1 ORDER BY id")?;
+            statement.query_map([window], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
+        };
+        let mut series: HashMap<SeriesId, Vec<Point>> = HashMap::new();
+        for (id, body) in &old {
+            let Block { times, columns } = open_block(&self.ring, day, *id, body, |_| true)?;
+            for (id, values) in columns {
+                series.entry(id).or_default().extend(times.iter().copied().zip(values));
+            }
+        }
+        // New ids lie above the old ones: no id is ever used for two bodies.
+        self.insert(tx, day, window, series)?;
+        for (id, _) in &old {
+            tx.prepare_cached("DELETE FROM member WHERE block = ?1")?.execute([id])?;
+            tx.prepare_cached("DELETE FROM block WHERE id = ?1")?.execute([id])?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,221 @@
+//! Small transactional state: agents, tokens, keys, events, gaps, rules, alerts, outbox. Records are JSON, sealed under
+//! the name of their table and row. Verbs only; what the records mean is known by the rooms that own them.
+
+use keyvigil_common::seal::KeyRing;
+use rusqlite::{Connection, params};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{StoreError, Tx};
+use crate::index::TenantId;
+
+/// A table of records that have a text id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    /// Enrolled agents.
+    Agent,
+    /// Inventory.
+    Key,
+    /// Alert rules.
+    Rule,
+}
+
+impl Table {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Agent => "agent",
+            Self::Key => "key",
+            Self::Rule => "rule",
+        }
+    }
+}
+
+/// An event or a gap as it is stored: when, what kind, and its record.
+#[derive(Debug, Clone)]
+pub struct Stored<T> {
+    /// Row id: ascending in the order stored.
+    pub id: i64,
+    /// Unix ms.
+    pub at_ms: i64,
+    /// The record.
+    pub record: T,
+}
+
+fn seal<T: Serialize>(ring: &KeyRing, table: &str, tenant: TenantId, id: &str, record: &T) -> Result<Vec<u8>, StoreError> {
+    Ok(ring.seal(&serde_json::to_vec(record)?, place(table, tenant, id).as_bytes())?)
+}
+
+fn unseal<T: DeserializeOwned>(ring: &KeyRing, table: &str, tenant: TenantId, id: &str, body: &[u8]) -> Result<T, StoreError> {
+    Ok(serde_json::from_slice(&ring.unseal(body, place(table, tenant, id).as_bytes())?)?)
+}
+
+fn place(table: &str, tenant: TenantId, id: &str) -> String {
+    format!("{table}:{tenant}:{id}")
+}
+
+impl Tx<'_> {
+    /// Writes a record, replacing the one of that id.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn put<T: Serialize>(&self, table: Table, tenant: TenantId, id: &str, record: &T) -> Result<(), StoreError> {
+        let body = seal(&self.shared.ring, table.name(), tenant, id, record)?;
+        let sql = format!("INSERT OR REPLACE INTO {} (tenant, id, body) VALUES (?1, ?2, ?3)", table.name());
+        self.connection.prepare_cached(&sql)?.execute(params![tenant, id, body])?;
+        Ok(())
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn get<T: DeserializeOwned>(&self, table: Table, tenant: TenantId, id: &str) -> Result<Option<T>, StoreError> {
+        let sql = format!("SELECT body FROM {} WHERE tenant = ?1 AND id = ?2", table.name());
+        let mut statement = self.connection.prepare_cached(&sql)?;
+        let mut rows = statement.query(params![tenant, id])?;
+        match rows.next()? {
+            Some(row) => Ok(Some(unseal(&self.shared.ring, table.name(), tenant, id, &row.get::<_, Vec<u8>>(0)?)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes a record; whether it was there.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn delete(&self, table: Table, tenant: TenantId, id: &str) -> Result<bool, StoreError> {
+        let sql = format!("DELETE FROM {} WHERE tenant = ?1 AND id = ?2", table.name());
+        Ok(self.connection.prepare_cached(&sql)?.execute(params![tenant, id])? > 0)
+    }
+
+    /// Appends an event.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn add_event<T: Serialize>(&self, tenant: TenantId, at_ms: i64, kind: &str, record: &T) -> Result<(), StoreError> {
+        let body = seal(&self.shared.ring, "event", tenant, &at_ms.to_string(), record)?;
+        self.connection.prepare_cached("INSERT INTO event (tenant, at_ms, kind, body) VALUES (?1, ?2, ?3, ?4)")?.execute(params![tenant, at_ms, kind, body])?;
+        Ok(())
+    }
+
+    /// Appends a declared loss.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn add_gap<T: Serialize>(&self, tenant: TenantId, at_ms: i64, record: &T) -> Result<(), StoreError> {
+        let body = seal(&self.shared.ring, "gap", tenant, &at_ms.to_string(), record)?;
+        self.connection.prepare_cached("INSERT INTO gap (tenant, at_ms, body) VALUES (?1, ?2, ?3)")?.execute(params![tenant, at_ms, body])?;
+        Ok(())
+    }
+
+    /// Deletes events from before `before_ms`.
+    pub(super) fn forget_events(&self, before_ms: i64) -> Result<(), StoreError> {
+        self.connection.prepare_cached("DELETE FROM event WHERE at_ms < ?1")?.execute([before_ms])?;
+        Ok(())
+    }
+
+    /// Writes a join token's record.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn put_token<T: Serialize>(&self, tenant: TenantId, id: &str, record: &T) -> Result<(), StoreError> {
+        let body = seal(&self.shared.ring, "enroll_token", 0, id, record)?;
+        self.connection.prepare_cached("INSERT OR REPLACE INTO enroll_token VALUES (?1, ?2, ?3)")?.execute(params![id, tenant, body])?;
+        Ok(())
+    }
+
+    /// Reads a join token's record and tenant.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn get_token<T: DeserializeOwned>(&self, id: &str) -> Result<Option<(TenantId, T)>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT tenant, body FROM enroll_token WHERE id = ?1")?;
+        let mut rows = statement.query([id])?;
+        match rows.next()? {
+            Some(row) => Ok(Some((row.get(0)?, unseal(&self.shared.ring, "enroll_token", 0, id, &row.get::<_, Vec<u8>>(1)?)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Removes a join token; whether it was there.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn delete_token(&self, id: &str) -> Result<bool, StoreError> {
+        Ok(self.connection.prepare_cached("DELETE FROM enroll_token WHERE id = ?1")?.execute([id])? > 0)
+    }
+}
+
+/// All records of a table, with tenant and id.
+///
+/// # Errors
+/// The database's.
+pub fn all<T: DeserializeOwned>(connection: &Connection, ring: &KeyRing, table: Table) -> Result<Vec<(TenantId, String, T)>, StoreError> {
+    let mut statement = connection.prepare(&format!("SELECT tenant, id, body FROM {}", table.name()))?;
+    let mut rows = statement.query([])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (tenant, id, body): (TenantId, String, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let record = unseal(ring, table.name(), tenant, &id, &body)?;
+        out.push((tenant, id, record));
+    }
+    Ok(out)
+}
+
+/// All join tokens.
+///
+/// # Errors
+/// The database's.
+pub fn tokens<T: DeserializeOwned>(connection: &Connection, ring: &KeyRing) -> Result<Vec<(TenantId, String, T)>, StoreError> {
+    let mut statement = connection.prepare("SELECT tenant, id, body FROM enroll_token")?;
+    let mut rows = statement.query([])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (tenant, id, body): (TenantId, String, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let record = unseal(ring, "enroll_token", 0, &id, &body)?;
+        out.push((tenant, id, record));
+    }
+    Ok(out)
+}
+
+/// Events of a tenant with `at_ms` in `from..=to` and id below `before`, newest first, of `kinds` (all where empty), until
+/// `take` says that it has enough.
+///
+/// # Errors
+/// The database's.
+pub fn events<T: DeserializeOwned>(
+    connection: &Connection,
+    ring: &KeyRing,
+    tenant: TenantId,
+    (from, to): (i64, i64),
+    before: i64,
+    mut take: impl FnMut(Stored<T>) -> bool,
+) -> Result<(), StoreError> {
+    let sql = "SELECT id, at_ms, body FROM event WHERE tenant = ?1 AND at_ms BETWEEN ?2 AND ?3 AND id < ?4 ORDER BY at_ms DESC, id DESC";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query(params![tenant, from, to, before])?;
+    while let Some(row) = rows.next()? {
+        let (id, at_ms, body): (i64, i64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let record = unseal(ring, "event", tenant, &at_ms.to_string(), &body)?;
+        if !take(Stored { id, at_ms, record }) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The newest `limit` declared losses of a tenant, newest first.
+///
+/// # Errors
+/// The database's.
+pub fn gaps<T: DeserializeOwned>(connection: &Connection, ring: &KeyRing, tenant: TenantId, limit: usize) -> Result<Vec<Stored<T>>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT id, at_ms, body FROM gap WHERE tenant = ?1 ORDER BY id DESC LIMIT ?2")?;
+    let mut rows = statement.query(params![tenant, i64::try_from(limit).unwrap_or(i64::MAX)])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, at_ms, body): (i64, i64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let record = unseal(ring, "gap", tenant, &at_ms.to_string(), &body)?;
+        out.push(Stored { id, at_ms, record });
+    }
+    Ok(out)
+}

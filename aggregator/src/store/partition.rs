@@ -1,0 +1,180 @@
+//! Blocks on disk: one SQLite file a day (UTC), opened on demand, dropped whole when it is too old. Sealed bodies are opened
+//! here and nowhere else. Writing is `compact`'s, one file at a time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use keyvigil_common::seal::KeyRing;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::block::Block;
+use super::{Point, StoreError, sqlite};
+use crate::index::SeriesId;
+
+const DAY_MS: i64 = 86_400_000;
+/// Open files kept for reading.
+const OPEN_MAX: usize = 40;
+/// With more series than this, all blocks of the range are read and filtered, instead of asking for each.
+const LOOKUP_MAX: usize = 512;
+
+/// Start of the day that `at_ms` lies in, as days since 1970.
+pub(super) fn day_of(at_ms: i64) -> i64 {
+    at_ms.div_euclid(DAY_MS)
+}
+
+/// All days.
+#[derive(Debug)]
+pub(super) struct Partitions {
+    dir: PathBuf,
+    open: Mutex<BTreeMap<i64, Arc<Mutex<Connection>>>>,
+}
+
+impl Partitions {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, open: Mutex::default() }
+    }
+
+    /// The file of `day`: `2026-11-22.db`.
+    pub(super) fn path(&self, day: i64) -> PathBuf {
+        let date = jiff::Timestamp::from_millisecond(day * DAY_MS).map(|t| t.strftime("%Y-%m-%d").to_string());
+        self.dir.join(format!("{}.db", date.unwrap_or_else(|_| format!("day{day}"))))
+    }
+
+    /// Opens `day` for writing, making its file if there is none.
+    pub(super) fn writer(&self, day: i64) -> Result<Connection, StoreError> {
+        sqlite::open(&self.path(day), include_str!("partition.sql"))
+    }
+
+    /// Days that have a file.
+    pub(super) fn days(&self) -> Result<Vec<i64>, StoreError> {
+        let mut days = Vec::new();
+        for entry in std::fs::read_dir(&self.dir)? {
+            let name = entry?.file_name();
+            let Some(date) = name.to_str().and_then(|n| n.strip_suffix(".db")) else { continue };
+            if let Ok(date) = date.parse::<jiff::civil::Date>() {
+                let start = date.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).map(|z| z.timestamp().as_millisecond());
+                days.extend(start.map(day_of));
+            }
+        }
+        days.sort_unstable();
+        Ok(days)
+    }
+
+    /// For each day, the last level-0 row whose samples are in its blocks.
+    pub(super) fn applied(&self) -> Result<HashMap<i64, i64>, StoreError> {
+        let mut out = HashMap::new();
+        for day in self.days()? {
+            let connection = self.reader(day)?;
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let through: Option<i64> = connection.query_row("SELECT value FROM meta WHERE name = 'level0'", [], |row| row.get(0)).optional()?;
+            out.insert(day, through.unwrap_or(0));
+        }
+        Ok(out)
+    }
+
+    fn reader(&self, day: i64) -> Result<Arc<Mutex<Connection>>, StoreError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = open.get(&day) {
+            return Ok(Arc::clone(connection));
+        }
+        let connection = Arc::new(Mutex::new(sqlite::open_reader(&self.path(day))?));
+        if open.len() >= OPEN_MAX {
+            open.pop_first();
+        }
+        open.insert(day, Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// Adds the samples of `ids` in `from..=to` to `out`, in the order of their blocks. `budget` counts down.
+    pub(super) fn read(&self, ring: &KeyRing, ids: &[SeriesId], from: i64, to: i64, budget: &mut usize, out: &mut [Vec<Point>]) -> Result<(), StoreError> {
+        let place: HashMap<SeriesId, usize> = ids.iter().copied().zip(0..).collect();
+        for day in self.days()?.into_iter().filter(|day| (day_of(from)..=day_of(to)).contains(day)) {
+            let connection = self.reader(day)?;
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut statement = connection.prepare(&question(ids))?;
+            let mut rows = statement.query(params![from, to])?;
+            while let Some(row) = rows.next()? {
+                let (id, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+                let block = open_block(ring, day, id, &body, |series| place.contains_key(&series))?;
+                let first = block.times.partition_point(|t| *t < from);
+                let last = block.times.partition_point(|t| *t <= to);
+                for (series, values) in &block.columns {
+                    *budget = budget.checked_sub(last - first).ok_or(StoreError::TooMuch)?;
+                    let points = block.times[first..last].iter().copied().zip(values[first..last].iter().copied());
+                    if let Some(at) = place.get(series) {
+                        out[*at].extend(points);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Samples in blocks, and bytes of the files.
+    pub(super) fn size(&self) -> Result<(u64, u64), StoreError> {
+        let (mut samples, mut bytes) = (0, 0);
+        for day in self.days()? {
+            let connection = self.reader(day)?;
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            let count: Option<i64> = connection.query_row("SELECT sum(samples) FROM block", [], |row| row.get(0))?;
+            samples += count.unwrap_or(0).cast_unsigned();
+            bytes += files(&self.path(day)).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum::<u64>();
+        }
+        Ok((samples, bytes))
+    }
+
+    /// Removes the files of days that ended before `before_ms`.
+    pub(super) fn drop_before(&self, before_ms: i64) -> Result<Vec<String>, StoreError> {
+        let mut dropped = Vec::new();
+        for day in self.days()?.into_iter().filter(|day| (day + 1) * DAY_MS <= before_ms) {
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&day);
+            let path = self.path(day);
+            for file in files(&path) {
+                match std::fs::remove_file(&file) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+                    _ => {}
+                }
+            }
+            dropped.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        }
+        Ok(dropped)
+    }
+}
+
+/// A database and the files that SQLite keeps beside it.
+fn files(path: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    })
+}
+
+/// Blocks that overlap a range, oldest first; one statement, so that a merge in between cannot hide any.
+fn question(ids: &[SeriesId]) -> String {
+    let mut sql = "SELECT id, body FROM block WHERE t_max >= ?1 AND t_min <= ?2".to_owned();
+    if ids.len() <= LOOKUP_MAX {
+        sql.push_str(" AND id IN (SELECT block FROM member WHERE series IN (");
+        for (at, id) in ids.iter().enumerate() {
+            let _ = write!(sql, "{}{id}", if at == 0 { "" } else { "," });
+        }
+        sql.push_str("))");
+    }
+    sql.push_str(" ORDER BY id");
+    sql
+}
+
+/// Where a block's sealed body belongs.
+fn place(day: i64, id: i64) -> String {
+    format!("block:{day}:{id}")
+}
+
+pub(super) fn seal_block(ring: &KeyRing, day: i64, id: i64, block: &Block) -> Result<Vec<u8>, StoreError> {
+    Ok(ring.seal(&block.encode()?, place(day, id).as_bytes())?)
+}
+
+pub(super) fn open_block(ring: &KeyRing, day: i64, id: i64, body: &[u8], wanted: impl Fn(SeriesId) -> bool) -> Result<Block, StoreError> {
+    Ok(Block::decode(&ring.unseal(body, place(day, id).as_bytes())?, wanted)?)
+}

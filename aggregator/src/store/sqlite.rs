@@ -1,0 +1,66 @@
+//! How SQLite is opened: version, pragmas, schema, and connections for reading. Knows no table's meaning. Durability: WAL
+//! with `synchronous=FULL`, so a commit is on disk when it returns.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::StoreError;
+
+/// First version without the WAL-reset bug that could lose committed pages.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+const SCHEMA_VERSION: i64 = 1;
+
+/// Opens (or makes) a database with `schema`, for its one writer.
+pub(super) fn open(path: &Path, schema: &str) -> Result<Connection, StoreError> {
+    let found = rusqlite::version_number();
+    if found < SQLITE_VERSION_MIN {
+        return Err(StoreError::SqliteTooOld(found));
+    }
+    let at = |source| StoreError::Open { path: path.display().to_string(), source };
+    let connection = Connection::open(path).map_err(at)?;
+    connection
+        .execute_batch(
+            "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; PRAGMA mmap_size = 0;
+             PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 67108864;",
+        )
+        .map_err(at)?;
+    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at)?;
+    match version {
+        0 => connection.execute_batch(&format!("BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(at)?,
+        SCHEMA_VERSION => {}
+        other => return Err(StoreError::SchemaVersion { path: path.display().to_string(), found: other, known: SCHEMA_VERSION }),
+    }
+    Ok(connection)
+}
+
+/// Opens a database for reading only.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let at = |source| StoreError::Open { path: path.display().to_string(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(at)?;
+    connection.execute_batch("PRAGMA busy_timeout = 10000; PRAGMA mmap_size = 0; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;").map_err(at)?;
+    Ok(connection)
+}
+
+/// A few connections for reading, handed out in turn.
+#[derive(Debug)]
+pub(super) struct Readers(Vec<Mutex<Connection>>);
+
+impl Readers {
+    pub(super) fn open(path: &Path, count: usize) -> Result<Self, StoreError> {
+        (0..count).map(|_| open_reader(path).map(Mutex::new)).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Runs `read` on a connection that is free, or waits for one. Blocks: never call it on an async thread.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        for connection in &self.0 {
+            if let Ok(guard) = connection.try_lock() {
+                return read(&guard);
+            }
+        }
+        let first = self.0.first().ok_or(StoreError::Closed)?;
+        read(&first.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
