@@ -1,6 +1,12 @@
 //! The aggregator: takes batches from agents, stores them before it says so, answers questions, alerts, shows.
 //! One sample's way: `ingest` -> `store` -> (asked) `query` -> `web`. `run` is the only file that wires them.
 
+pub mod authority;
+pub mod enroll;
+pub mod fleet;
 pub mod index;
+pub mod ingest;
+pub mod keys;
 pub mod query;
 pub mod store;
+pub mod tenant;

@@ -11,7 +11,7 @@ import { theme, utc } from '../state/prefs';
 import { now, reading } from '../state/refresh';
 import { ChartTable } from './ChartTable';
 import { Legend } from './Legend';
-import { columns, options, type Line, type Model } from './plot';
+import { columns, options, pointAt, type Line, type Model } from './plot';
 import { Tooltip } from './Tooltip';
 
 export interface ChartData {
@@ -107,7 +107,7 @@ function Plot({ label, model, times, cursor, setCursor }: PlotProps): JSX.Elemen
     reading(holder, false);
     setCursor(undefined);
   }, [setCursor]);
-  const key = (event: KeyboardEvent): void => moveCursor(event, plot.current, times, cursor, own);
+  const key = (event: KeyboardEvent): void => moveCursor(event, plot.current, times, cursor, own, holder);
 
   return (
     <div class="plot">
@@ -118,7 +118,7 @@ function Plot({ label, model, times, cursor, setCursor }: PlotProps): JSX.Elemen
 }
 
 function clearCursor(plot: uPlot | undefined, leave: () => void): void {
-  plot?.setCursor({ left: -10, top: -10 }, true, true);
+  if (plot) pointAt(plot, -10, -10);
   leave();
 }
 
@@ -129,7 +129,7 @@ function zoomOut(): void {
 }
 
 /** Arrow keys move the cursor of a focused chart by one bucket, with Shift by ten. */
-function moveCursor(event: KeyboardEvent, plot: uPlot | undefined, times: readonly number[], cursor: Cursor | undefined, own: { current: boolean }): void {
+function moveCursor(event: KeyboardEvent, plot: uPlot | undefined, times: readonly number[], cursor: Cursor | undefined, own: { current: boolean }, holder: object): void {
   if (!plot || times.length === 0 || event.altKey || event.ctrlKey || event.metaKey) return;
   const last = times.length - 1;
   const at = cursor?.index ?? last + 1;
@@ -137,12 +137,16 @@ function moveCursor(event: KeyboardEvent, plot: uPlot | undefined, times: readon
   const moves: Record<string, number> = { ArrowLeft: at - far, ArrowRight: at + far, Home: 0, End: last };
   const wanted = moves[event.key];
   if (event.key === 'Escape' && cursor) {
-    clearCursor(plot, () => (own.current = false));
+    clearCursor(plot, () => {
+      own.current = false;
+      reading(holder, false);
+    });
     return;
   }
   if (wanted === undefined) return;
   event.preventDefault();
   own.current = true;
+  reading(holder, true);
   const time = times[Math.max(0, Math.min(last, wanted))] ?? 0;
-  plot.setCursor({ left: plot.valToPos(time / 1000, 'x'), top: CHART_HEIGHT / 3 }, true, true);
+  pointAt(plot, plot.valToPos(time / 1000, 'x'), CHART_HEIGHT / 3);
 }

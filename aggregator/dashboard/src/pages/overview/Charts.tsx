@@ -1,0 +1,30 @@
+// What the hosts are doing: the six charts of the overview, with the thresholds of the rules that watch them.
+import type { JSX } from 'preact';
+import { api } from '../../api/client';
+import type { KeyEvent } from '../../api/types';
+import { MetricChart, type Query } from '../../charts/MetricChart';
+import { useResource } from '../../state/resource';
+
+const CPU: Query[] = [{ metric: 'system.cpu.usage_total', aggregation: 'avg', group_by: 'host' }];
+const MEMORY: Query[] = [{ metric: 'system.memory.usage_percent', aggregation: 'avg', group_by: 'host' }];
+const DISKS: Query[] = [{ metric: 'system.disk.usage_percent', aggregation: 'max' }];
+const LOAD: Query[] = [{ metric: 'system.load.1m', aggregation: 'avg', group_by: 'host' }];
+const NETWORK: Query[] = [
+  { metric: 'system.network.bytes_recv', aggregation: 'rate', group_by: 'host', word: 'received' },
+  { metric: 'system.network.bytes_sent', aggregation: 'rate', group_by: 'host', word: 'sent' },
+];
+const MOUNT = ['mount', 'mountpoint', 'path', 'device'];
+
+export function Charts({ events }: { events: readonly KeyEvent[] }): JSX.Element {
+  const rules = useResource('rules', async (signal) => (await api.rules(signal)).rules);
+  const shared = { rules: rules.data ?? [], events };
+  return (
+    <div class="charts">
+      <MetricChart title="CPU" queries={CPU} unit="percent" full={100} {...shared} />
+      <MetricChart title="Memory" queries={MEMORY} unit="percent" full={100} {...shared} />
+      <MetricChart title="Network" queries={NETWORK} unit="bytes/s" {...shared} />
+      <MetricChart title="Disk space used" queries={DISKS} unit="percent" full={100} detail={MOUNT} {...shared} />
+      <MetricChart title="Load, 1 min" queries={LOAD} unit="none" {...shared} />
+    </div>
+  );
+}

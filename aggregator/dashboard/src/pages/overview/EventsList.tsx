@@ -1,0 +1,28 @@
+// What happened to keys lately, newest first, with neighbours that say the same folded into one line.
+import type { JSX } from 'preact';
+import type { EventsAnswer } from '../../api/types';
+import { rangeWords } from '../../lib/time';
+import { range } from '../../routes';
+import { utc } from '../../state/prefs';
+import type { Resource } from '../../state/resource';
+import { EventRows } from '../../ui/EventRows';
+import { EmptyState, Panel, Shown } from '../../ui/Panel';
+
+const ROWS = 12;
+
+export function EventsList({ events }: { events: Resource<EventsAnswer> }): JSX.Element {
+  const words = rangeWords(range.value, utc.value).toLowerCase();
+  return (
+    <Panel title="Key events" name="events" note={words}>
+      <Shown resource={events} what="The list of events" height={160}>
+        {(data) =>
+          data.events.length > 0 ? (
+            <EventRows events={data.events} most={ROWS} withHost />
+          ) : (
+            <EmptyState title="Nothing happened to keys">In the {words}, no key was created, rotated, removed or misused. A longer range at the top shows what was before.</EmptyState>
+          )
+        }
+      </Shown>
+    </Panel>
+  );
+}

@@ -1,0 +1,58 @@
+// Events as lines: when, what, where, said in one sentence. Each leads to its key.
+import type { JSX } from 'preact';
+import type { KeyEvent } from '../api/types';
+import { eventWeight, fold, type Folded } from '../lib/events';
+import { sentence, thousands, words } from '../lib/format';
+import { Link, href } from '../routes';
+import { Shape } from './StateBadge';
+import { Time } from './Time';
+
+interface Props {
+  events: readonly KeyEvent[];
+  most: number;
+  withHost?: boolean;
+}
+
+function what({ event, count }: Folded): string {
+  if (count > 1) return `${thousands(count)} × ${words(event.kind)}`;
+  return event.message || sentence(words(event.kind));
+}
+
+function who(event: KeyEvent): string | undefined {
+  const actor = event.actor;
+  if (!actor) return undefined;
+  const parts = [actor.exe, actor.uid === null ? undefined : `uid ${actor.uid}`, actor.unit, actor.peer].filter((part) => part !== null && part !== undefined);
+  return parts.length > 0 ? `by ${parts.join(', ')}` : undefined;
+}
+
+export function EventRows({ events, most, withHost }: Props): JSX.Element {
+  const folded = fold(events);
+  return (
+    <>
+      <ul class="events">
+        {folded.slice(0, most).map((group) => {
+          const { event } = group;
+          const weight = eventWeight(event.kind);
+          const text = what(group);
+          return (
+            <li key={event.id}>
+              <span class="event-when">
+                <Time at={event.time} />
+              </span>
+              <span class={`event-kind ${weight}`}>
+                {weight !== 'quiet' && <Shape kind={weight} />}
+                {sentence(words(event.kind))}
+              </span>
+              <span class="event-what" title={[text, event.path, who(event)].filter(Boolean).join('\n')}>
+                {event.key !== null && group.count === 1 ? <Link to={href(`/keys/${encodeURIComponent(event.key)}`)}>{text}</Link> : text}
+                {group.count === 1 && who(event) !== undefined && <span class="dim"> {who(event)}</span>}
+              </span>
+              {withHost && <span class="event-host dim">{event.host}</span>}
+            </li>
+          );
+        })}
+      </ul>
+      {folded.length > most && <p class="more dim">and {thousands(folded.length - most)} earlier</p>}
+    </>
+  );
+}

@@ -1,0 +1,215 @@
+//! `aggregator.toml`: every key has a default that works on loopback. Sections are the rooms; flags and environment come
+//! on top (see `keyvigil_common::config`).
+
+use std::path::PathBuf;
+
+use keyvigil_common::config::{Faults, Period, Secret, Sources, load};
+use serde::{Deserialize, Serialize};
+
+use crate::alert::Rule;
+use crate::notify::{SlackConfig, SmtpConfig};
+
+/// Older names of environment variables.
+pub const ALIASES: &[(&str, &str)] = &[
+    ("METRICS_DB_PATH", "storage.path"),
+    ("METRICS_RETENTION_DAYS", "storage.retention_days"),
+    ("METRICS_STORAGE_TYPE", "storage.type"),
+    ("SMTP_SERVER", "smtp.host"),
+    ("SMTP_PORT", "smtp.port"),
+    ("SMTP_USERNAME", "smtp.username"),
+    ("SMTP_PASSWORD", "smtp.password"),
+    ("SLACK_WEBHOOK_URL", "slack.webhook_url"),
+    ("LOG_LEVEL", "log.level"),
+];
+
+/// The whole configuration.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[storage]`
+    pub storage: Storage,
+    /// `[api]`
+    pub api: Api,
+    /// `[enroll]`
+    pub enroll: Enroll,
+    /// `[alerts]`
+    pub alerts: Alerts,
+    /// `[smtp]`
+    pub smtp: SmtpConfig,
+    /// `[slack]`
+    pub slack: SlackConfig,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[listen]`: addresses. Port 0 takes a free one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Listen {
+    /// API and dashboard.
+    pub api: String,
+    /// mTLS ingest and enrolment.
+    pub ingest: String,
+    /// Prometheus exposition.
+    pub metrics: String,
+    /// Health.
+    pub health: String,
+    /// What serves TLS on the API, metrics and health listeners where they are not on loopback: `self` (a certificate of the
+    /// aggregator's own CA) or `external` (a proxy in front does).
+    pub tls: String,
+    /// `host:port` under which agents reach the ingest listener; stands in join tokens. Default: this host's name and the port.
+    pub advertise: String,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            api: "127.0.0.1:8080".into(),
+            ingest: "127.0.0.1:8443".into(),
+            metrics: "127.0.0.1:9090".into(),
+            health: "127.0.0.1:8081".into(),
+            tls: "self".into(),
+            advertise: String::new(),
+        }
+    }
+}
+
+/// `[storage]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Storage {
+    /// Backend: `sqlite`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Directory of the state.
+    pub path: PathBuf,
+    /// File of the master key (64 hex digits); default: `master.key` beside the state. Keep it where the backups are not.
+    pub master_key_file: PathBuf,
+    /// Days that samples and events are kept.
+    pub retention_days: u32,
+    /// How long samples stay in level 0 before they are compacted.
+    pub flush_interval: Period,
+    /// Points in level 0 that start a compaction before that.
+    pub flush_points: usize,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            kind: "sqlite".into(),
+            path: "/var/lib/keyvigil/aggregator".into(),
+            master_key_file: PathBuf::new(),
+            retention_days: 30,
+            flush_interval: Period::seconds(600),
+            flush_points: 4_000_000,
+        }
+    }
+}
+
+/// `[api]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Api {
+    /// Token for changes; made at first start (file `admin.token` in the state directory) where it is not given.
+    pub admin_token: Secret,
+    /// Whether reading needs no token on a loopback listener.
+    pub open_on_loopback: bool,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self { admin_token: Secret::default(), open_on_loopback: true }
+    }
+}
+
+/// `[enroll]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Enroll {
+    /// Life of an agent's certificate; it is renewed at half of it.
+    pub certificate_life: Period,
+}
+
+impl Default for Enroll {
+    fn default() -> Self {
+        Self { certificate_life: Period::seconds(7 * 86_400) }
+    }
+}
+
+/// `[alerts]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Alerts {
+    /// How often rules are evaluated.
+    pub interval: Period,
+    /// Whether the shipped rules are on.
+    pub shipped: bool,
+    /// Further rules, `[[alerts.rules]]`.
+    pub rules: Vec<Rule>,
+}
+
+impl Default for Alerts {
+    fn default() -> Self {
+        Self { interval: Period::seconds(10), shipped: true, rules: Vec::new() }
+    }
+}
+
+/// `[log]`, to standard error.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`.
+    pub level: String,
+    /// One JSON object a line.
+    pub json: bool,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".into(), json: false }
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration.
+    ///
+    /// # Errors
+    /// All faults at once.
+    pub fn read(sources: &Sources) -> Result<Self, Faults> {
+        let config: Self = load(sources)?;
+        let faults = config.faults();
+        if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
+    }
+
+    /// What is wrong with values that have the right type.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (key, address) in [("api", &self.listen.api), ("ingest", &self.listen.ingest), ("metrics", &self.listen.metrics), ("health", &self.listen.health)] {
+            if address.parse::<std::net::SocketAddr>().is_err() {
+                faults.push(format!("listen.{key}: {address:?} is not an address and port such as 127.0.0.1:8080"));
+            }
+        }
+        if !matches!(self.listen.tls.as_str(), "self" | "external") {
+            faults.push(format!("listen.tls: {:?} is neither \"self\" nor \"external\"", self.listen.tls));
+        }
+        if self.storage.kind != "sqlite" {
+            faults.push(format!("storage.type: {:?} is not supported by this version; \"sqlite\" is", self.storage.kind));
+        }
+        if self.storage.retention_days == 0 {
+            faults.push("storage.retention_days: must be at least 1".into());
+        }
+        if self.alerts.interval.0.as_millis() < 100 {
+            faults.push("alerts.interval: must be at least 100ms".into());
+        }
+        if self.enroll.certificate_life.0.as_secs() < 10 {
+            faults.push("enroll.certificate_life: must be at least 10s".into());
+        }
+        for rule in &self.alerts.rules {
+            faults.extend(rule.check().err().unwrap_or_default().into_iter().map(|f| format!("alerts.rules {}: {f}", rule.rule_id)));
+        }
+        faults
+    }
+}

@@ -1,0 +1,165 @@
+//! The enrolled agents: who they are, when they were heard of, and whether they may deliver. In memory for reading; every
+//! change that must last is a record in the store. Times of "heard of" are by the aggregator's clock.
+
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
+use keyvigil_common::wire::HostFacts;
+use serde::{Deserialize, Serialize};
+
+use crate::index::TenantId;
+use crate::store::ledger::{self, Table};
+use crate::store::{Store, StoreError, Tx};
+
+/// An agent is silent when nothing came from it for this long, ms, or for three of its intervals.
+const SILENT_MS_MIN: i64 = 60_000;
+/// How stale the stored "heard of" may be, ms: after a restart it is at most this much too old.
+const PERSIST_MS: i64 = 30_000;
+
+/// One enrolled agent, as it is stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Agent {
+    /// Random identity, 32 hex digits; stands in its certificate.
+    pub id: String,
+    /// Name of the tenant.
+    pub tenant: String,
+    /// Value of the tag `host` of all its data; unique within the tenant.
+    pub host: String,
+    /// SHA-256 of the machine's id, to tell a re-joining machine from another of the same name.
+    pub machine: String,
+    /// When it joined, Unix ms.
+    pub enrolled_ms: i64,
+    /// When it was last heard of.
+    pub last_seen_ms: Option<i64>,
+    /// Time of its newest sample.
+    pub last_sample_ms: Option<i64>,
+    /// End of its newest certificate.
+    pub certificate_expires_ms: i64,
+    /// It may no longer deliver.
+    pub revoked: bool,
+    /// Longest interval at which it samples now, ms.
+    pub interval_ms: u32,
+    /// What the host is.
+    pub facts: HostFacts,
+    /// Last sequence number settled.
+    pub cursor: u64,
+}
+
+/// How an agent stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostState {
+    /// Heard of lately.
+    Up,
+    /// Not heard of for too long.
+    Silent,
+    /// Never heard of.
+    Unknown,
+    /// May not deliver.
+    Revoked,
+}
+
+impl Agent {
+    /// How it stands at `now_ms`.
+    #[must_use]
+    pub fn state(&self, now_ms: i64) -> HostState {
+        let patience = SILENT_MS_MIN.max(i64::from(self.interval_ms) * 3);
+        match self.last_seen_ms {
+            _ if self.revoked => HostState::Revoked,
+            None => HostState::Unknown,
+            Some(seen) if now_ms - seen <= patience => HostState::Up,
+            Some(_) => HostState::Silent,
+        }
+    }
+}
+
+/// What a push told about its agent.
+#[derive(Debug, Clone, Default)]
+pub struct News {
+    /// Newest sample.
+    pub last_sample_ms: Option<i64>,
+    /// Longest interval.
+    pub interval_ms: Option<u32>,
+    /// What the host is.
+    pub facts: Option<HostFacts>,
+}
+
+/// All agents.
+#[derive(Debug, Default)]
+pub struct Fleet(RwLock<HashMap<(TenantId, String), (Agent, i64)>>);
+
+impl Fleet {
+    /// Reads the agents from the store.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
+        let agents = store.read(|connection, ring| ledger::all::<Agent>(connection, ring, Table::Agent)).await?;
+        for (tenant, _, agent) in agents {
+            self.set(tenant, agent, 0);
+        }
+        Ok(())
+    }
+
+    /// The agent of that identity.
+    #[must_use]
+    pub fn get(&self, tenant: TenantId, id: &str) -> Option<Agent> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&(tenant, id.to_owned())).map(|(agent, _)| agent.clone())
+    }
+
+    /// All agents of a tenant, by host.
+    #[must_use]
+    pub fn list(&self, tenant: TenantId) -> Vec<Agent> {
+        let agents = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut list: Vec<Agent> = agents.iter().filter(|((at, _), _)| *at == tenant).map(|(_, (agent, _))| agent.clone()).collect();
+        list.sort_by(|a, b| a.host.cmp(&b.host).then(a.enrolled_ms.cmp(&b.enrolled_ms)));
+        list
+    }
+
+    /// Puts a committed agent.
+    pub fn set(&self, tenant: TenantId, agent: Agent, persisted_ms: i64) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert((tenant, agent.id.clone()), (agent, persisted_ms));
+    }
+
+    /// The agent after a push at `now_ms`, and whether it should be stored again.
+    #[must_use]
+    pub fn heard(&self, tenant: TenantId, id: &str, news: &News, cursor: u64, now_ms: i64) -> Option<(Agent, bool)> {
+        let mut agents = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let (agent, persisted_ms) = agents.get_mut(&(tenant, id.to_owned()))?;
+        agent.last_seen_ms = Some(now_ms);
+        agent.last_sample_ms = agent.last_sample_ms.max(news.last_sample_ms);
+        agent.cursor = cursor;
+        agent.interval_ms = news.interval_ms.unwrap_or(agent.interval_ms);
+        let changed = news.facts.as_ref().is_some_and(|facts| *facts != agent.facts);
+        if let Some(facts) = &news.facts {
+            agent.facts = facts.clone();
+        }
+        let persist = changed || now_ms - *persisted_ms >= PERSIST_MS;
+        if persist {
+            *persisted_ms = now_ms;
+        }
+        Some((agent.clone(), persist))
+    }
+
+    /// A host name that no other machine of the tenant has: the wanted one, or with a piece of `id` behind it. Also the
+    /// agent that this machine had before, if any.
+    #[must_use]
+    pub fn claim(&self, tenant: TenantId, wanted: &str, machine: &str, id: &str) -> (String, Option<Agent>) {
+        let agents = self.list(tenant);
+        let before = agents.iter().rfind(|a| a.machine == machine && (a.host == wanted || a.host.starts_with(&format!("{wanted}-")))).cloned();
+        let taken = |host: &str| agents.iter().any(|a| a.host == host && a.machine != machine);
+        match &before {
+            Some(before) => (before.host.clone(), Some(before.clone())),
+            None if taken(wanted) => (format!("{wanted}-{}", id.get(..4).unwrap_or(id)), None),
+            None => (wanted.to_owned(), None),
+        }
+    }
+}
+
+/// Stores an agent in a transaction.
+///
+/// # Errors
+/// The store's.
+pub fn put(tx: &Tx<'_>, tenant: TenantId, agent: &Agent) -> Result<(), StoreError> {
+    tx.put(Table::Agent, tenant, &agent.id, agent)
+}

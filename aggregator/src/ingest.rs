@@ -1,0 +1,316 @@
+//! The one door: who delivers, within which limits, whether it was here before; then the store, then the ack. Foreign
+//! protocols become a batch in `ingest/` and come through here too. Nothing is acknowledged before the commit.
+
+pub mod json;
+
+use std::sync::Arc;
+
+use keyvigil_common::clock::SharedClock;
+use keyvigil_common::event::EventKind;
+use keyvigil_common::limits::{INGEST_INFLIGHT_BYTES_MAX, TIMESTAMP_MS_MIN};
+use keyvigil_common::sequence::Range;
+use keyvigil_common::telemetry::{Number, Registry};
+use keyvigil_common::tls::Identity;
+use keyvigil_common::wire::{self, Ack, Batch, Gap, WireError};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use crate::fleet::{self, Agent, Fleet, News};
+use crate::index::TenantId;
+use crate::keys::{self, EventRecord, Inventory};
+use crate::store::{Settled, Store, StoreError, Stream, Tx};
+
+/// How far ahead of our clock a sample may be and still be stored, ms. Beyond it, partitions of years to come would be made.
+const AHEAD_MS_MAX: i64 = 86_400_000;
+
+/// A declared loss as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GapRecord {
+    /// Whose.
+    pub host: String,
+    /// `security`, `key` or `sample`.
+    pub class: String,
+    /// Why.
+    pub cause: String,
+    /// First sequence number.
+    pub first_seq: u64,
+    /// Last sequence number.
+    pub last_seq: u64,
+    /// Samples, sightings and events lost.
+    pub items: u64,
+    /// When it was given up, Unix ms.
+    pub at_ms: i64,
+}
+
+/// The door.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    store: Store,
+    fleet: Arc<Fleet>,
+    inventory: Arc<Inventory>,
+    clock: SharedClock,
+    /// Bytes that may be worked on at once.
+    room: Arc<Semaphore>,
+    metrics: Metrics,
+}
+
+#[derive(Debug, Clone)]
+struct Metrics {
+    batches: Number,
+    repeats: Number,
+    samples: Number,
+    refused: Number,
+    busy: Number,
+    events: Number,
+}
+
+impl Metrics {
+    fn new(registry: &Registry) -> Self {
+        Self {
+            batches: registry.counter("keyvigil.ingest.batches_total", "Batches stored."),
+            repeats: registry.counter("keyvigil.ingest.repeats_total", "Batches that were stored before and acknowledged again."),
+            samples: registry.counter("keyvigil.ingest.samples_total", "Samples stored."),
+            refused: registry.counter("keyvigil.ingest.refused_total", "Requests refused."),
+            busy: registry.counter("keyvigil.ingest.busy_total", "Requests told to come back later."),
+            events: registry.counter("keyvigil.ingest.events_total", "Events stored."),
+        }
+    }
+}
+
+/// A batch as it arrived, decoded.
+struct Arrived {
+    seq: u64,
+    hash: [u8; 32],
+    frame: Vec<u8>,
+    batch: Batch,
+}
+
+impl Ingest {
+    /// A door to `store`.
+    #[must_use]
+    pub fn new(store: Store, fleet: Arc<Fleet>, inventory: Arc<Inventory>, clock: SharedClock, registry: &Registry) -> Self {
+        let room = Arc::new(Semaphore::new(INGEST_INFLIGHT_BYTES_MAX));
+        Self { store, fleet, inventory, clock, room, metrics: Metrics::new(registry) }
+    }
+
+    /// Samples stored since the start.
+    #[must_use]
+    pub fn samples_stored(&self) -> u64 {
+        self.metrics.samples.get()
+    }
+
+    /// Takes what an agent pushes; the ack speaks of what is on disk.
+    ///
+    /// # Errors
+    /// Why it was not taken, and what the agent should do.
+    pub async fn push(&self, identity: &Identity, body: &[u8]) -> Result<Ack, Refusal> {
+        let result = self.try_push(identity, body).await;
+        match &result {
+            Ok(_) => {}
+            Err(Refusal::Busy(_)) => self.metrics.busy.inc(),
+            Err(refusal) => {
+                self.metrics.refused.inc();
+                tracing::warn!(agent = identity.agent, reason = %refusal, "push refused");
+            }
+        }
+        result
+    }
+
+    async fn try_push(&self, identity: &Identity, body: &[u8]) -> Result<Ack, Refusal> {
+        let size = u32::try_from(body.len()).unwrap_or(u32::MAX);
+        let Ok(_room) = self.room.try_acquire_many(size) else { return Err(Refusal::Busy("too much is being ingested at once".into())) };
+        let (tenant, agent) = self.admit(identity).await?;
+        let push = wire::decode_push(body)?;
+        let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
+        let now_ms = self.clock.now_ms();
+        let arrived = push.frames.into_iter().map(|(seq, frame)| arrive(seq, frame, now_ms)).collect::<Result<Vec<_>, _>>()?;
+        let dropped = push.dropped;
+        let (this, host) = (self.clone(), agent.host.clone());
+        let cursor = self.store.write(move |tx| this.settle(tx, &stream, &host, arrived, &dropped)).await?;
+        Ok(Ack { epoch: push.epoch, cursor, now_ms, directives: Vec::new() })
+    }
+
+    /// The tenant and agent of a certificate, if it may deliver.
+    async fn admit(&self, identity: &Identity) -> Result<(TenantId, Agent), Refusal> {
+        let name = identity.tenant.clone();
+        let tenant = self.store.read(move |connection, _| crate::tenant::find(connection, &name)).await?;
+        let agent = tenant.and_then(|tenant| self.fleet.get(tenant, &identity.agent).map(|agent| (tenant, agent)));
+        match agent {
+            Some((_, agent)) if agent.revoked => Err(Refusal::Forbidden("this agent was revoked: join it again with a new token".into())),
+            Some(found) => Ok(found),
+            None => Err(Refusal::Forbidden("this aggregator does not know the agent: join it again with a new token".into())),
+        }
+    }
+
+    /// Stores what is new of a push, in its transaction. Returns the cursor.
+    fn settle(&self, tx: &Tx<'_>, stream: &Stream, host: &str, arrived: Vec<Arrived>, dropped: &[Range]) -> Result<u64, StoreError> {
+        let mut news = News::default();
+        let (mut samples, mut events, mut fresh, mut repeats) = (0, 0, 0, 0);
+        for Arrived { seq, hash, frame, batch } in arrived {
+            if tx.settle(stream, seq, &hash, dropped)? == Settled::Repeat {
+                repeats += 1;
+                continue;
+            }
+            fresh += 1;
+            samples += batch.samples() as u64;
+            events += batch.events.len() as u64;
+            news.last_sample_ms = news.last_sample_ms.max(batch.span_ms().map(|(_, last)| last));
+            news.interval_ms = batch.groups.iter().map(|g| g.interval_ms).max().or(news.interval_ms);
+            tx.append(stream.tenant, Some(host), &batch, &frame)?;
+            news.facts = batch.host.clone().or(news.facts);
+            self.record(tx, stream.tenant, host, batch)?;
+        }
+        let cursor = tx.cursor(stream)?;
+        let now_ms = self.clock.now_ms();
+        let (agent, persist) =
+            self.fleet.heard(stream.tenant, &stream.agent, &news, cursor, now_ms).ok_or_else(|| StoreError::Missing(stream.agent.clone()))?;
+        if persist {
+            fleet::put(tx, stream.tenant, &agent)?;
+        }
+        let metrics = self.metrics.clone();
+        tx.after_commit(move || {
+            metrics.samples.add(samples);
+            metrics.events.add(events);
+            metrics.batches.add(fresh);
+            metrics.repeats.add(repeats);
+        });
+        Ok(cursor)
+    }
+
+    /// Stores the keys, events and losses that a batch tells of.
+    fn record(&self, tx: &Tx<'_>, tenant: TenantId, host: &str, batch: Batch) -> Result<(), StoreError> {
+        let mut changed = Vec::new();
+        for sighting in batch.sightings {
+            changed.extend(keys::sight(tx, tenant, host, sighting)?);
+        }
+        for event in batch.events {
+            let record = EventRecord::new(host, event);
+            tx.add_event(tenant, record.at_ms, record.kind.as_str(), &record)?;
+        }
+        for gap in batch.gaps {
+            let record = gap_record(host, gap);
+            tx.add_gap(tenant, record.at_ms, &record)?;
+            let lost = lost_event(&record);
+            tx.add_event(tenant, lost.at_ms, lost.kind.as_str(), &lost)?;
+        }
+        let inventory = Arc::clone(&self.inventory);
+        tx.after_commit(move || changed.into_iter().for_each(|record| inventory.put(tenant, record)));
+        Ok(())
+    }
+}
+
+fn arrive(seq: u64, frame: Vec<u8>, now_ms: i64) -> Result<Arrived, Refusal> {
+    let hash = keyvigil_common::sha256(&frame);
+    let batch = wire::decode_batch(&frame).map_err(|fault| Refusal::of_frame(seq, fault))?;
+    match batch.span_ms() {
+        Some((first, _)) if first < TIMESTAMP_MS_MIN => {
+            Err(Refusal::Clock(format!("batch {seq} has samples from before the year 2000: set the clock of the host")))
+        }
+        Some((_, last)) if last > now_ms + AHEAD_MS_MAX => Err(Refusal::Clock(format!(
+            "batch {seq} has samples {} h ahead of the aggregator's clock: set the clock of the host or of the aggregator",
+            (last - now_ms) / 3_600_000
+        ))),
+        _ => Ok(Arrived { seq, hash, frame, batch }),
+    }
+}
+
+fn gap_record(host: &str, gap: Gap) -> GapRecord {
+    GapRecord {
+        host: host.to_owned(),
+        class: gap.class.as_str().to_owned(),
+        cause: gap.cause,
+        first_seq: gap.range.first,
+        last_seq: gap.range.last,
+        items: gap.items,
+        at_ms: gap.at_ms,
+    }
+}
+
+fn lost_event(gap: &GapRecord) -> EventRecord {
+    EventRecord {
+        kind: EventKind::DataLost,
+        at_ms: gap.at_ms,
+        host: gap.host.clone(),
+        key: None,
+        path: None,
+        actor: None,
+        message: format!("{} {} items were given up: {}", gap.items, gap.class, gap.cause),
+        evidence: [("first_seq", gap.first_seq), ("last_seq", gap.last_seq)].map(|(n, v)| (n.to_owned(), v.to_string())).into(),
+    }
+}
+
+/// Why a push was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Not a Keyvigil push, or of another version: nothing the agent can set right by sending it again now.
+    #[error("{0}")]
+    Malformed(WireError),
+    /// One batch can never be taken: the agent may set it aside. Only this answer allows that.
+    #[error("batch {seq} can never be stored: {why}")]
+    Permanent {
+        /// Its number.
+        seq: u64,
+        /// Why.
+        why: WireError,
+    },
+    /// Larger than allowed: send less at once.
+    #[error("{0}")]
+    TooLarge(WireError),
+    /// Not known, or revoked.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Numbers missing.
+    #[error("{source}")]
+    Gap {
+        /// First number expected.
+        expected: u64,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// Two senders with one identity.
+    #[error("{0}")]
+    Fork(StoreError),
+    /// A clock far off.
+    #[error("{0}")]
+    Clock(String),
+    /// Too many series.
+    #[error("{0}")]
+    Limit(StoreError),
+    /// Come back later.
+    #[error("{0}")]
+    Busy(String),
+    /// The store cannot write.
+    #[error("cannot store")]
+    Store(#[source] StoreError),
+}
+
+impl Refusal {
+    fn of_frame(seq: u64, fault: WireError) -> Self {
+        match fault {
+            // A later aggregator may know it.
+            WireError::Version(_) | WireError::Codec(_) => Self::Malformed(fault),
+            why => Self::Permanent { seq, why },
+        }
+    }
+}
+
+impl From<WireError> for Refusal {
+    fn from(fault: WireError) -> Self {
+        match fault {
+            WireError::TooLarge { .. } | WireError::TooMany => Self::TooLarge(fault),
+            other => Self::Malformed(other),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Gap { expected, .. } => Self::Gap { expected, source: error },
+            StoreError::Fork(_) => Self::Fork(error),
+            StoreError::TooManySeries { .. } => Self::Limit(error),
+            StoreError::Busy => Self::Busy("the store is busy".into()),
+            other => Self::Store(other),
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! One key as it is stored, and how a sighting changes it.
+
+use keyvigil_common::key::{KeyFacts, KeyKind, Place, Sighting};
+use serde::{Deserialize, Serialize};
+
+/// Places kept of one key. A public CA lies in four places on each host; beyond this the oldest that are gone are dropped.
+const PLACES_MAX: usize = 50_000;
+/// Directories of certificates that the system ships to trust others: their expiry concerns nobody here.
+const TRUST_STORES: [&str; 6] =
+    ["/etc/ssl/certs/", "/usr/share/ca-certificates/", "/usr/local/share/ca-certificates/", "/etc/pki/ca-trust/", "/etc/pki/tls/certs/", "/usr/share/pki/"];
+
+/// A key with everything known about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeyRecord {
+    /// What it is.
+    #[serde(flatten)]
+    pub facts: KeyFacts,
+    /// When it was first seen anywhere, Unix ms.
+    pub first_seen_ms: i64,
+    /// When it was last seen anywhere, Unix ms.
+    pub last_seen_ms: i64,
+    /// When it was last used; `None` while no sensor observes use.
+    pub last_used_ms: Option<i64>,
+    /// When it was revoked, Unix ms.
+    pub revoked_ms: Option<i64>,
+    /// Id of the key it replaced.
+    pub replaces: Option<String>,
+    /// Id of the key that replaced it.
+    pub replaced_by: Option<String>,
+    /// Every place it lies or lay.
+    pub places: Vec<PlaceRecord>,
+}
+
+/// A place, with when it was seen there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlaceRecord {
+    /// Host.
+    pub host: String,
+    /// Path, owner, mode.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Unix ms.
+    pub first_seen_ms: i64,
+    /// Unix ms.
+    pub last_seen_ms: i64,
+    /// It no longer lies there.
+    pub gone: bool,
+}
+
+/// How a key stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Lies somewhere and is valid.
+    Active,
+    /// Another took its place.
+    Superseded,
+    /// Its validity ended.
+    Expired,
+    /// It was revoked.
+    Revoked,
+    /// It lies nowhere any more.
+    Removed,
+}
+
+impl Status {
+    /// Name in the API.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Superseded => "superseded",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+impl KeyRecord {
+    /// The record after a sighting; `before` is what was known.
+    #[must_use]
+    pub fn sighted(before: Option<Self>, host: &str, sighting: Sighting) -> Self {
+        let Sighting { facts, place, at_ms, gone, replaces } = sighting;
+        let mut record = before.unwrap_or_else(|| Self {
+            facts: facts.clone(),
+            first_seen_ms: at_ms,
+            last_seen_ms: at_ms,
+            last_used_ms: None,
+            revoked_ms: None,
+            replaces: None,
+            replaced_by: None,
+            places: Vec::new(),
+        });
+        // A key file says more than its public half; either may be seen first.
+        if facts.kind <= record.facts.kind || !gone && record.places.iter().all(|p| p.gone) {
+            record.facts = facts;
+        }
+        record.first_seen_ms = record.first_seen_ms.min(at_ms);
+        if !gone {
+            record.last_seen_ms = record.last_seen_ms.max(at_ms);
+            record.replaces = replaces.filter(|old| *old != record.facts.id).or(record.replaces);
+        }
+        record.set_place(host, place, at_ms, gone);
+        record
+    }
+
+    /// Another key took this one's place on `host`.
+    pub fn replaced_by(&mut self, host: &str, successor: &Sighting) {
+        self.replaced_by = Some(successor.facts.id.clone());
+        for place in self.places.iter_mut().filter(|p| p.host == host && p.place.path == successor.place.path && p.place.slot == successor.place.slot) {
+            place.gone = true;
+        }
+    }
+
+    fn set_place(&mut self, host: &str, place: Place, at_ms: i64, gone: bool) {
+        let known = self.places.iter_mut().find(|p| p.host == host && p.place.path == place.path && p.place.slot == place.slot);
+        match known {
+            Some(known) => {
+                if !gone {
+                    known.place = place;
+                    known.last_seen_ms = known.last_seen_ms.max(at_ms);
+                }
+                known.gone = gone;
+            }
+            None => {
+                if self.places.len() >= PLACES_MAX
+                    && let Some(at) = self.places.iter().position(|p| p.gone)
+                {
+                    self.places.remove(at);
+                }
+                self.places.push(PlaceRecord { host: host.to_owned(), place, first_seen_ms: at_ms, last_seen_ms: at_ms, gone });
+            }
+        }
+    }
+
+    /// How it stands at `now_ms`.
+    #[must_use]
+    pub fn status(&self, now_ms: i64) -> Status {
+        let lies = self.places.iter().any(|p| !p.gone);
+        if self.revoked_ms.is_some() {
+            Status::Revoked
+        } else if !lies && self.replaced_by.is_some() {
+            Status::Superseded
+        } else if !lies {
+            Status::Removed
+        } else if self.facts.not_after_ms.is_some_and(|end| end <= now_ms) {
+            Status::Expired
+        } else {
+            Status::Active
+        }
+    }
+
+    /// Whether it is a CA that the system ships to trust others, in all its places.
+    #[must_use]
+    pub fn is_trust_store(&self) -> bool {
+        let shipped = |p: &PlaceRecord| TRUST_STORES.iter().any(|dir| p.place.path.starts_with(dir));
+        self.facts.kind == KeyKind::Certificate && self.facts.is_ca == Some(true) && !self.places.is_empty() && self.places.iter().all(shipped)
+    }
+
+    /// Whether somebody should act before it expires: lies somewhere, has an end, was not replaced, and is not of the
+    /// system's trust store. A revocation list or a signing request is not a credential.
+    #[must_use]
+    pub fn expiry_matters(&self, now_ms: i64) -> bool {
+        let credential = matches!(self.facts.kind, KeyKind::Certificate | KeyKind::SshCertificate);
+        credential && matches!(self.status(now_ms), Status::Active | Status::Expired) && self.facts.not_after_ms.is_some() && !self.is_trust_store()
+    }
+
+    /// Hosts it lies on.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<&str> {
+        let mut hosts: Vec<&str> = self.places.iter().filter(|p| !p.gone).map(|p| p.host.as_str()).collect();
+        hosts.sort_unstable();
+        hosts.dedup();
+        hosts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sighting(id: char, path: &str, at_ms: i64, gone: bool, replaces: Option<char>) -> Sighting {
+        let name = |c: char| c.to_string().repeat(64);
+        let mut facts = KeyFacts::bare(KeyKind::Certificate, name(id), name('f'), "rsa");
+        facts.not_after_ms = Some(1_000);
+        let place = Place { path: path.into(), slot: 0, owner: None, group: None, mode: None, modified_ms: None };
+        Sighting { facts, place, at_ms, gone, replaces: replaces.map(name) }
+    }
+
+    #[test]
+    fn a_key_is_active_then_superseded_removed_or_expired() {
+        let old = KeyRecord::sighted(None, "a", sighting('1', "/k", 10, false, None));
+        assert_eq!((old.status(20), old.status(1_000)), (Status::Active, Status::Expired));
+        let mut replaced = old.clone();
+        replaced.replaced_by("a", &sighting('2', "/k", 20, false, Some('1')));
+        assert_eq!(replaced.status(2_000), Status::Superseded, "an old certificate that was replaced is not an expired one");
+        let gone = KeyRecord::sighted(Some(old.clone()), "a", sighting('1', "/k", 30, true, None));
+        assert_eq!((gone.status(40), gone.last_seen_ms), (Status::Removed, 10));
+        let two = KeyRecord::sighted(Some(old), "b", sighting('1', "/k", 15, false, None));
+        let mut half = two.clone();
+        half.replaced_by("a", &sighting('2', "/k", 20, false, Some('1')));
+        assert_eq!((two.hosts(), half.hosts(), half.status(20)), (vec!["a", "b"], vec!["b"], Status::Active));
+    }
+
+    #[test]
+    fn the_systems_trust_store_expires_quietly_and_a_copy_elsewhere_does_not() {
+        let mut shipped = KeyRecord::sighted(None, "a", sighting('1', "/etc/ssl/certs/X.pem", 10, false, None));
+        assert!(shipped.expiry_matters(20), "a leaf in the same directory matters");
+        shipped.facts.is_ca = Some(true);
+        assert!(!shipped.expiry_matters(20));
+        let mut copy = sighting('1', "/etc/nginx/ca.pem", 10, false, None);
+        copy.facts.is_ca = Some(true);
+        assert!(KeyRecord::sighted(Some(shipped), "a", copy).expiry_matters(20));
+    }
+}

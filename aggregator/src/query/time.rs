@@ -1,0 +1,39 @@
+//! Times and lengths of time as users write them.
+
+use keyvigil_common::config::Period;
+
+/// An instant as Unix ms: RFC 3339, a number of ms, `now`, or a length of time before now (`-1h`).
+///
+/// # Errors
+/// How to write it.
+pub fn parse(text: &str, now_ms: i64) -> Result<i64, String> {
+    let fault = || format!("{text:?} is not a time: write 2026-11-22T18:00:00Z, Unix milliseconds, now, or -1h");
+    if text == "now" {
+        return Ok(now_ms);
+    }
+    if let Ok(ms) = text.parse::<i64>()
+        && ms >= 0
+    {
+        return Ok(ms);
+    }
+    if let Some(ago) = text.strip_prefix("now-").or_else(|| text.strip_prefix('-')) {
+        return ago.parse::<Period>().map(|p| now_ms.saturating_sub(p.as_ms())).map_err(|_| fault());
+    }
+    text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond).map_err(|_| fault())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_forms_of_one_instant_agree() {
+        let now = 1_763_838_000_000;
+        for text in ["2025-11-22T18:00:00Z", "2025-11-22T19:00:00+01:00", "1763834400000", "-1h", "now-60m", "-3600"] {
+            assert_eq!(parse(text, now).unwrap(), 1_763_834_400_000, "{text}");
+        }
+        for bad in ["yesterday", "", "-", "2025-11-22", "-1 fortnight"] {
+            assert!(parse(bad, now).unwrap_err().contains("is not a time"), "{bad}");
+        }
+    }
+}

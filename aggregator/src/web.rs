@@ -1,0 +1,135 @@
+//! HTTP: routes, who may call them, headers. One resource a file; handlers ask the rooms and shape the answer, nothing
+//! more. Never: SQL, rules, formats of storage.
+
+mod agents;
+mod alerts;
+mod assets;
+mod auth;
+mod exposition;
+mod health;
+mod hosts;
+mod keys;
+pub mod listen;
+mod params;
+mod problem;
+mod query;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::routing::{delete, get, post, put};
+use axum::{Router, middleware};
+use keyvigil_common::clock::SharedClock;
+use keyvigil_common::config::Secret;
+use keyvigil_common::limits::JSON_BODY_BYTES_MAX;
+use keyvigil_common::telemetry::{Number, Registry};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+use tower_http::timeout::TimeoutLayer;
+
+use crate::enroll::Enroll;
+use crate::fleet::Fleet;
+use crate::index::TenantId;
+use crate::ingest::Ingest;
+use crate::job::alerts::Alerts;
+use crate::keys::Inventory;
+use crate::store::Store;
+
+const REQUEST: Duration = Duration::from_secs(60);
+const CSP: &str = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+    frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'";
+
+/// What handlers work with.
+#[derive(Debug, Clone)]
+pub struct App {
+    /// Samples and state.
+    pub store: Store,
+    /// The door.
+    pub ingest: Ingest,
+    /// The desk.
+    pub enroll: Enroll,
+    /// Hosts.
+    pub fleet: Arc<Fleet>,
+    /// Keys.
+    pub inventory: Arc<Inventory>,
+    /// Alerts and rules.
+    pub alerts: Arc<Alerts>,
+    /// Time.
+    pub clock: SharedClock,
+    /// Own numbers.
+    pub registry: Registry,
+    /// The one tenant there is yet.
+    pub tenant: TenantId,
+    /// Token for changes.
+    pub admin_token: Secret,
+    /// Whether reading is open to loopback.
+    pub open_on_loopback: bool,
+    /// `host:port` in join tokens.
+    pub advertise: String,
+    /// When this process started, Unix ms.
+    pub started_ms: i64,
+    /// Failed attempts to authenticate.
+    pub auth_failures: Number,
+}
+
+/// Routes of the API listener, the dashboard included.
+#[must_use]
+pub fn api(app: App) -> Router {
+    let v1 = Router::new()
+        .route("/status", get(status::status))
+        .route("/metrics", post(status::push))
+        .route("/query", get(query::query).post(query::query))
+        .route("/series", get(query::series))
+        .route("/keys", get(keys::list))
+        .route("/keys/summary", get(keys::summary))
+        .route("/keys/{id}", get(keys::one))
+        .route("/events", get(keys::events))
+        .route("/gaps", get(keys::gaps))
+        .route("/hosts", get(hosts::list))
+        .route("/hosts/{host}", get(hosts::one))
+        .route("/agents/{id}", delete(hosts::revoke))
+        .route("/enroll-tokens", get(hosts::tokens).post(hosts::create_token))
+        .route("/enroll-tokens/{id}", delete(hosts::revoke_token))
+        .route("/alerts", get(alerts::list))
+        .route("/alerts/status", get(alerts::status))
+        .route("/alerts/rules", get(alerts::rules).post(alerts::create_rule))
+        .route("/alerts/rules/{id}", get(alerts::rule).put(alerts::replace_rule).delete(alerts::delete_rule))
+        .route("/alerts/{id}", get(alerts::one))
+        .route("/alerts/{id}/acknowledge", put(alerts::acknowledge))
+        .layer(middleware::from_fn_with_state(app.clone(), auth::check))
+        .layer(DefaultBodyLimit::max(JSON_BODY_BYTES_MAX));
+    let header = |name: &'static str, value: &'static str| SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value));
+    Router::new()
+        .nest("/api/v1", v1)
+        .fallback(get(assets::serve))
+        .with_state(app)
+        .layer(CompressionLayer::new())
+        .layer(header("content-security-policy", CSP))
+        .layer(header("x-content-type-options", "nosniff"))
+        .layer(header("referrer-policy", "no-referrer"))
+        .layer(header("cache-control", "no-store"))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST))
+        .layer(CatchPanicLayer::new())
+}
+
+/// Routes of the ingest listener.
+#[must_use]
+pub fn ingest(app: App) -> Router {
+    agents::router(app)
+}
+
+/// Routes of the metrics listener.
+#[must_use]
+pub fn metrics(app: App) -> Router {
+    exposition::router(app)
+}
+
+/// Routes of the health listener.
+#[must_use]
+pub fn health(app: App) -> Router {
+    health::router(app)
+}

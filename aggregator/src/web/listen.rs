@@ -1,0 +1,115 @@
+//! The accept loop of every listener: connections are counted and bounded, handshakes and headers have time-outs, and at
+//! the end open requests are finished. TLS configurations are read per connection, so that a renewed certificate or trust
+//! takes hold at once. Knows no route.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use hyper::body::Incoming;
+use hyper::{Request, service};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use keyvigil_common::limits::CONNECTIONS_MAX;
+use keyvigil_common::stop::{Stop, Tasks};
+use keyvigil_common::tls::Identity;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+
+const HANDSHAKE: Duration = Duration::from_secs(5);
+const HEADERS: Duration = Duration::from_secs(10);
+/// A connection ends after this time, so that revocation and new trust reach everyone.
+const CONNECTION_LIFE: Duration = Duration::from_secs(3_600);
+const HEADER_BYTES_MAX: usize = 64 << 10;
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// TLS of a listener; `None` for plain text on loopback.
+pub type WatchedTls = Option<Arc<ArcSwap<ServerConfig>>>;
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Address of the socket.
+    pub address: SocketAddr,
+    /// Identity of the client certificate, where one was shown and verified.
+    pub identity: Option<Identity>,
+}
+
+/// Serves `router` on `listener` until stopped. Handlers find a [`Peer`] among the request's extensions.
+pub async fn serve(name: &'static str, listener: TcpListener, tls: WatchedTls, router: Router, tasks: Tasks) {
+    let stop = tasks.stop().clone();
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Some(accepted) = stop.or(accept(&listener, &places)).await else { return };
+        let (stream, address, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(e) => {
+                // Out of file descriptors, mostly: let some connections end first.
+                tracing::warn!(listener = name, error = %e, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (tls, router, stop) = (tls.as_ref().map(|t| t.load_full()), router.clone(), stop.clone());
+        tasks.spawn_short("connection", async move {
+            if let Err(e) = connection(stream, address, tls, router, &stop).await {
+                tracing::debug!(listener = name, peer = %address, error = %e, "connection ended");
+            }
+            drop(place);
+        });
+    }
+}
+
+type Place = tokio::sync::OwnedSemaphorePermit;
+
+async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, Place)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, address) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, address, place))
+}
+
+async fn connection(stream: TcpStream, address: SocketAddr, tls: Option<Arc<ServerConfig>>, router: Router, stop: &Stop) -> Result<(), BoxError> {
+    let Some(config) = tls else {
+        return http(stream, Peer { address, identity: None }, router, stop).await;
+    };
+    let stream = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await??;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let identity = shown.map(|certificate| Identity::from_certificate(certificate)).transpose()?;
+    http(stream, Peer { address, identity }, router, stop).await
+}
+
+async fn http<S>(stream: S, peer: Peer, router: Router, stop: &Stop) -> Result<(), BoxError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        router.clone().oneshot(request.map(axum::body::Body::new))
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES_MAX).keep_alive(true);
+    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(64).max_header_list_size(HEADER_BYTES_MAX as u32).keep_alive_interval(Duration::from_secs(30));
+    let graceful = GracefulShutdown::new();
+    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+    let watched = graceful.watch(connection);
+    tokio::pin!(watched);
+    tokio::select! {
+        ended = &mut watched => return ended.map_err(Into::into),
+        () = stop.stopped() => {}
+        () = tokio::time::sleep(CONNECTION_LIFE) => {}
+    }
+    // Ask for the end, and let the request that is being answered finish.
+    let (_, ended) = tokio::join!(graceful.shutdown(), tokio::time::timeout(DRAIN, watched));
+    ended.unwrap_or(Ok(())).map_err(Into::into)
+}
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,0 +1,87 @@
+//! Parameters of a request: from the query string, a form, or a JSON object. Unknown ones are refused by name.
+
+use std::str::FromStr;
+
+use axum::http::{HeaderMap, header};
+use serde_json::Value;
+
+use super::problem::Problem;
+
+/// Names and values, in order.
+#[derive(Debug, Default)]
+pub(super) struct Params(Vec<(String, String)>);
+
+impl Params {
+    pub(super) fn from_query(text: &str) -> Result<Self, Problem> {
+        let pairs: Vec<(String, String)> = axum::extract::Query::try_from_uri(&format!("/?{text}").parse().map_err(|_| bad("the query string is not valid"))?)
+            .map_err(|e| bad(&e.to_string()))?
+            .0;
+        Ok(Self(pairs))
+    }
+
+    pub(super) fn extend_from_body(&mut self, headers: &HeaderMap, body: &[u8]) -> Result<(), Problem> {
+        let form = headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+        if form {
+            let text = std::str::from_utf8(body).map_err(|_| bad("the form is not UTF-8"))?;
+            self.0.extend(Self::from_query(text)?.0);
+            return Ok(());
+        }
+        let object: serde_json::Map<String, Value> = serde_json::from_slice(body).map_err(|e| bad(&format!("the body is not a JSON object: {e}")))?;
+        for (name, value) in object {
+            match value {
+                Value::Null => {}
+                Value::Array(items) => self.0.extend(items.iter().map(|item| (name.clone(), text(item)))),
+                other => self.0.push((name, text(&other))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses names that are not in `known`.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
+        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
+            Some((name, _)) => Err(bad(&format!("parameter {name:?} is not known here; known are: {}", known.join(" ")))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().rfind(|(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
+    }
+
+    pub(super) fn required(&self, name: &str) -> Result<&str, Problem> {
+        self.get(name).ok_or_else(|| bad(&format!("parameter {name} is missing")))
+    }
+
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(n, v)| n == name && !v.is_empty()).map(|(_, v)| v.as_str())
+    }
+
+    /// Values of a comma-separated list.
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        self.all(name).flat_map(|v| v.split(',')).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty()).collect()
+    }
+
+    pub(super) fn parse<T: FromStr<Err = String>>(&self, name: &str) -> Result<Option<T>, Problem> {
+        self.get(name).map(|text| text.parse().map_err(|e: String| bad(&format!("{name}: {e}")))).transpose()
+    }
+
+    pub(super) fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, Problem> {
+        match self.get(name).map(str::parse) {
+            None => Ok(default),
+            Some(Ok(n)) if (1..=max).contains(&n) => Ok(n),
+            Some(_) => Err(bad(&format!("{name} must be a whole number from 1 to {max}"))),
+        }
+    }
+}
+
+fn bad(detail: &str) -> Problem {
+    Problem::bad_request(detail)
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}

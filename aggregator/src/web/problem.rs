@@ -1,0 +1,117 @@
+//! Errors as RFC 9457 problem documents.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use keyvigil_common::telemetry;
+use serde_json::json;
+
+use crate::ingest::Refusal;
+use crate::query::QueryError;
+use crate::store::StoreError;
+
+/// What went wrong, for the one who asked.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    detail: String,
+    /// Further members of the document.
+    extra: serde_json::Value,
+    retry_after_seconds: Option<u64>,
+}
+
+impl Problem {
+    /// A problem with one sentence of explanation.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self { status, detail: detail.into(), extra: json!({}), retry_after_seconds: None }
+    }
+
+    /// 400.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// 404.
+    pub fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, format!("{what} does not exist"))
+    }
+
+    /// With a further member.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.extra[name] = value.into();
+        self
+    }
+
+    /// With `Retry-After`.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Our own fault: the asker learns that it failed, the log why.
+    pub fn internal(error: &dyn std::error::Error) -> Self {
+        tracing::error!(error = telemetry::chain(error), "request failed");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{error}; the aggregator's log says why")).retry_after(5)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+        });
+        if let (Some(body), Some(extra)) = (body.as_object_mut(), self.extra.as_object()) {
+            body.extend(extra.clone());
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_seconds {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(1),
+            StoreError::TooMuch | StoreError::Refused(_) => Self::bad_request(error.to_string()),
+            StoreError::TooManySeries { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
+            StoreError::Missing(what) => Self::not_found(what),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Invalid(detail) => Self::bad_request(detail),
+            QueryError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        let detail = refusal.to_string();
+        match &refusal {
+            Refusal::Malformed(_) => Self::bad_request(detail),
+            Refusal::Permanent { seq, .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("permanent", true).with("batch", *seq),
+            Refusal::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail),
+            Refusal::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
+            Refusal::Gap { expected, .. } => Self::new(StatusCode::CONFLICT, detail).with("code", "gap").with("expected", *expected),
+            Refusal::Fork(_) => Self::new(StatusCode::CONFLICT, detail).with("code", "fork"),
+            Refusal::Clock(_) => Self::new(StatusCode::CONFLICT, detail).with("code", "clock").retry_after(60),
+            Refusal::Limit(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(60),
+            Refusal::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(2),
+            Refusal::Store(error) => Self::internal(error),
+        }
+    }
+}

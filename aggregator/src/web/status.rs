@@ -1,0 +1,39 @@
+//! `/api/v1/status` and `POST /api/v1/metrics`.
+
+use axum::Json;
+use axum::extract::State;
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::{App, assets, hosts};
+use crate::ingest::json::{MetricsPush, PushResult};
+
+/// How the aggregator is.
+pub(super) async fn status(State(app): State<App>) -> Result<Json<Value>, Problem> {
+    let size = app.store.size().await?;
+    let now_ms = app.clock.now_ms();
+    let up_ms = (now_ms - app.started_ms).max(1);
+    let samples = app.ingest.samples_stored();
+    Ok(Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "started": app.started_ms,
+        "now": now_ms,
+        "uptime_seconds": up_ms / 1_000,
+        "tenant": crate::tenant::DEFAULT,
+        "series": app.store.index().len(),
+        "samples_stored": size.block_samples + size.head_samples,
+        "samples_in_level0": size.head_samples,
+        "samples_per_second": app.alerts.samples_per_second(),
+        "samples_since_start": samples,
+        "bytes_on_disk": size.bytes,
+        "hosts": hosts::count(&app),
+        "agents": hosts::visible(&app).len(),
+        "read_only_without_token": app.open_on_loopback,
+        "dashboard": assets::is_built(),
+    })))
+}
+
+/// Metrics as JSON.
+pub(super) async fn push(State(app): State<App>, Json(push): Json<MetricsPush>) -> Result<Json<PushResult>, Problem> {
+    Ok(Json(app.ingest.push_json(app.tenant, push).await?))
+}
