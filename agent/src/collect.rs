@@ -2,6 +2,23 @@
 //! a row in [`COLLECTORS`]. A sensor runs on a blocking thread, may be slow, and must never guess: what it cannot see it
 //! reports as [`Sink::absent`].
 
+mod births;
+mod boot;
+mod clock;
+mod cpu;
+mod disk;
+pub mod facts;
+mod filesystem;
+mod kernel;
+mod load;
+mod memory;
+mod metric;
+mod network;
+mod pressure;
+mod process;
+mod sockets;
+mod temperature;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +27,7 @@ use keyvigil_common::event::Event;
 use keyvigil_common::key::Sighting;
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 
+pub use self::metric::{MetricDef, Unit};
 use crate::rootfs::RootFs;
 
 /// The instant of one scrape, the same for all its samples.
@@ -92,6 +110,8 @@ pub struct Row {
     pub interval_seconds: (u64, u64),
     /// How long one look may take before the sensor is reported as blind, seconds.
     pub deadline_seconds: u64,
+    /// All metrics that it may emit; documentation is made from them.
+    pub metrics: &'static [MetricDef],
     /// Makes the sensor.
     pub make: fn(&Context) -> Box<dyn Collector>,
 }
@@ -144,6 +164,17 @@ impl Sink {
         self.blind.push((what.into(), reason.to_string()));
     }
 
+    /// Reads the pseudo-file `path`, or says that `what` is absent.
+    pub(crate) fn read(&mut self, root: &RootFs, path: &str, what: &str) -> Option<String> {
+        match root.read(path) {
+            Ok(text) => Some(text),
+            Err(e) => {
+                self.absent(what, format_args!("{path}: {e}"));
+                None
+            }
+        }
+    }
+
     /// Something happened.
     pub fn event(&mut self, event: Event) {
         self.events.push(event);
@@ -172,4 +203,35 @@ impl Sink {
 }
 
 /// All polled sensors.
-pub const COLLECTORS: &[Row] = &[];
+pub const COLLECTORS: &[Row] = &[
+    row("cpu", (10, 60), 5, cpu::METRICS, |c| Box::new(cpu::Cpu::new(c))),
+    row("memory", (10, 60), 5, memory::METRICS, |c| Box::new(memory::Memory::new(c))),
+    row("load", (10, 60), 5, load::METRICS, |c| Box::new(load::Load::new(c))),
+    row("pressure", (10, 60), 5, pressure::METRICS, |c| Box::new(pressure::Pressure::new(c))),
+    row("process", (10, 60), 5, process::METRICS, |c| Box::new(process::Process::new(c))),
+    row("network", (10, 60), 5, network::METRICS, |c| Box::new(network::Network::new(c))),
+    row("sockets", (10, 60), 5, sockets::METRICS, |c| Box::new(sockets::Sockets::new(c))),
+    row("disk", (10, 60), 5, disk::METRICS, |c| Box::new(disk::Disks::new(c))),
+    row("filesystem", (30, 300), 10, filesystem::METRICS, |c| Box::new(filesystem::Filesystems::new(c))),
+    row("kernel", (10, 60), 5, kernel::METRICS, |c| Box::new(kernel::Kernel::new(c))),
+    row("clock", (30, 300), 5, clock::METRICS, |c| Box::new(clock::Clock::new(c))),
+    row("temperature", (30, 300), 10, temperature::METRICS, |c| Box::new(temperature::Temperature::new(c))),
+];
+
+const fn row(
+    name: &'static str,
+    interval_seconds: (u64, u64),
+    deadline_seconds: u64,
+    metrics: &'static [MetricDef],
+    make: fn(&Context) -> Box<dyn Collector>,
+) -> Row {
+    Row { name, interval_seconds, deadline_seconds, metrics, make }
+}
+
+/// Every metric that a polled sensor may emit.
+pub fn metric_defs() -> impl Iterator<Item = &'static MetricDef> {
+    COLLECTORS.iter().flat_map(|row| row.metrics)
+}
+
+#[cfg(test)]
+mod tests;

@@ -52,4 +52,15 @@ impl RootFs {
         std::fs::File::open(self.path(path))?.take(PSEUDO_FILE_BYTES_MAX).read_to_end(&mut bytes)?;
         Ok(String::from_utf8(bytes).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned()))
     }
+
+    /// Names in the directory `path`, sorted; names that are not UTF-8 are left out.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn names(&self, path: impl AsRef<Path>) -> std::io::Result<Vec<String>> {
+        let entries = std::fs::read_dir(self.path(path))?;
+        let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
 }
