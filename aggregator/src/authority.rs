@@ -83,8 +83,7 @@ impl Authority {
             }
             Err(e) => return Err(e.into()),
         };
-        let certificate =
-            CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| AuthorityError::Pem(cert_path.display().to_string(), e.to_string()))?;
+        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| AuthorityError::Pem(cert_path.display().to_string(), e.to_string()))?;
         let pin = spki_sha256(&certificate)?;
         if pin != spki_sha256(issuer.der())? {
             return Err(AuthorityError::Mismatch(dir.display().to_string()));

@@ -175,8 +175,7 @@ impl Enroll {
             tx.put_token(tenant_id, &request.id, &token)?;
         }
         self.put(tx, tenant_id, agent.clone())?;
-        let answer =
-            JoinAnswer { certificate: pem(&issued.certificate), ca: pem(self.authority.certificate()), agent: agent.id.clone(), host: agent.host.clone() };
+        let answer = JoinAnswer { certificate: issued.pem, ca: self.authority.pem().to_owned(), agent: agent.id.clone(), host: agent.host.clone() };
         Ok((agent, answer))
     }
 

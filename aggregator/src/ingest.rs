@@ -3,7 +3,7 @@
 
 pub mod json;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::event::EventKind;
@@ -52,6 +52,15 @@ pub struct Ingest {
     /// Bytes that may be worked on at once.
     room: Arc<Semaphore>,
     metrics: Metrics,
+    pace: Arc<Mutex<Pace>>,
+}
+
+/// How fast samples come.
+#[derive(Debug, Default)]
+struct Pace {
+    at_ms: i64,
+    samples: u64,
+    per_second: f64,
 }
 
 #[derive(Debug, Clone)]
@@ -90,13 +99,29 @@ impl Ingest {
     #[must_use]
     pub fn new(store: Store, fleet: Arc<Fleet>, inventory: Arc<Inventory>, clock: SharedClock, registry: &Registry) -> Self {
         let room = Arc::new(Semaphore::new(INGEST_INFLIGHT_BYTES_MAX));
-        Self { store, fleet, inventory, clock, room, metrics: Metrics::new(registry) }
+        Self { store, fleet, inventory, clock, room, metrics: Metrics::new(registry), pace: Arc::default() }
     }
 
     /// Samples stored since the start.
     #[must_use]
     pub fn samples_stored(&self) -> u64 {
         self.metrics.samples.get()
+    }
+
+    /// Samples a second, between the last two calls of [`Ingest::measure`].
+    #[must_use]
+    pub fn samples_per_second(&self) -> f64 {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner).per_second
+    }
+
+    /// Measures the pace anew.
+    pub fn measure(&self) {
+        let (now_ms, samples) = (self.clock.now_ms(), self.samples_stored());
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        if pace.at_ms > 0 && now_ms > pace.at_ms {
+            pace.per_second = (samples - pace.samples) as f64 * 1_000.0 / (now_ms - pace.at_ms) as f64;
+        }
+        (pace.at_ms, pace.samples) = (now_ms, samples);
     }
 
     /// Takes what an agent pushes; the ack speaks of what is on disk.

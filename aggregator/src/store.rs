@@ -6,6 +6,7 @@ mod block;
 mod compact;
 mod head;
 pub mod ledger;
+pub mod outbox;
 mod partition;
 mod sqlite;
 mod tx;

@@ -70,6 +70,8 @@ pub struct App {
     pub open_on_loopback: bool,
     /// `host:port` in join tokens.
     pub advertise: String,
+    /// Names of the notification channels.
+    pub channels: Vec<String>,
     /// When this process started, Unix ms.
     pub started_ms: i64,
     /// Failed attempts to authenticate.
@@ -102,7 +104,8 @@ pub fn api(app: App) -> Router {
         .route("/alerts/{id}/acknowledge", put(alerts::acknowledge))
         .layer(middleware::from_fn_with_state(app.clone(), auth::check))
         .layer(DefaultBodyLimit::max(JSON_BODY_BYTES_MAX));
-    let header = |name: &'static str, value: &'static str| SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value));
+    let header =
+        |name: &'static str, value: &'static str| SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value));
     Router::new()
         .nest("/api/v1", v1)
         .fallback(get(assets::serve))

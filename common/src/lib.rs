@@ -10,6 +10,7 @@ pub mod config;
 pub mod event;
 pub mod key;
 pub mod limits;
+pub mod process;
 pub mod sample;
 pub mod seal;
 pub mod sequence;

@@ -128,6 +128,12 @@ fn quantile(pool: Vec<Point>, q: f64) -> f64 {
     if low == high { low } else { low + (high - low) * rank.fract() }
 }
 
+impl std::fmt::Display for Aggregation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl FromStr for Aggregation {
     type Err = String;
 

@@ -14,9 +14,9 @@ use keyvigil_common::wire;
 use serde::Deserialize;
 use tower_http::timeout::TimeoutLayer;
 
+use super::App;
 use super::listen::Peer;
 use super::problem::Problem;
-use super::App;
 use crate::enroll::{EnrollError, JoinAnswer, JoinRequest};
 
 /// Bytes of a join or a renewal.

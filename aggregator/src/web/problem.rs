@@ -12,7 +12,7 @@ use crate::store::StoreError;
 
 /// What went wrong, for the one who asked.
 #[derive(Debug)]
-pub struct Problem {
+pub(super) struct Problem {
     status: StatusCode,
     detail: String,
     /// Further members of the document.
@@ -22,36 +22,36 @@ pub struct Problem {
 
 impl Problem {
     /// A problem with one sentence of explanation.
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), extra: json!({}), retry_after_seconds: None }
     }
 
     /// 400.
-    pub fn bad_request(detail: impl Into<String>) -> Self {
+    pub(super) fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
     /// 404.
-    pub fn not_found(what: &str) -> Self {
+    pub(super) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("{what} does not exist"))
     }
 
     /// With a further member.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
+    pub(super) fn with(mut self, name: &str, value: impl Into<serde_json::Value>) -> Self {
         self.extra[name] = value.into();
         self
     }
 
     /// With `Retry-After`.
     #[must_use]
-    pub fn retry_after(mut self, seconds: u64) -> Self {
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_seconds = Some(seconds);
         self
     }
 
     /// Our own fault: the asker learns that it failed, the log why.
-    pub fn internal(error: &dyn std::error::Error) -> Self {
+    pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = telemetry::chain(error), "request failed");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{error}; the aggregator's log says why")).retry_after(5)
     }

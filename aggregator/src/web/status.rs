@@ -23,7 +23,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Json<Value>, Proble
         "series": app.store.index().len(),
         "samples_stored": size.block_samples + size.head_samples,
         "samples_in_level0": size.head_samples,
-        "samples_per_second": app.alerts.samples_per_second(),
+        "samples_per_second": app.ingest.samples_per_second(),
         "samples_since_start": samples,
         "bytes_on_disk": size.bytes,
         "hosts": hosts::count(&app),

@@ -8,6 +8,7 @@ import { hostIndex } from '../lib/color';
 import { withUnit } from '../lib/format';
 import { marks } from '../lib/events';
 import { extent } from '../lib/series';
+import { sortRows } from '../lib/sort';
 import { chartInterval, intervalText, rangeLength, rangeParams, rangeWords } from '../lib/time';
 import type { Unit } from '../lib/units';
 import { hostFilter, range } from '../routes';
@@ -23,7 +24,7 @@ export interface Query {
   metric: string;
   aggregation: string;
   group_by?: string;
-  /** Says which of several metrics a line is: "received". */
+  /** Says which of several metrics a line is: "in". */
   word?: string;
 }
 
@@ -56,7 +57,7 @@ function detailOf(series: QuerySeries, detail: readonly string[]): string | unde
 
 function linesOf(answers: readonly QueryAnswer[], props: Props, hosts: readonly string[]): Found[] {
   const perHost = new Map<string, number>();
-  const found = answers.flatMap((answer, index) => answer.series.map((series) => ({ series, word: props.queries[index]?.word })));
+  const found = sortRows(answers.flatMap((answer, index) => answer.series.map((series) => ({ series, word: props.queries[index]?.word }))), ({ series }) => series.tags['host'], false);
   const several = new Set(found.map(({ series }) => series.tags['host'])).size > 1;
   return found.map(({ series, word }) => {
     const host = series.tags['host'] ?? 'all hosts';
@@ -128,13 +129,9 @@ export function MetricChart(props: Props): JSX.Element {
 }
 
 function NoSamples({ metrics }: { metrics: readonly string[] }): JSX.Element {
-  const hosts = useFleet().hosts.data ?? [];
   const wanted = hostFilter.value;
-  if (hosts.every((host) => host.last_sample === null)) {
-    return <EmptyState title="No samples yet">The first agent's data appears here within 15 s of `keyvigil up` or `keyvigil-agent join TOKEN`.</EmptyState>;
-  }
   return (
-    <EmptyState title={`No samples in this range`}>
+    <EmptyState title="No samples in this range">
       {wanted ?? 'No host'} {wanted === undefined ? 'sent' : 'sent no'} {metrics.join(' or ')} in the {rangeWords(range.value, utc.value).toLowerCase()}.
     </EmptyState>
   );

@@ -35,7 +35,7 @@ export interface Cursor {
   own: boolean;
 }
 
-export const CHART_HEIGHT = 168;
+export const CHART_HEIGHT = 176;
 
 export function TimeSeries({ title, data, asTable, unit, full, threshold, marks }: Props): JSX.Element {
   const grid = toGrid(data.points, data.interval);

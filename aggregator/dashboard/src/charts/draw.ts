@@ -49,14 +49,19 @@ export function drawThreshold(plot: uPlot, model: Model, colors: Colors, font: s
   ctx.lineTo(bbox.left + bbox.width, y);
   ctx.stroke();
   ctx.font = font.replace(/^\d+/, String(Math.round(12 * px)));
-  ctx.fillStyle = colors.threshold;
-  ctx.textAlign = 'right';
+  ctx.textAlign = 'left';
   ctx.textBaseline = 'bottom';
-  ctx.fillText(threshold.label, bbox.left + bbox.width - 2 * px, y - 2 * px);
+  // A halo keeps the words readable where a line crosses them.
+  ctx.setLineDash([]);
+  ctx.lineWidth = 4 * px;
+  ctx.strokeStyle = colors.ground;
+  ctx.strokeText(threshold.label, bbox.left + 4 * px, y - 2 * px);
+  ctx.fillStyle = colors.threshold;
+  ctx.fillText(threshold.label, bbox.left + 4 * px, y - 2 * px);
   ctx.restore();
 }
 
-/** Events as ticks at the foot of the plot, each with the letter of its kind. */
+/** Events as ticks that hang from the time axis, each with the letter of its kind, in the lane above the labels. */
 export function drawMarks(plot: uPlot, model: Model, colors: Colors, theme: Theme): void {
   const px = ratio(plot);
   const { ctx, bbox } = plot;
@@ -64,14 +69,14 @@ export function drawMarks(plot: uPlot, model: Model, colors: Colors, theme: Them
   ctx.save();
   ctx.font = `600 ${Math.round(10 * px)}px system-ui, sans-serif`;
   ctx.textAlign = 'center';
-  ctx.textBaseline = 'bottom';
+  ctx.textBaseline = 'top';
   for (const mark of model.marks) {
     const x = Math.round(plot.valToPos(mark.time / 1000, 'x', true));
     if (x < bbox.left || x > bbox.left + bbox.width) continue;
     const color = mark.weight === 'critical' ? CHART[theme].threshold : colors.event;
     ctx.fillStyle = color;
-    ctx.fillRect(x - px / 2, foot - 6 * px, px, 6 * px);
-    ctx.fillText(mark.letter, x, foot - 7 * px);
+    ctx.fillRect(x - px / 2, foot - 4 * px, px, 8 * px);
+    ctx.fillText(mark.letter, x, foot + 5 * px);
   }
   ctx.restore();
 }

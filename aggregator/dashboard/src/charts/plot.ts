@@ -106,8 +106,9 @@ export function options(model: () => Model, theme: Theme, utc: boolean, size: { 
       {
         stroke: colors.text,
         font: FONT,
-        size: 28,
-        gap: 6,
+        // Room between the axis and its labels for the letters of events.
+        size: 36,
+        gap: 14,
         space: 72,
         grid: { show: false },
         ticks: { stroke: colors.axis, width: 1, size: 4 },

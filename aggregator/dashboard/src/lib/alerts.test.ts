@@ -10,13 +10,15 @@ const RULE: Rule = {
 
 describe('words', () => {
   it('says what a rule watches', () => {
-    expect(conditionText(RULE)).toBe('avg of system.cpu.usage_total over 1 min > 90 % for 5 min');
-    expect(conditionText({ ...RULE, duration_seconds: 0, window_seconds: 0 })).toBe('avg of system.cpu.usage_total > 90 %');
+    expect(conditionText(RULE)).toBe('system.cpu.usage_total > 90 % for 5 min (avg over 1 min)');
+    expect(conditionText({ ...RULE, duration_seconds: 0, window_seconds: 0 })).toBe('system.cpu.usage_total > 90 % (avg)');
   });
   it('says where and how much', () => {
     expect(whereText({ mount: '/', host: 'web-1' })).toBe('web-1, mount /');
     expect(whereText({})).toBe('everywhere');
     expect(againstText({ value: 97.2, threshold: 90, comparison: '>', metric_id: 'system.cpu.usage_total' })).toBe('97.2 % > 90 %');
+    expect(againstText({ value: 68_400, threshold: 86_400, comparison: '<', metric_id: 'crypto.key.not_after_timestamp_seconds' })).toBe('19 h < 24 h');
+    expect(againstText({ value: 1_795_000_000, threshold: null, comparison: '<', metric_id: 'crypto.key.not_after_timestamp_seconds' })).toBe('2026-11-18');
     expect(againstText({ value: null, threshold: null, comparison: '', metric_id: 'x' })).toBe('–');
   });
   it('is red only for what is critical now', () => {

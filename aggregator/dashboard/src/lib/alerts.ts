@@ -2,6 +2,7 @@
 import type { Alert, AlertState, Priority, Rule } from '../api/types';
 import { secondsWords, withUnit } from './format';
 import { PRIORITIES } from '../api/types';
+import { SECOND, dateOnly, lengthWords } from './time';
 import { unitOfMetric } from './units';
 
 export type Badge = 'critical' | 'warning' | 'ok' | 'unknown' | 'acknowledged' | 'silenced';
@@ -25,18 +26,23 @@ export function whereText(tags: Record<string, string>): string {
   return [tags['host'], ...rest].filter((part) => part !== undefined && part !== '').join(', ') || 'everywhere';
 }
 
-/** `97.2 % > 90 %`. */
-export function againstText(alert: Pick<Alert, 'value' | 'threshold' | 'comparison' | 'metric_id'>): string {
-  const unit = unitOfMetric(alert.metric_id);
-  if (alert.threshold === null) return withUnit(alert.value, unit);
-  return `${withUnit(alert.value, unit)} ${alert.comparison} ${withUnit(alert.threshold, unit)}`;
+/** A value of a metric with its unit; an instant as its day, the time left to one as a length. */
+export function valueText(value: number | null, metric: string): string {
+  if (value === null || !metric.endsWith('timestamp_seconds')) return withUnit(value, unitOfMetric(metric));
+  return Math.abs(value) > 1e9 ? dateOnly(value * SECOND, true) : lengthWords(value * SECOND);
 }
 
-/** `avg of system.cpu.usage_total over 1 min > 90 % for 5 min`. */
+/** `97.2 % > 90 %`. */
+export function againstText(alert: Pick<Alert, 'value' | 'threshold' | 'comparison' | 'metric_id'>): string {
+  const value = valueText(alert.value, alert.metric_id);
+  return alert.threshold === null ? value : `${value} ${alert.comparison} ${valueText(alert.threshold, alert.metric_id)}`;
+}
+
+/** `system.cpu.usage_total > 90 % for 5 min (avg over 1 min)`. */
 export function conditionText(rule: Rule): string {
-  const window = rule.window_seconds > 0 ? ` over ${secondsWords(rule.window_seconds)}` : '';
+  const window = rule.window_seconds > 0 ? ` (${rule.aggregation} over ${secondsWords(rule.window_seconds)})` : ` (${rule.aggregation})`;
   const duration = rule.duration_seconds > 0 ? ` for ${secondsWords(rule.duration_seconds)}` : '';
-  return `${rule.aggregation} of ${rule.metric_pattern}${window} ${rule.comparison} ${withUnit(rule.threshold_value, unitOfMetric(rule.metric_pattern))}${duration}`;
+  return `${rule.metric_pattern} ${rule.comparison} ${valueText(rule.threshold_value, rule.metric_pattern)}${duration}${window}`;
 }
 
 /** How many alerts were firing at the end of each of `buckets` equal parts of the time before now. */

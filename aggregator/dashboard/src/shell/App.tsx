@@ -1,15 +1,15 @@
 // The frame: rail, header, the page the address names, and what may lie over it. Loads what all pages share.
 import type { JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
-import { lengthWords } from '../lib/time';
 import { Alerts } from '../pages/alerts/Alerts';
 import { KeyDetail } from '../pages/keys/KeyDetail';
 import { Keys } from '../pages/keys/Keys';
 import { Overview } from '../pages/overview/Overview';
 import { Link, PAGES, href, route } from '../routes';
-import { FleetContext, useFleetSource, type Fleet } from '../state/fleet';
-import { now } from '../state/refresh';
+import { FleetContext, useFleetSource } from '../state/fleet';
+import { failures } from '../state/resource';
 import { EmptyState } from '../ui/Panel';
+import { Said } from '../ui/Said';
 import { Header } from './Header';
 import { listenKeys } from './keyboard';
 import { Rail } from './Rail';
@@ -28,16 +28,18 @@ function Page(): JSX.Element {
   );
 }
 
-/** One place says that the aggregator is away; the panels then only show how old they are. */
-function Away({ fleet }: { fleet: Fleet }): JSX.Element | null {
-  const { error, loadedAt } = fleet.status;
-  if (!error || error.status !== 0) return null;
-  void now.value;
+/** One place says why panels fail and what to do; the panels then only show how old they are. */
+function Failures(): JSX.Element | null {
+  const reasons = new Map([...failures.value.values()].map((error) => [error.message, error]));
+  if (reasons.size === 0) return null;
   return (
-    <p class="away" role="alert">
-      <strong>{error.message}.</strong> {loadedAt !== undefined && `What is shown is ${lengthWords(Date.now() - loadedAt)} old. `}
-      {error.hint}
-    </p>
+    <div class="away" role="alert">
+      {[...reasons.values()].slice(0, 3).map((error) => (
+        <p key={error.message}>
+          <strong>{error.message}.</strong> <Said text={error.hint} />
+        </p>
+      ))}
+    </div>
   );
 }
 
@@ -60,7 +62,7 @@ export function App(): JSX.Element {
       <Rail />
       <main id="main" tabIndex={-1}>
         <h1>{title}</h1>
-        <Away fleet={fleet} />
+        <Failures />
         <Page />
       </main>
       {sheet && <ShortcutSheet onClose={() => setSheet(false)} />}

@@ -3,6 +3,7 @@ import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { tokenQuestion } from '../state/token';
 import { Dialog } from '../ui/Dialog';
+import { Said } from '../ui/Said';
 
 export function TokenDialog(): JSX.Element | null {
   const question = tokenQuestion.value;
@@ -20,7 +21,9 @@ export function TokenDialog(): JSX.Element | null {
   return (
     <Dialog title="Admin token" onClose={() => finish(null)}>
       <form class="form" onSubmit={submit}>
-        <p>{question.why} needs the admin token. `keyvigil up` printed it when it first started. It is kept until this tab is closed.</p>
+        <p>
+          <Said text={`${question.why} needs the admin token. \`keyvigil up\` printed it when it first started. It is kept until this tab is closed.`} />
+        </p>
         <label>
           Token
           <input type="password" autocomplete="off" value={token} onInput={(event) => setToken(event.currentTarget.value)} />

@@ -1,5 +1,6 @@
 // Something loaded from the API and kept fresh: asked for again with every beat, never twice at a time, aborted when
 // nobody wants it any more. On failure the old data stays, with the reason beside it.
+import { signal } from '@preact/signals';
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { ApiError } from '../api/client';
 import { beat, lastLoaded } from './refresh';
@@ -13,6 +14,17 @@ export interface Resource<T> {
   /** Whether what is shown belongs to an older question than the one asked now. */
   stale: boolean;
   reload: () => void;
+}
+
+/** What fails now, by who asked: the head of the page says it once for all panels. */
+export const failures = signal<ReadonlyMap<object, ApiError>>(new Map());
+
+function report(who: object, error: ApiError | undefined): void {
+  if (failures.value.get(who) === error) return;
+  const next = new Map(failures.value);
+  if (error) next.set(who, error);
+  else next.delete(who);
+  failures.value = next;
 }
 
 interface State<T> {
@@ -43,10 +55,14 @@ export function useResource<T>(key: string | null, load: (signal: AbortSignal) =
         if (abort.signal.aborted) return;
         const loadedAt = Date.now();
         lastLoaded.value = loadedAt;
+        report(loader, undefined);
         setState({ data, error: undefined, loadedAt, key: question });
       })
       .catch((cause: unknown) => {
-        if (!abort.signal.aborted) setState((old) => ({ ...old, error: asApiError(cause) }));
+        if (abort.signal.aborted) return;
+        const error = asApiError(cause);
+        report(loader, error);
+        setState((old) => ({ ...old, error }));
       })
       .finally(() => {
         if (flight.current === abort) flight.current = undefined;
@@ -60,6 +76,8 @@ export function useResource<T>(key: string | null, load: (signal: AbortSignal) =
     },
     [key],
   );
+
+  useEffect(() => () => report(loader, undefined), []);
 
   const now = beat.value;
   useEffect(() => {

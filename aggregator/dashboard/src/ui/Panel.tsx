@@ -7,6 +7,7 @@ import { now } from '../state/refresh';
 import type { Resource } from '../state/resource';
 import { askForToken } from '../state/token';
 import { Copy } from './Copy';
+import { Said } from './Said';
 
 interface PanelProps {
   title: string;
@@ -43,18 +44,18 @@ export function EmptyState({ title, children, command }: { title: string; childr
   return (
     <div class="empty">
       <p class="empty-title">{title}</p>
-      {children !== undefined && <p>{children}</p>}
+      {children !== undefined && <p>{typeof children === 'string' ? <Said text={children} /> : children}</p>}
       {command !== undefined && <Copy text={command} what="command" />}
     </div>
   );
 }
 
-/** What failed, why, and what to do. */
+/** What failed and why; what to do about it stands once, at the head of the page. */
 export function ErrorNote({ what, error, reload }: { what: string; error: ApiError; reload: () => void }): JSX.Element {
   return (
     <div class="error" role="alert">
       <p>
-        <strong>{what} could not be loaded.</strong> {error.message}. {error.hint}
+        <strong>{what} could not be loaded.</strong> {error.message}.
       </p>
       {error.status === 401 ? (
         <button type="button" class="button" onClick={() => void askForToken(what).then((given) => given && reload())}>
@@ -71,10 +72,9 @@ export function ErrorNote({ what, error, reload }: { what: string; error: ApiErr
 
 function OldNote({ error, loadedAt }: { error: ApiError; loadedAt: number | undefined }): JSX.Element {
   void now.value;
-  const age = loadedAt === undefined ? '' : ` This is from ${lengthWords(Date.now() - loadedAt)} ago.`;
   return (
-    <p class="old" role="status" title={error.hint}>
-      Not refreshed: {error.message}.{age}
+    <p class="old" title={`${error.message}. ${error.hint}`}>
+      Not refreshed{loadedAt === undefined ? '' : `, ${lengthWords(Date.now() - loadedAt)} old`}
     </p>
   );
 }

@@ -15,6 +15,8 @@ export interface Column<T> {
   align?: 'right';
   /** Takes the room that is left, and cuts what does not fit. */
   grow?: boolean;
+  /** Cut at a fixed width. */
+  bounded?: boolean;
   /** Left out until chosen. */
   optional?: boolean;
   /** Left out where the window is narrower than about 1100 px, unless as a card. */
@@ -35,10 +37,14 @@ interface Props<T> {
   sort: { param: string; initial: string; byServer?: boolean };
 }
 
+function cellClass<T>(column: Column<T>): string {
+  return [column.align, column.wide && 'wide-only', column.grow && 'grow', column.bounded && 'bounded'].filter(Boolean).join(' ');
+}
+
 function SortHead<T>({ column, sort, current }: { column: Column<T>; sort: Props<T>['sort']; current: string }): JSX.Element {
   const down = current === `-${column.id}`;
   const up = current === column.id;
-  const name = `${column.align ?? ''} ${column.wide ? 'wide-only' : ''} ${column.grow ? 'grow' : ''}`;
+  const name = cellClass(column);
   if (!column.sort) {
     return (
       <th role="columnheader" scope="col" class={name}>
@@ -91,7 +97,7 @@ export function Table<T>({ id, caption, columns, rows, rowKey, to, expanded, row
             <Fragment key={rowKey(row)}>
               <tr role="row" class={`${target !== undefined ? 'opens' : ''} ${rowClass?.(row) ?? ''} ${below !== undefined ? 'open' : ''}`} onClick={target === undefined ? undefined : (event) => rowClick(event, target)}>
                 {shown.map((column, index) => (
-                  <td key={column.id} role="cell" data-label={column.title} class={`${column.align ?? ''} ${column.wide ? 'wide-only' : ''} ${column.grow ? 'grow' : ''}`}>
+                  <td key={column.id} role="cell" data-label={column.title} class={cellClass(column)}>
                     {index === 0 && target !== undefined ? <Link to={target}>{column.cell(row)}</Link> : column.cell(row)}
                   </td>
                 ))}

@@ -25,7 +25,7 @@ function columns(onAcknowledge: (alert: Alert) => void): readonly Column<Alert>[
       sort: (alert) => STATE_RANK[alert.state] * 10 + priorityRank(alert.priority),
     },
     { id: 'priority', title: 'Priority', cell: (alert) => sentence(alert.priority), sort: (alert) => priorityRank(alert.priority) },
-    { id: 'where', title: 'Where', cell: (alert) => whereText(alert.tags), sort: (alert) => whereText(alert.tags) },
+    { id: 'where', title: 'Where', bounded: true, cell: (alert) => <span title={whereText(alert.tags)}>{whereText(alert.tags)}</span>, sort: (alert) => whereText(alert.tags) },
     { id: 'value', title: 'Value', align: 'right', cell: (alert) => againstText(alert), sort: (alert) => alert.value },
     { id: 'since', title: 'Since', cell: (alert) => <Time at={alert.since} />, sort: (alert) => alert.since },
     { id: 'summary', title: 'Summary', cell: (alert) => <span class="cut" title={alert.summary}>{alert.summary}</span>, grow: true, wide: true },

@@ -25,7 +25,7 @@ export function Alerts(): JSX.Element {
   return (
     <>
       <Active active={active} resolved={resolved.data} rules={rules.data} onAcknowledge={setAcknowledging} />
-      <div class="columns">
+      <div class="columns uneven">
         <Rules rules={rules} active={active.data ?? []} />
         <div>
           <Notifications status={fleet.alerts} />

@@ -4,6 +4,7 @@ import type { Alert, Rule } from '../../api/types';
 import { conditionText, priorityRank } from '../../lib/alerts';
 import { plural, sentence } from '../../lib/format';
 import type { Resource } from '../../state/resource';
+import { ColumnChooser } from '../../ui/columns';
 import { EmptyState, Panel, Shown } from '../../ui/Panel';
 import { Table, type Column } from '../../ui/Table';
 
@@ -15,7 +16,7 @@ function columns(active: readonly Alert[]): readonly Column<Rule>[] {
     { id: 'name', title: 'Rule', cell: (rule) => <span title={rule.description ?? undefined}>{rule.name}</span>, sort: (rule) => rule.name },
     { id: 'condition', title: 'Fires when', cell: (rule) => <span class="cut" title={conditionText(rule)}>{conditionText(rule)}</span>, grow: true },
     { id: 'priority', title: 'Priority', cell: (rule) => sentence(rule.priority), sort: (rule) => priorityRank(rule.priority) },
-    { id: 'origin', title: 'From', cell: (rule) => ORIGIN[rule.origin] ?? rule.origin, sort: (rule) => rule.origin },
+    { id: 'origin', title: 'From', cell: (rule) => ORIGIN[rule.origin] ?? rule.origin, sort: (rule) => rule.origin, optional: true },
     { id: 'enabled', title: 'Now', cell: (rule) => (!rule.enabled ? <span class="dim">off</span> : count(rule) > 0 ? <b>{plural(count(rule), 'alert')}</b> : <span class="dim">quiet</span>), sort: (rule) => (rule.enabled ? -count(rule) : 1) },
   ];
 }
@@ -23,7 +24,7 @@ function columns(active: readonly Alert[]): readonly Column<Rule>[] {
 export function Rules({ rules, active }: { rules: Resource<Rule[]>; active: readonly Alert[] }): JSX.Element {
   const total = rules.data?.length ?? 0;
   return (
-    <Panel title="Rules" name="rules" note={total > 0 ? plural(total, 'rule') : undefined}>
+    <Panel title="Rules" name="rules" note={total > 0 ? plural(total, 'rule') : undefined} actions={total > 0 ? <ColumnChooser table="rules" columns={columns([])} /> : undefined}>
       <Shown resource={rules} what="The list of rules" height={160}>
         {(data) =>
           data.length > 0 ? (

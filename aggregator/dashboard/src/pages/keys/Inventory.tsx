@@ -70,11 +70,13 @@ interface ChoiceProps {
   value: string;
   values: readonly string[];
   all: { value: string; word: string };
+  /** What it is when nobody chose. */
+  usual: string;
 }
 
-function Choice({ name, label, value, values, all }: ChoiceProps): JSX.Element {
+function Choice({ name, label, value, values, all, usual }: ChoiceProps): JSX.Element {
   return (
-    <label class={`select ${value === all.value ? '' : 'chosen'}`}>
+    <label class={`select ${value === usual ? '' : 'chosen'}`}>
       <span class="hidden">{label}</span>
       <select value={value} title={label} onChange={(event) => setParams({ [name]: event.currentTarget.value || undefined })}>
         <option value={all.value}>{all.word}</option>
@@ -109,7 +111,7 @@ function NoKeys(): JSX.Element {
   }
   return (
     <EmptyState title="No keys found yet">
-      {plural(hosts.length, 'host')} {hosts.length === 1 ? 'reports' : 'report'}, but found no key where they look. Name more directories under `[keystore] paths` in agent.toml.
+      {`${plural(hosts.length, 'host reports', 'hosts report')}, but no key was found where agents look. Name more directories under \`[keystore] paths\` in agent.toml.`}
     </EmptyState>
   );
 }
@@ -125,8 +127,8 @@ export function Inventory({ note }: { note: string | undefined }): JSX.Element {
     <Panel title="Inventory" name="inventory" note={note} actions={<ColumnChooser table="keys" columns={KEY_COLUMNS} />}>
       <div class="filters">
         <Search />
-        <Choice name="kind" label="Kind" value={param('kind') ?? ''} values={KEY_KINDS} all={{ value: '', word: 'All kinds' }} />
-        <Choice name="status" label="Status" value={statusAsked() ?? 'all'} values={KEY_STATUSES} all={{ value: 'all', word: 'All statuses' }} />
+        <Choice name="kind" label="Kind" value={param('kind') ?? ''} values={KEY_KINDS} all={{ value: '', word: 'All kinds' }} usual="" />
+        <Choice name="status" label="Status" value={statusAsked() ?? 'all'} values={KEY_STATUSES} all={{ value: 'all', word: 'All statuses' }} usual="active" />
         {param('expires') !== undefined && (
           <button type="button" class="button chip" onClick={() => setParams({ expires: undefined })} title="Remove this filter">
             {param('expires') === 'past' ? 'Expired lately' : `Expires within ${(param('expires') ?? '').replace('d', ' d')}`} <Icon name="close" />

@@ -71,7 +71,7 @@ function IngestTile({ status }: { status: Status }): JSX.Element {
     rates.push(status.samples_per_second);
     if (rates.length > 360) rates.shift();
   }
-  return <Tile word="Ingest" figure={<>{sig3(status.samples_per_second)} <small>samples/s</small></>} note={`${plural(status.series, 'series', 'series')}, ${thousands(status.samples_stored)} stored`} spark={[...rates]} sparkTitle="Samples per second since this page was opened" />;
+  return <Tile word="Ingest" figure={<>{sig3(status.samples_per_second)} <small>samples/s</small></>} note={`${plural(status.series, 'series', 'series')}, ${thousands(status.samples_stored)} stored`} spark={rates.length >= 6 ? [...rates] : undefined} sparkTitle="Samples per second since this page was opened" />;
 }
 
 function LossTile({ gaps, hosts }: { gaps: Gap[]; hosts: Host[] }): JSX.Element {
@@ -86,7 +86,7 @@ function LossTile({ gaps, hosts }: { gaps: Gap[]; hosts: Host[] }): JSX.Element 
       : waiting > 0
         ? `data of ${plural(waiting, 'silent host')} waits there`
         : 'nothing was given up';
-  return <Tile word="Lost, last 24 h" figure={<>{thousands(lost)} <small>samples</small></>} note={note} state={lost > 0 ? 'critical' : waiting > 0 ? 'warning' : undefined} />;
+  return <Tile word="Lost, last 24 h" figure={<>{thousands(lost)} <small>samples</small></>} note={note} state={lost > 0 ? 'critical' : undefined} />;
 }
 
 /** A tile that waits, fails or shows, without moving its neighbours. */

@@ -1,0 +1,240 @@
+//! How the remaining days of keys and certificates become observations of a `key_expiry` rule. One alert a key, wherever it
+//! lies and however often it moves; it escalates as the end comes nearer. Quiet are those that nobody waits for: replaced,
+//! removed, revoked, a CA of a public bundle, or ended for so long that whoever needed it has noticed. Pure.
+
+use jiff::Timestamp;
+use keyvigil_common::sample::Tags;
+
+use super::choice::{Comparison, Priority};
+use super::rule::Rule;
+use super::sentence::span;
+use super::{Judged, Observation};
+
+/// Metric that the alerts name.
+pub const METRIC_ID: &str = "crypto.key.not_after_timestamp_seconds";
+const DAY_MS: i64 = 86_400_000;
+/// Red is for now: an end that is older is history, and the inventory shows it.
+const EXPIRED_LOUD_MS: i64 = 7 * DAY_MS;
+const SHOWN_CHARS_MAX: usize = 120;
+const LISTED_MAX: usize = 3;
+
+/// A key or certificate with an end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiringKey {
+    /// Identity in the inventory.
+    pub id: String,
+    /// Who or what it is for; may be empty.
+    pub subject: String,
+    /// Hosts that have it.
+    pub hosts: Vec<String>,
+    /// Where it lies.
+    pub paths: Vec<String>,
+    /// When it ends, Unix ms.
+    pub not_after_ms: i64,
+    /// As in the API: `active`, `superseded`, `expired`, `revoked`, `removed`.
+    pub status: String,
+    /// It is one of the CA certificates that come with the system.
+    pub trust_bundle: bool,
+}
+
+/// One observation for each of `keys`. A key that is not among them any more counts as missing data, so list those that
+/// were removed with their status.
+#[must_use]
+pub fn observe(rule: &Rule, keys: &[ExpiringKey], now_ms: i64) -> Vec<Observation> {
+    let mut days = rule.days.clone();
+    days.sort_unstable_by(|a, b| b.cmp(a));
+    days.dedup();
+    keys.iter().map(|key| observe_key(key, &days, now_ms)).collect()
+}
+
+fn observe_key(key: &ExpiringKey, days: &[u32], now_ms: i64) -> Observation {
+    let left_ms = key.not_after_ms.saturating_sub(now_ms);
+    // The last of the thresholds that have been passed, the widest being 1; beyond them all lies the end itself.
+    let passed = days.iter().filter(|d| left_ms <= i64::from(**d) * DAY_MS).count();
+    let over = left_ms <= 0;
+    let loud = quiet(key).is_none() && left_ms > -EXPIRED_LOUD_MS && passed > 0;
+    let limit = passed.checked_sub(1).and_then(|at| days.get(at)).copied().unwrap_or(0);
+    let judged = Judged {
+        identity: key.id.clone(),
+        hit: loud,
+        priority: if over { Priority::Critical } else { priority(limit) },
+        rank: u8::try_from(passed + usize::from(over)).unwrap_or(u8::MAX),
+        threshold: if over { 0.0 } else { f64::from(limit) },
+        comparison: Comparison::AtMost,
+        summary: summary(key, left_ms, loud),
+    };
+    let mut observation = Observation::new(METRIC_ID, tags(key), Some(left_ms as f64 / DAY_MS as f64));
+    observation.detail = (!key.paths.is_empty()).then(|| list(&key.paths));
+    observation.judged = Some(judged);
+    observation
+}
+
+fn priority(days: u32) -> Priority {
+    match days {
+        0..=1 => Priority::Critical,
+        2..=7 => Priority::High,
+        8..=14 => Priority::Medium,
+        _ => Priority::Low,
+    }
+}
+
+/// Why nobody waits for this key, if so. A status that is not known is not quiet.
+fn quiet(key: &ExpiringKey) -> Option<&'static str> {
+    match key.status.as_str() {
+        "superseded" => Some("was replaced"),
+        "removed" => Some("was removed"),
+        "revoked" => Some("was revoked"),
+        _ if key.trust_bundle => Some("belongs to the system's CA bundle"),
+        _ => None,
+    }
+}
+
+fn summary(key: &ExpiringKey, left_ms: i64, loud: bool) -> String {
+    let what = name(key);
+    let place = if key.hosts.is_empty() { String::new() } else { format!(" on {}", list(&key.hosts)) };
+    if let Some(why) = quiet(key) {
+        return format!("{what}{place} {why}");
+    }
+    let end = Timestamp::from_millisecond(key.not_after_ms).map_or_else(|_| "unknown date".into(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string());
+    match left_ms {
+        ..=0 if loud => format!("{what}{place} expired {} ago ({end})", whole(-left_ms)),
+        ..=0 => format!("{what}{place} expired {} ago ({end}), too long for an alert", whole(-left_ms)),
+        _ if loud => format!("{what}{place} expires in {} ({end})", whole(left_ms)),
+        _ => format!("{what}{place} is valid for {} ({end})", whole(left_ms)),
+    }
+}
+
+/// Whole days from two days on.
+fn whole(ms: i64) -> String {
+    if ms >= 2 * DAY_MS { format!("{} days", ms / DAY_MS) } else { span(ms) }
+}
+
+fn name(key: &ExpiringKey) -> String {
+    let name = [key.subject.as_str(), key.paths.first().map_or("", String::as_str)].into_iter().find(|text| !text.is_empty());
+    let name = name.map_or_else(|| format!("key {}", key.id.chars().take(12).collect::<String>()), ToOwned::to_owned);
+    short(&name)
+}
+
+fn tags(key: &ExpiringKey) -> Tags {
+    let mut tags = Tags::default();
+    for (tag, value) in [("key", key.id.clone()), ("subject", short(&key.subject))] {
+        if !value.is_empty() {
+            tags.set(tag, &value);
+        }
+    }
+    match key.hosts.as_slice() {
+        [] => {}
+        [host] => tags.set("host", &short(host)),
+        hosts => tags.set("hosts", &list(hosts)),
+    }
+    tags
+}
+
+fn list(items: &[String]) -> String {
+    let shown: Vec<String> = items.iter().take(LISTED_MAX).map(|item| short(item)).collect();
+    match items.len().saturating_sub(LISTED_MAX) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Cut, and without control characters: the texts of certificates are chosen by whoever made them.
+fn short(text: &str) -> String {
+    let mut out: String = text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
+        out.push('…');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::{Kind, State, Tick, evaluate, shipped};
+    use std::collections::BTreeMap;
+
+    const NOW: i64 = 1_763_834_400_000;
+
+    fn rule() -> Rule {
+        shipped().into_iter().find(|rule| rule.rule_id == "certificate-expiry").unwrap()
+    }
+
+    fn key(days: f64, status: &str) -> ExpiringKey {
+        ExpiringKey {
+            id: "ab".repeat(32),
+            subject: "CN=example.org".into(),
+            hosts: vec!["web-1".into()],
+            paths: vec!["/etc/ssl/a.pem".into()],
+            not_after_ms: NOW + (days * DAY_MS as f64) as i64,
+            status: status.into(),
+            trust_bundle: false,
+        }
+    }
+
+    fn judged(key: ExpiringKey) -> Judged {
+        observe(&rule(), &[key], NOW).remove(0).judged.unwrap()
+    }
+
+    #[test]
+    fn the_nearer_the_end_the_more_it_matters() {
+        let at = |days| {
+            let j = judged(key(days, "active"));
+            (j.hit, j.priority, j.threshold)
+        };
+        assert!(!at(31.0).0);
+        assert_eq!(at(30.0), (true, Priority::Low, 30.0));
+        assert_eq!(at(14.0), (true, Priority::Medium, 14.0));
+        assert_eq!(at(6.5), (true, Priority::High, 7.0));
+        assert_eq!(at(0.5), (true, Priority::Critical, 1.0));
+        assert_eq!(at(-1.0), (true, Priority::Critical, 0.0));
+        assert!(!at(-7.5).0, "an old end is not red");
+        assert_eq!(judged(key(6.5, "active")).summary, "CN=example.org on web-1 expires in 6 days (2025-11-29 06:00 UTC)");
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_quiet() {
+        for status in ["superseded", "removed", "revoked"] {
+            assert!(!judged(key(1.0, status)).hit, "{status}");
+        }
+        assert!(!judged(ExpiringKey { trust_bundle: true, ..key(1.0, "active") }).hit);
+        assert!(judged(key(1.0, "something new")).hit, "an unknown status is not a reason to be quiet");
+    }
+
+    #[test]
+    fn one_alert_follows_a_key_through_its_levels_across_hosts_until_it_is_replaced() {
+        let mut alerts = BTreeMap::new();
+        let mut told = Vec::new();
+        let mut run = |key: ExpiringKey, now_ms: i64| {
+            for step in evaluate(&rule(), &alerts, &observe(&rule(), &[key], now_ms), Tick { now_ms, interval_ms: 15_000 }) {
+                told.extend(step.transition.map(|t| (t.kind, step.alert.as_ref().map(|a| (a.priority, a.state)))));
+                alerts.insert(step.id, step.alert.unwrap());
+            }
+        };
+        let key = key(20.0, "active");
+        run(key.clone(), NOW);
+        run(ExpiringKey { hosts: vec!["web-1".into(), "web-2".into()], ..key.clone() }, NOW + 7 * DAY_MS);
+        run(key.clone(), NOW + 19 * DAY_MS + 1);
+        run(key.clone(), NOW + 20 * DAY_MS);
+        for second in [0, 30, 60] {
+            run(ExpiringKey { status: "superseded".into(), ..key.clone() }, NOW + 20 * DAY_MS + 15_000 + second * 1_000);
+        }
+        let active = |priority| Some((priority, State::Firing));
+        let expected = vec![
+            (Kind::Fired, active(Priority::Low)),
+            (Kind::Escalated, active(Priority::Medium)),
+            (Kind::Escalated, active(Priority::Critical)),
+            (Kind::Escalated, active(Priority::Critical)),
+            (Kind::Resolved, Some((Priority::Critical, State::Resolved))),
+        ];
+        assert_eq!(told, expected);
+        assert_eq!(alerts.len(), 1);
+    }
+
+    #[test]
+    fn control_characters_of_a_certificate_reach_nobody() {
+        let hostile = ExpiringKey { subject: "CN=a\r\nBcc: x\u{1b}[31m".into(), ..key(1.0, "active") };
+        let seen = observe(&rule(), &[hostile], NOW).remove(0);
+        assert!(seen.tags.check().is_ok());
+        assert!(!seen.judged.unwrap().summary.chars().any(char::is_control));
+    }
+}

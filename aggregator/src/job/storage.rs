@@ -1,0 +1,43 @@
+//! Chores of the store: level 0 into blocks, small blocks into larger ones, old days away.
+
+use std::time::Duration;
+
+use keyvigil_common::clock::SharedClock;
+use keyvigil_common::telemetry::chain;
+
+use crate::store::{Store, StoreError};
+
+/// A window is merged once late data has had this long to arrive, ms.
+const SETTLE_MS: i64 = 15 * 60_000;
+
+/// Compacts level 0.
+///
+/// # Errors
+/// What the store says.
+pub async fn flush(store: Store) -> Result<String, String> {
+    let flushed = store.flush().await.map_err(say)?;
+    Ok(if flushed.samples == 0 { String::new() } else { format!("{} samples into {} blocks", flushed.samples, flushed.blocks) })
+}
+
+/// Merges blocks of windows that have settled.
+///
+/// # Errors
+/// What the store says.
+pub async fn merge(store: Store, clock: SharedClock) -> Result<String, String> {
+    let merged = store.merge(clock.now_ms() - SETTLE_MS).await.map_err(say)?;
+    Ok(if merged == 0 { String::new() } else { format!("merged {merged} windows") })
+}
+
+/// Drops what is older than `keep`.
+///
+/// # Errors
+/// What the store says.
+pub async fn retain(store: Store, clock: SharedClock, keep: Duration) -> Result<String, String> {
+    let before = clock.now_ms() - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
+    let dropped = store.retain(before).await.map_err(say)?;
+    Ok(if dropped.is_empty() { String::new() } else { format!("dropped {}", dropped.join(", ")) })
+}
+
+fn say(error: StoreError) -> String {
+    chain(&error)
+}

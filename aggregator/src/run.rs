@@ -1,0 +1,328 @@
+//! The wiring: opens the store, builds the rooms, binds the listeners, starts every task. The only file that does. The
+//! clock and the configuration come in as arguments, so that a test owns them.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use keyvigil_common::clock::SharedClock;
+use keyvigil_common::config::{Faults, Secret};
+use keyvigil_common::seal::{MasterKey, SealError, write_private};
+use keyvigil_common::stop::{Stop, StopError, Tasks};
+use keyvigil_common::telemetry::Registry;
+use keyvigil_common::tls;
+use rustls::ServerConfig;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+
+use crate::alert;
+use crate::authority::{Authority, AuthorityError, SERVER_DAYS};
+use crate::config::Config;
+use crate::enroll::Enroll;
+use crate::fleet::Fleet;
+use crate::ingest::Ingest;
+use crate::job::alerts::{Alerts, Parts};
+use crate::job::{self, Job};
+use crate::keys::Inventory;
+use crate::notify::{self, Channel, Notifier};
+use crate::store::{Store, StoreError};
+use crate::web::listen::{self, WatchedTls};
+use crate::web::{self, App};
+
+const DAY: Duration = Duration::from_secs(86_400);
+const MINUTE: Duration = Duration::from_secs(60);
+/// Shorter than systemd's patience.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// Where a running aggregator is reached, as `--output json` prints it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Endpoints {
+    /// API and dashboard.
+    pub url: String,
+    /// mTLS ingest and enrolment.
+    pub ingest_url: String,
+    /// Prometheus exposition.
+    pub metrics_url: String,
+    /// Health.
+    pub health_url: String,
+    /// Token for changes.
+    pub admin_token: String,
+    /// State directory.
+    pub dir: PathBuf,
+}
+
+/// A running aggregator.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it is reached.
+    pub endpoints: Endpoints,
+    /// Its rooms, for tests and for the process itself.
+    pub app: App,
+    tasks: Tasks,
+}
+
+impl Running {
+    /// Waits until it is told to stop, or a task dies.
+    pub async fn stopped(&self) {
+        self.tasks.stop().stopped().await;
+    }
+
+    /// Stops: doors first, then what was begun, then the store.
+    ///
+    /// # Errors
+    /// Who was late, or which task died.
+    pub async fn stop(self) -> Result<(), StopError> {
+        let Self { app, tasks, .. } = self;
+        let drained = tasks.drain(DRAIN).await;
+        drop(app);
+        drained
+    }
+}
+
+/// Starts an aggregator.
+///
+/// # Errors
+/// What cannot be opened, read or bound; then nothing runs.
+pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Running, StartError> {
+    let dir = config.storage.path.clone();
+    std::fs::create_dir_all(&dir).map_err(|source| StartError::Dir { path: dir.clone(), source })?;
+    let channels = Arc::new(notify::channels(&config.smtp, &config.slack).map_err(|faults| StartError::Config(Faults(faults)))?);
+    let (app, authority) = build(&config, &dir, &clock, &channels).await?;
+    let tasks = Tasks::new(stop);
+    let endpoints = open_doors(&config, &app, authority, &tasks).await?;
+    for job in jobs(&config, &app, &channels) {
+        tasks.spawn(job.name, job.drive(Arc::clone(&clock), tasks.stop().clone()));
+    }
+    Ok(Running { endpoints, app, tasks })
+}
+
+/// Opens the store and builds the rooms on it.
+async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Channel]) -> Result<(App, Arc<Authority>), StartError> {
+    let now_ms = clock.now_ms();
+    let master_file = if config.storage.master_key_file.as_os_str().is_empty() { dir.join("master.key") } else { config.storage.master_key_file.clone() };
+    let master = MasterKey::load_or_create(&master_file)?;
+    let store = Store::open(&dir.join("store"), &master, now_ms)?;
+    let tenant = store.write(|tx| tx.tenant(crate::tenant::DEFAULT)).await?;
+    let (fleet, inventory) = (Arc::new(Fleet::default()), Arc::new(Inventory::default()));
+    fleet.load(&store).await?;
+    inventory.load(&store).await?;
+    let authority = Arc::new(Authority::load_or_create(&dir.join("pki"), now_ms)?);
+    let registry = Registry::default();
+    let life_ms = config.enroll.certificate_life.as_ms();
+    let enroll = Enroll::new(store.clone(), Arc::clone(&fleet), Arc::clone(&authority), Arc::clone(clock), life_ms);
+    let ingest = Ingest::new(store.clone(), Arc::clone(&fleet), Arc::clone(&inventory), Arc::clone(clock), &registry);
+    let alerts = Alerts::load(Parts {
+        store: store.clone(),
+        inventory: Arc::clone(&inventory),
+        clock: Arc::clone(clock),
+        tenant,
+        interval_ms: config.alerts.interval.as_ms(),
+        targets: channels.iter().map(Channel::target).collect(),
+        outbox: Arc::new(Notify::new()),
+        rules: rules(config),
+    })
+    .await?;
+    let app = App {
+        store,
+        ingest,
+        enroll,
+        fleet,
+        inventory,
+        alerts: Arc::new(alerts),
+        clock: Arc::clone(clock),
+        tenant,
+        admin_token: admin_token(config, dir)?,
+        open_on_loopback: config.api.open_on_loopback,
+        advertise: config.listen.advertise.clone(),
+        channels: channels.iter().map(|c| c.name().to_owned()).collect(),
+        started_ms: now_ms,
+        auth_failures: registry.counter("security.auth_failures_total", "Failed attempts to authenticate to the aggregator."),
+        registry,
+    };
+    Ok((app, authority))
+}
+
+fn rules(config: &Config) -> Vec<alert::Rule> {
+    let shipped = if config.alerts.shipped { alert::shipped() } else { Vec::new() };
+    let of_file = config.alerts.rules.iter().cloned().map(|rule| alert::Rule { origin: alert::Origin::File, ..rule });
+    shipped.into_iter().chain(of_file).collect()
+}
+
+/// The configured token, or the one in `admin.token`, made at first start.
+fn admin_token(config: &Config, dir: &Path) -> Result<Secret, StartError> {
+    if !config.api.admin_token.is_empty() {
+        return Ok(config.api.admin_token.clone());
+    }
+    let path = dir.join("admin.token");
+    let io = |source| StartError::Dir { path: path.clone(), source };
+    match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().len() >= 32 => Ok(Secret::from(text.trim())),
+        Ok(_) => Err(io(std::io::Error::other("the admin token in it is too short: remove the file to have a new one made"))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let token = format!("kva_{}", keyvigil_common::hex(&keyvigil_common::random::<32>()));
+            write_private(&path, token.as_bytes()).map_err(io)?;
+            Ok(Secret::from(token.as_str()))
+        }
+        Err(e) => Err(io(e)),
+    }
+}
+
+/// Binds the four listeners and starts serving.
+async fn open_doors(config: &Config, app: &App, authority: Arc<Authority>, tasks: &Tasks) -> Result<Endpoints, StartError> {
+    let dir = config.storage.path.clone();
+    let listen = &config.listen;
+    let bound = [bind(&listen.api).await?, bind(&listen.ingest).await?, bind(&listen.metrics).await?, bind(&listen.health).await?];
+    let [api, ingest, metrics, health] = bound.map(|listener| (listener.local_addr(), listener));
+    let names = host_names(config);
+    let ingest_tls = Arc::new(ArcSwap::from_pointee(ingest_config(&authority, &names, app.clock.now_ms())?));
+    let web_tls = Arc::new(ArcSwap::from_pointee(web_config(&authority, &names, app.clock.now_ms())?));
+    let mut urls = Vec::new();
+    let mut app = app.clone();
+    if app.advertise.is_empty() {
+        app.advertise = advertised(ingest.0.as_ref().map_err(|e| StartError::Bind(listen.ingest.clone(), e.to_string()))?, &names);
+    }
+    let doors = [
+        ("api", api, web::api(app.clone()), &listen.api),
+        ("metrics", metrics, web::metrics(app.clone()), &listen.metrics),
+        ("health", health, web::health(app.clone()), &listen.health),
+    ];
+    for (name, (address, listener), router, wanted) in doors {
+        let address = address.map_err(|e| StartError::Bind(wanted.clone(), e.to_string()))?;
+        // Plain text only where nobody can listen in; a proxy in front is the administrator's word.
+        let plain = address.ip().is_loopback() || listen.tls == "external";
+        let tls: WatchedTls = (!plain).then(|| Arc::clone(&web_tls));
+        urls.push(format!("{}://{address}", if plain { "http" } else { "https" }));
+        tasks.spawn(name, listen::serve(name, listener, tls, router, tasks.clone()));
+    }
+    let address = ingest.0.map_err(|e| StartError::Bind(listen.ingest.clone(), e.to_string()))?;
+    tasks.spawn("ingest", listen::serve("ingest", ingest.1, Some(Arc::clone(&ingest_tls)), web::ingest(app.clone()), tasks.clone()));
+    tasks.spawn("renew", renew(authority, names, ingest_tls, web_tls, Arc::clone(&app.clock), tasks.stop().clone()));
+    let [url, metrics, health] = urls.try_into().unwrap_or_default();
+    Ok(Endpoints {
+        url,
+        ingest_url: format!("https://{address}"),
+        metrics_url: format!("{metrics}/metrics"),
+        health_url: format!("{health}/health"),
+        admin_token: app.admin_token.expose().to_owned(),
+        dir,
+    })
+}
+
+async fn bind(address: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|e| StartError::Bind(address.to_owned(), e.to_string()))
+}
+
+/// Names and addresses that stand in the aggregator's certificate.
+fn host_names(config: &Config) -> Vec<String> {
+    let mut names = vec!["localhost".to_owned(), "127.0.0.1".into(), "::1".into()];
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    names.push(name);
+    names.extend(config.listen.advertise.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned()));
+    names.retain(|n| !n.is_empty());
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// What join tokens say: the listener's address if it is on loopback, else this host's name.
+fn advertised(address: &SocketAddr, names: &[String]) -> String {
+    let own = names.iter().find(|n| *n != "localhost" && n.parse::<std::net::IpAddr>().is_err());
+    match own {
+        Some(name) if address.ip().is_unspecified() => format!("{name}:{}", address.port()),
+        _ => address.to_string(),
+    }
+}
+
+fn ingest_config(authority: &Authority, names: &[String], now_ms: i64) -> Result<ServerConfig, StartError> {
+    let identity = authority.server_identity(names, now_ms)?;
+    Ok(tls::server_config(identity.chain, identity.key, &[authority.certificate().clone()])?)
+}
+
+fn web_config(authority: &Authority, names: &[String], now_ms: i64) -> Result<ServerConfig, StartError> {
+    let identity = authority.server_identity(names, now_ms)?;
+    Ok(tls::web_config(identity.chain, identity.key)?)
+}
+
+/// Makes new certificates for the listeners at half of their life; connections that come then get them.
+async fn renew(
+    authority: Arc<Authority>,
+    names: Vec<String>,
+    ingest: Arc<ArcSwap<ServerConfig>>,
+    web: Arc<ArcSwap<ServerConfig>>,
+    clock: SharedClock,
+    stop: Stop,
+) {
+    let half = DAY * u32::try_from(SERVER_DAYS / 2).unwrap_or(1);
+    while stop.or(clock.sleep(half)).await.is_some() {
+        let now_ms = clock.now_ms();
+        match (ingest_config(&authority, &names, now_ms), web_config(&authority, &names, now_ms)) {
+            (Ok(a), Ok(b)) => {
+                ingest.store(Arc::new(a));
+                web.store(Arc::new(b));
+                tracing::info!("the aggregator's certificates were renewed");
+            }
+            (Err(e), _) | (_, Err(e)) => tracing::error!(error = %e, "the aggregator's certificates were not renewed"),
+        }
+    }
+}
+
+/// All chores.
+fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>) -> Vec<Job> {
+    let failures = |name| app.registry.counter_by("keyvigil.job.failures_total", "Turns of a chore that failed.", ("job", name));
+    let keep = DAY * config.storage.retention_days;
+    let (store, clock, quiet) = (app.store.clone(), Arc::clone(&app.clock), || Arc::new(Notify::new()));
+    let (rules, ingest) = (Arc::clone(&app.alerts), app.ingest.clone());
+    let (s1, s2, s3, s4) = (store.clone(), store.clone(), store.clone(), store);
+    let (c1, c2, c3) = (Arc::clone(&clock), Arc::clone(&clock), clock);
+    let channels = Arc::clone(channels);
+    vec![
+        Job::new("rules", config.alerts.interval.0, quiet(), failures("rules"), move || {
+            let rules = Arc::clone(&rules);
+            async move { rules.evaluate().await }
+        }),
+        Job::new("deliver", Duration::from_secs(1), app.alerts.outbox(), failures("deliver"), move || {
+            job::deliver(s1.clone(), Arc::clone(&c1), Arc::clone(&channels))
+        }),
+        Job::new("flush", config.storage.flush_interval.0, quiet(), failures("flush"), move || job::flush(s2.clone())),
+        Job::new("merge", 10 * MINUTE, quiet(), failures("merge"), move || job::merge(s3.clone(), Arc::clone(&c2))),
+        Job::new("retain", 60 * MINUTE, quiet(), failures("retain"), move || job::retain(s4.clone(), Arc::clone(&c3), keep)),
+        Job::new("measure", Duration::from_secs(10), quiet(), failures("measure"), move || {
+            ingest.measure();
+            std::future::ready(Ok(String::new()))
+        }),
+    ]
+}
+
+/// Why the aggregator did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// State directory or a file in it.
+    #[error("cannot use {path}", path = path.display())]
+    Dir {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An address that cannot be bound.
+    #[error("cannot listen on {0}: {1}")]
+    Bind(String, String),
+    /// Configuration.
+    #[error("{0}")]
+    Config(Faults),
+    /// Store.
+    #[error("store")]
+    Store(#[from] StoreError),
+    /// Master key.
+    #[error("master key")]
+    Seal(#[from] SealError),
+    /// CA.
+    #[error("certificate authority")]
+    Authority(#[from] AuthorityError),
+    /// TLS.
+    #[error("TLS")]
+    Tls(#[from] tls::TlsError),
+}
