@@ -3,6 +3,7 @@
 //! clock neither fires nor resolves anything. Pure; called by `evaluate` and by the API.
 
 use keyvigil_common::key::clamp_text;
+use keyvigil_common::sample::Tags;
 
 use super::choice::{Comparison, Priority, State};
 use super::rule::Rule;
@@ -87,6 +88,11 @@ pub fn close(alert: &Alert, why: &str, now_ms: i64) -> Step {
     finish(alert.id.clone(), Some(alert.state), after, kind, now_ms)
 }
 
+/// Whether the condition of `rule` holds for `seen`.
+pub(super) fn holds(rule: &Rule, seen: &Observation) -> bool {
+    verdict(rule, seen).is_some_and(|verdict| verdict.hit)
+}
+
 fn verdict(rule: &Rule, seen: &Observation) -> Option<Verdict> {
     if let Some(judged) = &seen.judged {
         let (priority, rank, threshold, comparison) = (judged.priority.min(rule.priority), judged.rank, judged.threshold, judged.comparison);
@@ -141,7 +147,7 @@ fn episode(rule: &Rule, id: &str, earlier: Option<&Alert>, verdict: &Verdict, ti
         threshold: verdict.threshold,
         comparison: verdict.comparison,
         metric_id: String::new(),
-        tags: keyvigil_common::sample::Tags::default(),
+        tags: Tags::default(),
         since: tick.now_ms,
         fired_at: earlier.and_then(|alert| alert.fired_at),
         resolved_at: earlier.and_then(|alert| alert.resolved_at),

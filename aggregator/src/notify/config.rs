@@ -103,15 +103,11 @@ impl SmtpConfig {
         if self.hello_name.chars().any(|c| !(c.is_ascii_alphanumeric() || ".-_".contains(c))) {
             faults.push(format!("smtp.hello_name: {:?} is not the name of a host", self.hello_name));
         }
-        if let Err(e) = self.from.parse::<Mailbox>() {
-            faults.push(format!("smtp.from: {:?} is not an address ({e}): write keyvigil@example.org", self.from));
-        }
+        check_address("smtp.from", &self.from, &mut faults);
         if self.to.is_empty() {
             faults.push("smtp.to: is missing: write who is to hear of alerts".into());
         }
-        faults.extend(
-            self.to.iter().filter_map(|to| to.parse::<Mailbox>().err().map(|e| format!("smtp.to: {to:?} is not an address ({e}): write ops@example.org"))),
-        );
+        self.to.iter().for_each(|to| check_address("smtp.to", to, &mut faults));
         if self.tls == TlsMode::None && !is_loopback(&self.host) {
             faults.push(format!("smtp.tls: \"none\" is for a mail server on this host, and {:?} is another: write \"starttls\" or \"tls\"", self.host));
         }
@@ -176,6 +172,15 @@ impl SlackConfig {
         }
         check_common("slack", &self.dashboard_url, self.timeout, &mut faults);
         faults
+    }
+}
+
+fn check_address(key: &str, text: &str, faults: &mut Vec<String>) {
+    match text.parse::<Mailbox>() {
+        Err(e) => faults.push(format!("{key}: {text:?} is not an address ({e}): write ops@example.org")),
+        // Few servers take others (RFC 6531).
+        Ok(mailbox) if !mailbox.email.to_string().is_ascii() => faults.push(format!("{key}: {text:?}: write the address in ASCII")),
+        Ok(_) => {}
     }
 }
 

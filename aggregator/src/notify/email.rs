@@ -2,13 +2,17 @@
 //! less than asked. Never queues and never retries: it says whether a retry makes sense. Called by the outbox job.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyvigil_common::telemetry::chain;
+use lettre::Message;
 use lettre::message::{Mailbox, Mailboxes};
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters, TlsVersion};
+use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
+use lettre::transport::smtp::response::Response;
 use tokio::net::TcpStream;
 
 use super::wording::Wording;
@@ -17,6 +21,8 @@ use crate::alert::Priority;
 
 mod message;
 mod plain;
+
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// A recipient of mail.
 #[derive(Debug)]
@@ -53,15 +59,21 @@ impl Email {
         self.config.min_priority
     }
 
-    async fn deliver(&self, notification: &Notification) -> Result<Delivered, SendError> {
+    async fn deliver(&self, notification: &Notification) -> Result<(AsyncSmtpConnection, Delivered), SendError> {
         let words = Wording::of(notification, &self.config.dashboard_url);
         let mail = message::build(&words, notification, &self.from, &self.everyone, &self.recipient).map_err(|e| SendError::permanent(chain(&e)))?;
         let mut connection = self.connect().await?;
-        let sent = connection.send(mail.envelope(), &mail.formatted()).await;
-        let response = sent.map_err(|e| self.refused(&e))?;
-        // The mail is taken; how the server says goodbye does not matter.
-        let _ = connection.quit().await;
-        Ok(Delivered { reply: super::clean(&format!("{} {}", response.code(), response.first_line().unwrap_or_default())) })
+        let response = self.hand_over(&mut connection, &mail).await.map_err(|e| self.refused(&e))?;
+        let reply = super::clean(&format!("{} {}", response.code(), response.first_line().unwrap_or_default()));
+        Ok((connection, Delivered { reply }))
+    }
+
+    /// Command by command: the library's own way would wait for a goodbye before it tells of a refusal.
+    async fn hand_over(&self, connection: &mut AsyncSmtpConnection, mail: &Message) -> Result<Response, Error> {
+        connection.command(Mail::new(Some(self.from.email.clone()), Vec::new())).await?;
+        connection.command(Rcpt::new(self.recipient.email.clone(), Vec::new())).await?;
+        connection.command(Data).await?;
+        connection.message(&mail.formatted()).await
     }
 
     /// Whatever fails before the mail itself is spoken of is the server's or the operator's, and may be put right within a day.
@@ -110,7 +122,7 @@ impl Email {
         let text = format!("mail server {} does not take mail for {}: {error}", self.config.host, self.recipient.email);
         // That a login is needed (RFC 4954) says nothing about the mail.
         let login = error.status().is_some_and(|code| ["530", "534", "535", "538"].contains(&code.to_string().as_str()));
-        if (error.is_permanent() && !login) || error.is_client() { SendError::permanent(text) } else { SendError::retry(text) }
+        if error.is_permanent() && !login { SendError::permanent(text) } else { SendError::retry(text) }
     }
 }
 
@@ -120,9 +132,12 @@ impl Notifier for Email {
     }
 
     async fn send(&self, notification: &Notification) -> Result<Delivered, SendError> {
-        match tokio::time::timeout(self.config.timeout.0, self.deliver(notification)).await {
-            Ok(result) => result,
-            Err(_) => Err(SendError::retry(format!("mail server {}: no answer within {}", self.config.host, self.config.timeout))),
-        }
+        let Ok(result) = tokio::time::timeout(self.config.timeout.0, self.deliver(notification)).await else {
+            return Err(SendError::retry(format!("mail server {}: no answer within {}", self.config.host, self.config.timeout)));
+        };
+        let (mut connection, delivered) = result?;
+        // The mail is taken, whether or not the server says goodbye: to send it again would be wrong.
+        let _ = tokio::time::timeout(GOODBYE.min(self.config.timeout.0), connection.quit()).await;
+        Ok(delivered)
     }
 }
