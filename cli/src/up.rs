@@ -10,7 +10,7 @@ use keyvigil_common::client::Client;
 use keyvigil_common::process;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 
 use crate::args::{Output, Up};
 use crate::print::{self, Failed};
@@ -29,6 +29,12 @@ struct Endpoints {
     dir: PathBuf,
 }
 
+/// A child, and the end of its standard input that keeps it alive: waiting for a child would close its own.
+struct Kept {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
 /// Starts both, tells where they are, and waits for the word to stop.
 pub(crate) async fn up(args: Up, output: Output) -> Result<ExitCode, Failed> {
     let dir = args.dir.clone().map_or_else(default_dir, Ok)?;
@@ -41,7 +47,7 @@ pub(crate) async fn up(args: Up, output: Output) -> Result<ExitCode, Failed> {
     announce(&endpoints, &dir, output);
     let ended = tokio::select! {
         _ = process::asked_to_stop(false) => None,
-        status = aggregator.wait() => Some(("aggregator", status)),
+        status = aggregator.child.wait() => Some(("aggregator", status)),
         status = ended(agent.as_mut()) => Some(("agent", status)),
     };
     // The agent first, so that it can deliver what it saw last.
@@ -66,7 +72,7 @@ fn program(name: &str) -> Result<PathBuf, Failed> {
     if path.exists() { Ok(path) } else { Err(Failed::new(1, format!("{} is missing: install or build it beside `keyvigil`", path.display()))) }
 }
 
-async fn start_aggregator(args: &Up, dir: &Path) -> Result<(Child, Endpoints), Failed> {
+async fn start_aggregator(args: &Up, dir: &Path) -> Result<(Kept, Endpoints), Failed> {
     let mut command = Command::new(program("keyvigil-aggregator")?);
     command.arg("--dir").arg(dir.join("aggregator")).args(["run", "--output", "json", "--stop-with-stdin"]);
     command.env("KEYVIGIL_LISTEN__API", &args.listen);
@@ -79,20 +85,20 @@ async fn start_aggregator(args: &Up, dir: &Path) -> Result<(Child, Endpoints), F
     if std::env::var_os("LOG_LEVEL").is_none() {
         command.env("LOG_LEVEL", "warn");
     }
-    let mut child = spawn(command.stdout(Stdio::piped()))?;
-    let stdout = child.stdout.take().ok_or_else(|| Failed::new(1, "no output of the aggregator"))?;
+    let mut kept = spawn(command.stdout(Stdio::piped()))?;
+    let stdout = kept.child.stdout.take().ok_or_else(|| Failed::new(1, "no output of the aggregator"))?;
     let mut lines = BufReader::new(stdout).lines();
     let line = lines.next_line().await.ok().flatten();
     match line.and_then(|line| serde_json::from_str(&line).ok()) {
-        Some(endpoints) => Ok((child, endpoints)),
+        Some(endpoints) => Ok((kept, endpoints)),
         None => {
-            let status = child.wait().await.map_or_else(|e| e.to_string(), |s| s.to_string());
+            let status = kept.child.wait().await.map_or_else(|e| e.to_string(), |s| s.to_string());
             Err(Failed::new(1, format!("the aggregator did not start ({status}); what it said stands above")))
         }
     }
 }
 
-async fn start_agent(dir: &Path, endpoints: &Endpoints) -> Result<Child, Failed> {
+async fn start_agent(dir: &Path, endpoints: &Endpoints) -> Result<Kept, Failed> {
     let (agent, state) = (program("keyvigil-agent")?, dir.join("agent"));
     let address = endpoints.ingest_url.trim_start_matches("https://");
     if !joined_to(&state, address) {
@@ -126,21 +132,23 @@ fn joined_to(state: &Path, address: &str) -> bool {
 }
 
 /// A child in a process group of its own: Ctrl-C is ours to pass on, in the right order.
-fn spawn(command: &mut Command) -> Result<Child, Failed> {
+fn spawn(command: &mut Command) -> Result<Kept, Failed> {
     let spawned = command.stdin(Stdio::piped()).process_group(0).kill_on_drop(true).spawn();
-    spawned.map_err(|e| Failed::new(1, format!("cannot start {:?}: {e}", command.as_std().get_program())))
+    let mut child = spawned.map_err(|e| Failed::new(1, format!("cannot start {:?}: {e}", command.as_std().get_program())))?;
+    let stdin = child.stdin.take();
+    Ok(Kept { child, stdin })
 }
 
-async fn ended(child: Option<&mut Child>) -> std::io::Result<std::process::ExitStatus> {
-    match child {
-        Some(child) => child.wait().await,
+async fn ended(kept: Option<&mut Kept>) -> std::io::Result<std::process::ExitStatus> {
+    match kept {
+        Some(kept) => kept.child.wait().await,
         None => std::future::pending().await,
     }
 }
 
-async fn stop(child: Option<Child>) {
-    let Some(mut child) = child else { return };
-    drop(child.stdin.take());
+async fn stop(kept: Option<Kept>) {
+    let Some(Kept { mut child, stdin }) = kept else { return };
+    drop(stdin);
     if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
         let _ = child.kill().await;
     }
