@@ -7,3 +7,4 @@ pub mod link;
 pub mod process;
 pub mod slack;
 pub mod smtp;
+pub mod up;
