@@ -2,6 +2,7 @@
 
 pub mod algorithm;
 pub mod der;
+pub mod encryption;
 pub mod keys;
 pub mod openssh;
 pub mod os_release;

@@ -4,13 +4,16 @@
 
 use aws_lc_rs::agreement::{self, ECDH_P256, ECDH_P384, ECDH_P521, X25519};
 use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
-use aws_lc_rs::signature::{ECDSA_P256K1_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, ML_DSA_44_SIGNING, ML_DSA_65_SIGNING, ML_DSA_87_SIGNING, PqdsaKeyPair};
+use aws_lc_rs::signature::{
+    ECDSA_P256K1_SHA256_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, ML_DSA_44_SIGNING, ML_DSA_65_SIGNING, ML_DSA_87_SIGNING, PqdsaKeyPair,
+};
 use keyvigil_common::key::{KeyFacts, KeyKind};
 use keyvigil_common::{hex, sha256};
 use zeroize::Zeroizing;
 
 use super::algorithm::{DSA_OID, EC_OID, RSA_OID, describe, facts_of_spki};
 use super::der::{BIT_STRING, CONTEXT_0, CONTEXT_1, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, encode, oid_text};
+use super::encryption::encryption;
 
 const BROKEN: &str = "the private key does not parse";
 
@@ -239,77 +242,4 @@ fn ml_dsa_public(oid: &str, der: &[u8]) -> Option<Vec<u8>> {
     let mut reader = Reader::new(spki.as_ref()).sequence()?;
     reader.take(SEQUENCE)?;
     Some(reader.take(BIT_STRING)?.get(1..)?.to_vec())
-}
-
-/// How an encrypted key is protected: derivation with its cost, and the cipher.
-fn encryption(mut scheme: Reader<'_>) -> Option<String> {
-    let oid = oid_text(scheme.take(OID)?);
-    if oid == "1.2.840.113549.1.5.13" {
-        let mut parameters = scheme.sequence()?;
-        let kdf = derivation(parameters.sequence()?)?;
-        let cipher = parameters.sequence()?.take(OID).map(oid_text)?;
-        return Some(format!("{kdf}, {}", cipher_name(&cipher)));
-    }
-    let mut parameters = scheme.sequence()?;
-    parameters.take(OCTET_STRING)?;
-    let iterations = parameters.small()?;
-    Some(format!("{}, {iterations} iterations", password_scheme(&oid)))
-}
-
-fn derivation(mut kdf: Reader<'_>) -> Option<String> {
-    match oid_text(kdf.take(OID)?).as_str() {
-        "1.2.840.113549.1.5.12" => {
-            let mut parameters = kdf.sequence()?;
-            parameters.element()?;
-            let iterations = parameters.small()?;
-            parameters.take(INTEGER);
-            let prf = parameters.sequence().and_then(|mut prf| prf.take(OID).map(oid_text));
-            Some(format!("pbkdf2-{}, {iterations} iterations", prf_name(prf.as_deref())))
-        }
-        "1.3.6.1.4.1.11591.4.11" => {
-            let mut parameters = kdf.sequence()?;
-            parameters.take(OCTET_STRING)?;
-            Some(format!("scrypt, N={} r={} p={}", parameters.small()?, parameters.small()?, parameters.small()?))
-        }
-        other => Some(format!("unknown ({other})")),
-    }
-}
-
-fn prf_name(oid: Option<&str>) -> String {
-    match oid {
-        // The default of the standard.
-        None | Some("1.2.840.113549.2.7") => "hmac-sha1".into(),
-        Some("1.2.840.113549.2.8") => "hmac-sha224".into(),
-        Some("1.2.840.113549.2.9") => "hmac-sha256".into(),
-        Some("1.2.840.113549.2.10") => "hmac-sha384".into(),
-        Some("1.2.840.113549.2.11") => "hmac-sha512".into(),
-        Some(other) => format!("({other})"),
-    }
-}
-
-fn cipher_name(oid: &str) -> String {
-    match oid {
-        "2.16.840.1.101.3.4.1.2" => "aes-128-cbc".into(),
-        "2.16.840.1.101.3.4.1.22" => "aes-192-cbc".into(),
-        "2.16.840.1.101.3.4.1.42" => "aes-256-cbc".into(),
-        "2.16.840.1.101.3.4.1.6" => "aes-128-gcm".into(),
-        "2.16.840.1.101.3.4.1.46" => "aes-256-gcm".into(),
-        "1.2.840.113549.3.7" => "des-ede3-cbc".into(),
-        "1.3.14.3.2.7" => "des-cbc".into(),
-        "1.2.840.113549.3.2" => "rc2-cbc".into(),
-        other => other.to_owned(),
-    }
-}
-
-fn password_scheme(oid: &str) -> String {
-    match oid {
-        "1.2.840.113549.1.5.1" => "pbe-md2-des".into(),
-        "1.2.840.113549.1.5.3" => "pbe-md5-des".into(),
-        "1.2.840.113549.1.5.6" => "pbe-md5-rc2".into(),
-        "1.2.840.113549.1.5.10" => "pbe-sha1-des".into(),
-        "1.2.840.113549.1.12.1.1" => "pbe-sha1-rc4-128".into(),
-        "1.2.840.113549.1.12.1.3" => "pbe-sha1-3des".into(),
-        "1.2.840.113549.1.12.1.6" => "pbe-sha1-rc2-40".into(),
-        other => format!("unknown ({other})"),
-    }
 }

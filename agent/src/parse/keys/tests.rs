@@ -82,6 +82,17 @@ fn a_key_whose_public_half_nobody_can_compute_here_is_known_by_its_block() {
 }
 
 #[test]
+fn post_quantum_private_keys_have_the_fingerprint_of_their_public_half() {
+    use aws_lc_rs::encoding::{AsDer, PublicKeyX509Der};
+    use aws_lc_rs::signature::{KeyPair, ML_DSA_65_SIGNING, PqdsaKeyPair};
+    let key = PqdsaKeyPair::generate(&ML_DSA_65_SIGNING).unwrap();
+    let spki: PublicKeyX509Der<'_> = key.public_key().as_der().unwrap();
+    let (private, public) = (only(key.to_pkcs8v1().unwrap().as_ref()), only(spki.as_ref()));
+    assert_eq!((private.algorithm.as_str(), private.kind), ("ml-dsa-65", KeyKind::PrivateKey));
+    assert_eq!((&private.fingerprint, &public.fingerprint), (&hex(&sha256(spki.as_ref())), &private.fingerprint));
+}
+
+#[test]
 fn encrypted_keys_say_how_they_are_protected_and_nothing_is_decrypted() {
     let shop = Workshop::new();
     shop.ec_key("k.pem");
@@ -226,7 +237,15 @@ fn what_is_not_a_key_is_none() {
     shop.openssl("dhparam -dsaparam -out dh.pem 512");
     shop.openssl("dhparam -in dh.pem -outform der -out dh.der");
     let dh = [shop.read("dh.pem"), shop.read("dh.der")];
-    for bytes in [b"".as_slice(), b"0 5 * * * root true\n", b"text AAAA\n", &[0; 4096], &dh[0], &dh[1], b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nAQID\n-----END PGP PUBLIC KEY BLOCK-----\n"] {
+    for bytes in [
+        b"".as_slice(),
+        b"0 5 * * * root true\n",
+        b"text AAAA\n",
+        &[0; 4096],
+        &dh[0],
+        &dh[1],
+        b"-----BEGIN PGP PUBLIC KEY BLOCK-----\nAQID\n-----END PGP PUBLIC KEY BLOCK-----\n",
+    ] {
         assert!(keys(bytes).not_a_key, "{:?}", keys(bytes));
     }
 }
