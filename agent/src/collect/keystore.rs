@@ -28,6 +28,7 @@ use keyvigil_common::key::Place;
 
 use self::disk::Disk;
 use self::memory::Memory;
+pub(super) use self::metrics::METRICS;
 use self::metrics::Totals;
 use self::model::{Observed, Scan};
 use self::owner::Owners;
@@ -37,7 +38,6 @@ use self::tracker::{GRACE, Tracker};
 use self::walk::{Found, Named, Root};
 use self::watcher::{Wanted, Watcher};
 use super::{At, Collector, Context, Poke, Sink};
-pub(super) use self::metrics::METRICS;
 use crate::rootfs::RootFs;
 
 /// How often all keys are told again, so that an aggregator that lost its state heals.
@@ -118,13 +118,13 @@ impl Keystore {
         let links: Vec<Named> = found.files.iter().filter(|file| file.link).cloned().collect();
         let files = walk::one_name_each(std::mem::take(&mut found.files));
         let patterns: HashMap<String, usize> = files.iter().map(|file| (text(&file.path), file.pattern)).collect();
-        self.reader.read(disk, at, files);
+        self.reader.read(disk, at, files, &mut Owners::new(&self.root));
 
         let hides = found.troubles.iter().filter(|(_, trouble)| trouble.hides()).map(|(path, _)| path);
         let hidden: Vec<PathBuf> = hides.chain(&found.unvisited).cloned().collect();
         let mut scan = Scan { files: BTreeMap::new(), names, hidden: hidden.clone() };
         let known = &self.tracker.files;
-        for (path, mut observed) in self.reader.observe(&mut Owners::new(&self.root), |path| known.contains_key(path)) {
+        for (path, mut observed) in self.reader.observe(|path| known.contains_key(path)) {
             let was_looked_at = patterns.get(&path).is_some_and(|pattern| self.memory.roots.contains_key(&self.paths[*pattern].text));
             let was_hidden = self.memory.hidden.iter().any(|prefix| Path::new(&path).starts_with(prefix));
             observed.baseline = !was_looked_at || was_hidden;

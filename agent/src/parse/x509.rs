@@ -2,6 +2,7 @@
 //! an inventory, and a forged certificate on disk is worth knowing, too. Called by `keys`. Format: RFC 5280, RFC 2986.
 
 use keyvigil_common::key::{KeyFacts, KeyKind};
+use keyvigil_common::limits::SANS_MAX;
 use keyvigil_common::{hex, sha256};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
@@ -98,7 +99,11 @@ fn text(bytes: &[u8]) -> String {
 
 fn sans(extension: &ParsedExtension<'_>) -> Vec<String> {
     match extension {
-        ParsedExtension::SubjectAlternativeName(names) => names.general_names.iter().map(san).collect(),
+        // Names beyond the bound are only counted, by `KeyFacts::clamp`.
+        ParsedExtension::SubjectAlternativeName(names) => {
+            let kept = names.general_names.iter().take(SANS_MAX).map(san);
+            kept.chain(names.general_names.iter().skip(SANS_MAX).map(|_| String::new())).collect()
+        }
         _ => Vec::new(),
     }
 }

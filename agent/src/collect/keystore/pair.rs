@@ -21,12 +21,17 @@ pub(super) struct Pairs {
     pub(super) new: Vec<usize>,
 }
 
-/// Pairs the objects of one file before and now, both in the order of the file.
-pub(super) fn pair(old: &[&KeyFacts], new: &[&KeyFacts]) -> Pairs {
+/// Pairs the objects of one file before and now, each with its slot.
+pub(super) fn pair(old: &[(u32, &KeyFacts)], new: &[(u32, &KeyFacts)]) -> Pairs {
+    let slots: (Vec<u32>, Vec<u32>) = (old.iter().map(|o| o.0).collect(), new.iter().map(|n| n.0).collect());
+    let (old, new): (Vec<&KeyFacts>, Vec<&KeyFacts>) = (old.iter().map(|o| o.1).collect(), new.iter().map(|n| n.1).collect());
+    let (old, new) = (old.as_slice(), new.as_slice());
     let mut pairs = Pairs::default();
     let mut free_old: Vec<usize> = (0..old.len()).collect();
     let mut free_new: Vec<usize> = (0..new.len()).collect();
     let same = |a: &KeyFacts, b: &KeyFacts| a.id == b.id && a.kind == b.kind;
+    // Of equal objects those that stayed where they were belong together.
+    take(&mut free_old, &mut free_new, &mut pairs.same, |o, n| slots.0[o] == slots.1[n] && same(old[o], new[n]));
     take(&mut free_old, &mut free_new, &mut pairs.same, |o, n| same(old[o], new[n]));
     let (alone_before, alone_now) = (alone(old), alone(new));
     let few = free_old.len() * free_new.len() <= COMPARED_BY_NAME_MAX;
@@ -86,7 +91,7 @@ mod tests {
     }
 
     fn pair_all(old: &[KeyFacts], new: &[KeyFacts]) -> Pairs {
-        pair(&old.iter().collect::<Vec<_>>(), &new.iter().collect::<Vec<_>>())
+        pair(&(0..).zip(old).collect::<Vec<_>>(), &(0..).zip(new).collect::<Vec<_>>())
     }
 
     #[test]

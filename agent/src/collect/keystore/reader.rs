@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keyvigil_common::key::{KeyFacts, Place};
+use keyvigil_common::key::{KeyFacts, Place, clamp_text};
 
 use super::disk::{Contents, Disk, Stamp};
 use super::model::Observed;
@@ -29,6 +29,8 @@ struct Held {
     /// The name it goes by.
     path: PathBuf,
     stamp: Stamp,
+    /// Its part of the places of its objects.
+    place: Place,
     /// Need not be read again while its stamp stays.
     settled: bool,
     /// Was read in the latest scan, or got another name.
@@ -39,15 +41,18 @@ struct Held {
 
 impl Reader {
     /// Reads what changed among `files` and forgets what is not among them.
-    pub(super) fn read(&mut self, disk: &Disk, at: At, files: Vec<Named>) {
+    pub(super) fn read(&mut self, disk: &Disk, at: At, files: Vec<Named>, owners: &mut Owners<'_>) {
         let mut before = std::mem::take(&mut self.0);
         for file in files {
             let held = match before.remove(&file.stamp.identity()) {
-                Some(held) if held.settled && held.stamp == file.stamp => {
-                    let fresh = held.path != file.path;
-                    Held { path: file.path, fresh, ..held }
+                Some(mut held) if held.settled && held.stamp == file.stamp => {
+                    held.fresh = held.path != file.path;
+                    if held.fresh {
+                        (held.place.path, held.path) = (text(&file.path), file.path);
+                    }
+                    held
                 }
-                _ => match read(disk, at, file.path, file.stamp) {
+                _ => match read(disk, at, file.path, file.stamp, owners) {
                     Some(held) => held,
                     None => continue,
                 },
@@ -59,55 +64,55 @@ impl Reader {
 
     /// Each file that matters, with the parts that the tracker compares. Files without keys matter where `is_known` says that
     /// there were some.
-    pub(super) fn observe(&self, owners: &mut Owners<'_>, is_known: impl Fn(&str) -> bool) -> Vec<(String, Observed<'_>)> {
-        let mut list = Vec::new();
-        for held in self.0.values() {
-            let path = text(&held.path);
-            if held.objects.is_empty() && held.troubles.is_empty() && !is_known(&path) {
-                continue;
-            }
+    pub(super) fn observe(&self, is_known: impl Fn(&str) -> bool) -> impl Iterator<Item = (String, Observed<'_>)> {
+        self.0.values().filter(move |held| !held.objects.is_empty() || !held.troubles.is_empty() || is_known(&held.place.path)).map(|held| {
             let stamp = &held.stamp;
-            let place = Place {
-                path: path.clone(),
-                slot: 0,
-                owner: Some(owners.user(stamp.uid)),
-                group: Some(owners.group(stamp.gid)),
-                mode: Some(stamp.mode & 0o7777),
-                modified_ms: i64::try_from(stamp.modified_ns / 1_000_000).ok(),
-            };
             let version = format!("{}:{}:{}:{}", stamp.device, stamp.inode, stamp.size, stamp.changed_ns);
-            let observed = Observed { objects: &held.objects, troubles: &held.troubles, place, version, fresh: held.fresh, baseline: false };
-            list.push((path, observed));
-        }
-        list
+            let observed =
+                Observed { objects: &held.objects, troubles: &held.troubles, place: held.place.clone(), version, fresh: held.fresh, baseline: false };
+            (held.place.path.clone(), observed)
+        })
     }
 }
 
-/// A path as it is shown: bytes that are not UTF-8 are replaced.
+/// A path as it is shown: bytes that are not UTF-8 are replaced, its length is bounded.
 pub(super) fn text(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
+    let mut text = path.to_string_lossy().into_owned();
+    clamp_text(&mut text);
+    text
 }
 
 /// `None` where the file is gone again.
-fn read(disk: &Disk, at: At, path: PathBuf, stamp: Stamp) -> Option<Held> {
-    let mut held = Held { path, stamp, settled: false, fresh: true, objects: Vec::new(), troubles: Vec::new() };
-    match disk.read(&held.path) {
+fn read(disk: &Disk, at: At, path: PathBuf, stamp: Stamp, owners: &mut Owners<'_>) -> Option<Held> {
+    let (mut objects, mut troubles) = (Vec::new(), Vec::new());
+    let (stamp, settled) = match disk.read(&path) {
         Ok((stamp, contents)) => {
-            held.settled = i128::from(at.wall_ms) * 1_000_000 - stamp.changed_ns.max(stamp.modified_ns) >= RACY_NS;
-            held.stamp = stamp;
             match contents {
                 Contents::Other => {}
-                Contents::TooLarge(bytes) => held.troubles.push(Trouble::too_large(bytes)),
+                Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
                 Contents::Bytes(bytes) => {
                     let parsed = parse::keys(&bytes);
-                    held.objects = parsed.objects.into_iter().map(|found| (found.slot, Arc::new(found.facts))).collect();
-                    held.troubles = parsed.faults.iter().map(Trouble::fault).collect();
+                    objects = parsed.objects.into_iter().map(|found| (found.slot, Arc::new(found.facts))).collect();
+                    troubles = parsed.faults.iter().map(Trouble::fault).collect();
                 }
             }
+            let age_ns = i128::from(at.wall_ms) * 1_000_000 - stamp.changed_ns.max(stamp.modified_ns);
+            (stamp, age_ns >= RACY_NS)
         }
         Err(e) if is_missing(&e) => return None,
-        // Asked again at each scan: an ACL or a mount may help without changing the stamp.
-        Err(e) => held.troubles.push(Trouble::system(&e)),
-    }
-    Some(held)
+        // Asked again at each scan: a mount or a capability may help without changing the stamp.
+        Err(e) => {
+            troubles.push(Trouble::system(&e));
+            (stamp, false)
+        }
+    };
+    let place = Place {
+        path: text(&path),
+        slot: 0,
+        owner: Some(owners.user(stamp.uid)),
+        group: Some(owners.group(stamp.gid)),
+        mode: Some(stamp.mode & 0o7777),
+        modified_ms: i64::try_from(stamp.modified_ns / 1_000_000).ok(),
+    };
+    Some(Held { path, stamp, place, settled, fresh: true, objects, troubles })
 }

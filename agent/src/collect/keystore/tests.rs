@@ -2,6 +2,7 @@
 
 mod hostile;
 mod lifecycle;
+mod lockstep;
 mod watching;
 
 use std::collections::BTreeMap;

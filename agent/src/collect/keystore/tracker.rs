@@ -69,11 +69,18 @@ impl Tracker {
     fn file(state: &mut FileState, at: At, path: &str, observed: &Observed<'_>, changes: &mut Vec<Change>, arrivals: &mut Vec<Arrival>) {
         let was_hidden = state.told.as_deref().is_some_and(|told| told.starts_with("permission") || told.starts_with("io"));
         Self::troubles(state, at, path, observed, changes);
-        let old: Vec<&KeyFacts> = state.objects.iter().map(|held| held.facts.as_ref()).collect();
-        let new: Vec<&KeyFacts> = observed.objects.iter().map(|(_, facts)| facts.as_ref()).collect();
+        let old: Vec<(u32, &KeyFacts)> = state.objects.iter().map(|held| (held.place.slot, held.facts.as_ref())).collect();
+        let new: Vec<(u32, &KeyFacts)> = observed.objects.iter().map(|(slot, facts)| (*slot, facts.as_ref())).collect();
         let pairs = pair(&old, &new);
         let place = |n: usize| Place { slot: observed.objects[n].0, ..observed.place.clone() };
         let facts = |n: usize| Arc::clone(&observed.objects[n].1);
+        // First, so that of two equal objects that both moved up none is lost.
+        for (o, n) in &pairs.same {
+            let held = &state.objects[*o];
+            if held.place.slot != observed.objects[*n].0 {
+                changes.push(Change::Left(Arc::clone(&held.facts), held.place.clone()));
+            }
+        }
         for (o, n) in pairs.same {
             let held = &mut state.objects[o];
             let place = place(n);

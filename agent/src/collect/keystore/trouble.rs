@@ -3,6 +3,8 @@
 
 use std::io;
 
+use keyvigil_common::key::clamp_text;
+
 use crate::parse::keys::{Fault, FaultClass};
 
 /// Reasons under which `crypto.keystore.errors_total` is counted, all of them from the first scan on.
@@ -44,7 +46,9 @@ impl Trouble {
     }
 
     pub(super) fn fault(fault: &Fault) -> Self {
-        Self { reason: fault.class.as_str(), detail: format!("object {} at byte {}: {}", fault.slot, fault.offset, fault.reason) }
+        let mut detail = format!("object {} at byte {}: {}", fault.slot, fault.offset, fault.reason);
+        clamp_text(&mut detail);
+        Self { reason: fault.class.as_str(), detail }
     }
 
     /// Whether it hides what lies there, so that nothing there may be said to be gone.
