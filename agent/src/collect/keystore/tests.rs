@@ -14,6 +14,7 @@ use keyvigil_common::sample::Sample;
 
 use super::*;
 use crate::collect::KeystoreConfig;
+use crate::collect::tests::FakeHost;
 use crate::testkit::Workshop;
 
 /// A host and the sensor that looks at it.
@@ -42,7 +43,8 @@ impl Host {
     }
 
     fn with(shop: Workshop, root: RootFs, paths: Vec<String>) -> Self {
-        let context = Context { root, started_ms: 1_000, keystore: KeystoreConfig { paths, exclude: Vec::new() } };
+        let keystore = KeystoreConfig { paths, exclude: Vec::new() };
+        let context = Context { root, started_ms: 1_000, keystore, ..FakeHost::new().context() };
         let sensor = Keystore::new(&context);
         let wall_ms = SystemClock::shared().now_ms() + 10_000;
         Self { shop, sensor, context, remembered: BTreeMap::new(), now: At { wall_ms, monotonic: Duration::from_secs(100) } }
