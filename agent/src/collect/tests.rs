@@ -133,7 +133,8 @@ fn every_sensor_conforms_on_every_host() {
 #[test]
 fn a_host_that_shows_nothing_is_reported_as_such_and_not_as_idle() {
     let empty = FakeHost::new();
-    for row in COLLECTORS {
+    // The agent's own numbers are not the host's.
+    for row in COLLECTORS.iter().filter(|row| row.name != "own") {
         let sink = scrape(&mut *(row.make)(&empty.context()), 0);
         assert!(sink.samples.is_empty(), "{}", row.name);
         assert!(!sink.blind.is_empty() || row.name == "temperature", "{}", row.name);
