@@ -14,6 +14,7 @@ mod load;
 mod memory;
 mod metric;
 mod network;
+mod own;
 mod pressure;
 mod process;
 mod sockets;
@@ -26,8 +27,10 @@ use std::time::Duration;
 use keyvigil_common::event::Event;
 use keyvigil_common::key::Sighting;
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
+use keyvigil_common::telemetry::Registry;
 
 pub use self::metric::{MetricDef, Unit};
+use crate::buffer::Buffer;
 use crate::rootfs::RootFs;
 
 /// The instant of one scrape, the same for all its samples.
@@ -82,6 +85,10 @@ pub struct Context {
     pub started_ms: i64,
     /// `[keystore]`.
     pub keystore: KeystoreConfig,
+    /// The agent's own numbers.
+    pub registry: Registry,
+    /// The agent's own buffer.
+    pub buffer: Option<Arc<Buffer>>,
 }
 
 /// `[keystore]`: where keys are looked for.
@@ -215,6 +222,7 @@ pub const COLLECTORS: &[Row] = &[
     row("filesystem", (30, 300), 10, filesystem::METRICS, |c| Box::new(filesystem::Filesystems::new(c))),
     row("kernel", (10, 60), 5, kernel::METRICS, |c| Box::new(kernel::Kernel::new(c))),
     row("clock", (30, 300), 5, clock::METRICS, |c| Box::new(clock::Clock::new(c))),
+    row("own", (10, 60), 5, own::METRICS, |c| Box::new(own::Own::new(c))),
     row("temperature", (30, 300), 10, temperature::METRICS, |c| Box::new(temperature::Temperature::new(c))),
 ];
 

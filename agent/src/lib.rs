@@ -2,6 +2,15 @@
 //! One sample's way: `collect/*` -> `sampler` -> `buffer` -> `uplink`. `run` is the only file that wires them.
 
 pub mod buffer;
+pub mod cli;
 pub mod collect;
+pub mod config;
+pub mod enroll;
+pub mod http;
+pub mod identity;
 pub mod parse;
 pub mod rootfs;
+pub mod run;
+pub mod sampler;
+pub mod status;
+pub mod uplink;

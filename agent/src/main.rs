@@ -1,1 +1,98 @@
-fn main() {}
+//! `keyvigil-agent`: reads the configuration, then joins, runs, or tells how it stands.
+
+use std::io::Read;
+use std::process::ExitCode;
+
+use clap::Parser;
+use keyvigil_agent::cli::{Cli, Command};
+use keyvigil_agent::config::{ALIASES, Config};
+use keyvigil_agent::enroll::{self, EnrollError};
+use keyvigil_agent::http::Dialer;
+use keyvigil_agent::rootfs::RootFs;
+use keyvigil_agent::{collect, run, status};
+use keyvigil_common::clock::SystemClock;
+use keyvigil_common::config::{Faults, Sources};
+use keyvigil_common::process::{self, EXIT_CONFIG, EXIT_PERMISSION, EXIT_UNREACHABLE};
+use keyvigil_common::stop::Stop;
+use keyvigil_common::telemetry::{chain, start_logs};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    keyvigil_common::tls::install_provider();
+    let file = process::config_file(cli.config.clone(), "/etc/keyvigil/agent.toml");
+    let config = Config::read(&Sources::new(file.clone(), ALIASES)).and_then(|mut config| {
+        config.state_dir = cli.dir.clone().unwrap_or(config.state_dir);
+        start_logs(&config.log.level, config.log.json).map_err(|fault| Faults(vec![format!("log.level: {fault}")]))?;
+        Ok(config)
+    });
+    let config = match config {
+        Ok(config) => config,
+        Err(faults) => return process::config_faults(file.as_deref(), &faults),
+    };
+    match cli.command.unwrap_or(Command::Run { stop_with_stdin: false }) {
+        Command::Run { stop_with_stdin } => process::runtime(2, async move { sense(config, stop_with_stdin).await }),
+        Command::Join { token, name } => process::runtime(1, async move { join(config, token, name).await }),
+        Command::Status => status::print(&config.state_dir, SystemClock::shared().now_ms()),
+        Command::CheckConfig => process::say("the configuration is valid"),
+    }
+}
+
+async fn sense(config: Config, stop_with_stdin: bool) -> ExitCode {
+    let running = match run::start(&config, SystemClock::shared(), Dialer::tcp(), &Stop::new()) {
+        Ok(running) => running,
+        Err(e) => {
+            tracing::error!("cannot start: {}", chain(&e));
+            return ExitCode::from(if matches!(e, run::StartError::NotJoined(_)) { EXIT_CONFIG } else { 1 });
+        }
+    };
+    tracing::info!(dir = %config.state_dir.display(), "sensing");
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    tokio::select! {
+        () = running.stopped() => {}
+        why = process::asked_to_stop(stop_with_stdin) => tracing::info!("{why}: stopping"),
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    match running.stop().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            tracing::error!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn join(config: Config, token: String, name: Option<String>) -> ExitCode {
+    let mut text = token;
+    if text == "-" {
+        text.clear();
+        if let Err(e) = std::io::stdin().take(4_096).read_to_string(&mut text) {
+            return fail(1, &format!("cannot read the token: {e}"));
+        }
+    }
+    let token = match text.parse() {
+        Ok(token) => token,
+        Err(e) => return fail(2, &format!("{e}")),
+    };
+    let root = RootFs::new(&config.root);
+    let own = if config.hostname.is_empty() { collect::facts::facts(&root).hostname } else { config.hostname.clone() };
+    match enroll::join(&token, &config.state_dir, &root, &name.unwrap_or(own), &Dialer::tcp()).await {
+        Ok(identity) => {
+            process::say(&format!("joined {} as {} (agent {})", identity.address, identity.host, identity.agent));
+            process::say("the certificate renews itself while the agent runs; start it with `keyvigil-agent run` or `systemctl start keyvigil-agent`")
+        }
+        Err(e) => {
+            let code = match &e {
+                EnrollError::Http(_) => EXIT_UNREACHABLE,
+                EnrollError::Refused(_) => EXIT_PERMISSION,
+                _ => 1,
+            };
+            fail(code, &format!("cannot join: {}", chain(&e)))
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the answer to who typed the command")]
+fn fail(code: u8, text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(code)
+}

@@ -2,6 +2,7 @@
 //! protocols become a batch in `ingest/` and come through here too. Nothing is acknowledged before the commit.
 
 pub mod json;
+mod own;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     };
     match cli.command.unwrap_or_default() {
         Command::CheckConfig => process::say("the configuration is valid"),
-        Command::Run { output, stop_with_stdin } => process::runtime(async move { serve(config, output, stop_with_stdin).await }),
+        Command::Run { output, stop_with_stdin } => process::runtime(0, async move { serve(config, output, stop_with_stdin).await }),
     }
 }
 

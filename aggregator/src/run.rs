@@ -11,7 +11,7 @@ use keyvigil_common::clock::SharedClock;
 use keyvigil_common::config::{Faults, Secret};
 use keyvigil_common::seal::{MasterKey, SealError, write_private};
 use keyvigil_common::stop::{Stop, StopError, Tasks};
-use keyvigil_common::telemetry::Registry;
+use keyvigil_common::telemetry::{Registry, chain};
 use keyvigil_common::tls;
 use rustls::ServerConfig;
 use serde::Serialize;
@@ -215,11 +215,14 @@ async fn bind(address: &str) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|e| StartError::Bind(address.to_owned(), e.to_string()))
 }
 
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Names and addresses that stand in the aggregator's certificate.
 fn host_names(config: &Config) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".into(), "::1".into()];
-    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    names.push(name);
+    names.push(host_name());
     names.extend(config.listen.advertise.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned()));
     names.retain(|n| !n.is_empty());
     names.sort();
@@ -274,7 +277,8 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>) -> Vec<Job> {
     let failures = |name| app.registry.counter_by("keyvigil.job.failures_total", "Turns of a chore that failed.", ("job", name));
     let keep = DAY * config.storage.retention_days;
     let (store, clock, quiet) = (app.store.clone(), Arc::clone(&app.clock), || Arc::new(Notify::new()));
-    let (rules, ingest) = (Arc::clone(&app.alerts), app.ingest.clone());
+    let (rules, ingest, registry) = (Arc::clone(&app.alerts), app.ingest.clone(), app.registry.clone());
+    let (tenant, host, started_ms) = (app.tenant, host_name(), app.started_ms);
     let (s1, s2, s3, s4) = (store.clone(), store.clone(), store.clone(), store);
     let (c1, c2, c3) = (Arc::clone(&clock), Arc::clone(&clock), clock);
     let channels = Arc::clone(channels);
@@ -290,8 +294,11 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>) -> Vec<Job> {
         Job::new("merge", 10 * MINUTE, quiet(), failures("merge"), move || job::merge(s3.clone(), Arc::clone(&c2))),
         Job::new("retain", 60 * MINUTE, quiet(), failures("retain"), move || job::retain(s4.clone(), Arc::clone(&c3), keep)),
         Job::new("measure", Duration::from_secs(10), quiet(), failures("measure"), move || {
-            ingest.measure();
-            std::future::ready(Ok(String::new()))
+            let (ingest, registry, host) = (ingest.clone(), registry.clone(), host.clone());
+            async move {
+                ingest.measure();
+                ingest.push_own(tenant, &registry, &host, started_ms).await.map(|()| String::new()).map_err(|e| chain(&e))
+            }
         }),
     ]
 }

@@ -1,1 +1,52 @@
-fn main() {}
+//! `keyvigil`: the operator's command line. One command a function; the API does the work.
+
+mod args;
+mod ask;
+mod print;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use keyvigil_common::client::Client;
+use keyvigil_common::process;
+
+use args::{Cli, Command, Global};
+use print::{Failed, failed};
+
+fn main() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    keyvigil_common::tls::install_provider();
+    process::runtime(1, async move { run(global, command).await.unwrap_or_else(|failed| failed.report()) })
+}
+
+async fn run(global: Global, command: Command) -> Result<ExitCode, Failed> {
+    let output = global.output;
+    if let Command::Up(args) = command {
+        return up::up(args, output).await;
+    }
+    let client = Client::new(&global.url, token(&global)?.as_deref()).map_err(failed)?;
+    match command {
+        Command::Up(_) => {}
+        Command::Status => ask::status(&client, output).await?,
+        Command::Query(args) => ask::query(&client, args, output).await?,
+        Command::Keys(args) => ask::keys(&client, args, output).await?,
+        Command::Hosts => ask::hosts(&client, output).await?,
+        Command::Events(args) => ask::events(&client, args, output).await?,
+        Command::Alerts(args) => ask::alerts(&client, args, output).await?,
+        Command::Gaps => ask::gaps(&client, output).await?,
+        Command::Token(command) => ask::token(&client, command, output).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The admin token: from the file that was named, else from the environment. Never from the command line.
+fn token(global: &Global) -> Result<Option<String>, Failed> {
+    match &global.token_file {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|e| Failed::new(2, format!("cannot read the token file {}: {e}", path.display())))?;
+            Ok(Some(text.trim().to_owned()))
+        }
+        None => Ok(std::env::var("KEYVIGIL_TOKEN").ok().filter(|t| !t.is_empty())),
+    }
+}

@@ -41,9 +41,13 @@ pub fn config_faults(file: Option<&Path>, faults: &Faults) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
-/// Runs `work` on a runtime of its own.
-pub fn runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+/// Runs `work` on a runtime of its own, with so many threads (0: one a processor).
+pub fn runtime(threads: usize, work: impl Future<Output = ExitCode>) -> ExitCode {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if threads > 0 {
+        builder.worker_threads(threads);
+    }
+    match builder.enable_all().build() {
         Ok(runtime) => runtime.block_on(work),
         Err(e) => {
             tracing::error!("cannot start a runtime: {e}");

@@ -5,7 +5,16 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
-const ARGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const ARGS = [
+  '--headless',
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 
 /** The first samples and keys of a fresh aggregator are there within 15 s; slow machines get four times that. */
@@ -34,7 +43,12 @@ export class Harness {
 
   /** A fresh profile: no token, no choices. */
   async page(options = {}) {
-    const context = await this.browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: 'light', reducedMotion: 'reduce', ...options });
+    const context = await this.browser.newContext({
+      viewport: { width: 1440, height: 900 },
+      colorScheme: 'light',
+      reducedMotion: 'reduce',
+      ...options,
+    });
     const page = await context.newPage();
     page.setDefaultTimeout(15_000);
     page.on('console', (message) => {
@@ -44,7 +58,8 @@ export class Harness {
     page.on('pageerror', (error) => this.problems.push(error.message));
     page.on('request', (request) => {
       const url = new URL(request.url());
-      if (url.protocol !== 'data:' && url.protocol !== 'blob:' && url.origin !== new URL(this.base).origin) this.foreign.push(request.url());
+      if (url.protocol !== 'data:' && url.protocol !== 'blob:' && url.origin !== new URL(this.base).origin)
+        this.foreign.push(request.url());
     });
     return page;
   }
@@ -58,8 +73,24 @@ export class Harness {
       return true;
     } catch (cause) {
       this.failed += 1;
-      console.log(`not ok ${name}: ${String(cause?.message ?? cause).split('\n').slice(0, 6).join(' | ')}`);
+      console.log(
+        `not ok ${name}: ${String(cause?.message ?? cause)
+          .split('\n')
+          .slice(0, 6)
+          .join(' | ')}`,
+      );
       return false;
+    }
+  }
+
+  /** A part whose preparation fails is a failure like any other, and the parts after it still run. */
+  async part(name, run) {
+    try {
+      await run();
+    } catch (cause) {
+      await this.check(`${name}: could be checked`, () => {
+        throw cause;
+      });
     }
   }
 
@@ -77,7 +108,13 @@ export class Harness {
     await page.evaluate(this.axe);
     const found = await page.evaluate(async () => {
       const result = await globalThis.axe.run(document, { runOnly: ['wcag2a', 'wcag2aa'] });
-      return result.violations.map((violation) => `${violation.id}: ${violation.nodes.slice(0, 3).map((node) => `${node.target.join(' ')} ${node.any[0]?.message ?? ''}`).join('; ')}`);
+      return result.violations.map(
+        (violation) =>
+          `${violation.id}: ${violation.nodes
+            .slice(0, 3)
+            .map((node) => `${node.target.join(' ')} ${node.any[0]?.message ?? ''}`)
+            .join('; ')}`,
+      );
     });
     return found;
   }

@@ -2,12 +2,13 @@
 
 use keyvigil_common::config::Period;
 
-/// An instant as Unix ms: RFC 3339, a number of ms, `now`, or a length of time before now (`-1h`).
+/// An instant as Unix ms: RFC 3339, a number of ms, `now`, or a length of time before
+/// (`-1h`) or after now (`+30d`).
 ///
 /// # Errors
 /// How to write it.
 pub fn parse(text: &str, now_ms: i64) -> Result<i64, String> {
-    let fault = || format!("{text:?} is not a time: write 2026-11-22T18:00:00Z, Unix milliseconds, now, or -1h");
+    let fault = || format!("{text:?} is not a time: write 2026-11-22T18:00:00Z, Unix milliseconds, now, -1h or +30d");
     if text == "now" {
         return Ok(now_ms);
     }
@@ -18,6 +19,9 @@ pub fn parse(text: &str, now_ms: i64) -> Result<i64, String> {
     }
     if let Some(ago) = text.strip_prefix("now-").or_else(|| text.strip_prefix('-')) {
         return ago.parse::<Period>().map(|p| now_ms.saturating_sub(p.as_ms())).map_err(|_| fault());
+    }
+    if let Some(ahead) = text.strip_prefix('+') {
+        return ahead.parse::<Period>().map(|p| now_ms.saturating_add(p.as_ms())).map_err(|_| fault());
     }
     text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond).map_err(|_| fault())
 }
@@ -32,6 +36,7 @@ mod tests {
         for text in ["2025-11-22T18:00:00Z", "2025-11-22T19:00:00+01:00", "1763834400000", "-1h", "now-60m", "-3600"] {
             assert_eq!(parse(text, now).unwrap(), 1_763_834_400_000, "{text}");
         }
+        assert_eq!(parse("+30d", now).unwrap(), now + 30 * 86_400_000);
         for bad in ["yesterday", "", "-", "2025-11-22", "-1 fortnight"] {
             assert!(parse(bad, now).unwrap_err().contains("is not a time"), "{bad}");
         }

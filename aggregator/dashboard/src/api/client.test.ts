@@ -46,21 +46,37 @@ describe('errors', () => {
     expect((await failure(api.status())).message).toMatch(/^502: /);
   });
   it('says that nobody answers, and what to do', async () => {
-    vi.stubGlobal('fetch', vi.fn(async () => Promise.reject(new TypeError('failed to fetch'))));
+    vi.stubGlobal(
+      'fetch',
+      vi.fn(async () => Promise.reject(new TypeError('failed to fetch'))),
+    );
     const error = await failure(api.status());
     expect(error.message).toBe('The aggregator does not answer');
     expect(error.hint).toContain('keyvigil up');
   });
   it('gives up after a while', async () => {
     vi.useFakeTimers();
-    vi.stubGlobal('fetch', vi.fn((_: string, init: RequestInit) => new Promise((_resolve, reject) => init.signal?.addEventListener('abort', () => reject(new DOMException('aborted', 'AbortError'))))));
+    vi.stubGlobal(
+      'fetch',
+      vi.fn(
+        (_: string, init: RequestInit) =>
+          new Promise((_resolve, reject) =>
+            init.signal?.addEventListener('abort', () => reject(new DOMException('aborted', 'AbortError'))),
+          ),
+      ),
+    );
     const waiting = failure(api.status());
     await vi.advanceTimersByTimeAsync(15_000);
     expect((await waiting).message).toBe('No answer within 15 s');
   });
   it('leaves an abort of the page to the page', async () => {
     const abort = new AbortController();
-    vi.stubGlobal('fetch', vi.fn(async (_: string, init: RequestInit) => Promise.reject(init.signal?.aborted ? new DOMException('aborted', 'AbortError') : new Error('not aborted'))));
+    vi.stubGlobal(
+      'fetch',
+      vi.fn(async (_: string, init: RequestInit) =>
+        Promise.reject(init.signal?.aborted ? new DOMException('aborted', 'AbortError') : new Error('not aborted')),
+      ),
+    );
     abort.abort();
     await expect(api.status(abort.signal)).rejects.not.toBeInstanceOf(ApiError);
   });

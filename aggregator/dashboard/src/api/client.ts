@@ -1,6 +1,20 @@
 // Talks to the HTTP API and to nothing else: one place for timeouts, tokens and the words of errors.
 // Holds no data; what was fetched belongs to who asked for it.
-import type { Alert, AlertDetail, AlertsStatus, EventsAnswer, Gap, Host, KeyAnswer, KeysAnswer, KeysSummary, Problem, QueryAnswer, Rule, Status } from './types';
+import type {
+  Alert,
+  AlertDetail,
+  AlertsStatus,
+  EventsAnswer,
+  Gap,
+  Host,
+  KeyAnswer,
+  KeysAnswer,
+  KeysSummary,
+  Problem,
+  QueryAnswer,
+  Rule,
+  Status,
+} from './types';
 
 const TIMEOUT_MS = 15_000;
 const TOKEN_KEY = 'keyvigil.token';
@@ -32,7 +46,7 @@ function hintFor(status: number): string {
   if (status === 403) return 'This token may not do that. Use one with more rights.';
   if (status === 404) return 'It may have been removed since the page was loaded.';
   if (status === 429) return 'The aggregator limits how often it is asked. It is tried again with the next refresh.';
-  if (status >= 500) return 'See the aggregator\'s log. It is tried again with the next refresh.';
+  if (status >= 500) return "See the aggregator's log. It is tried again with the next refresh.";
   return 'Check the address of this page, or start from the overview.';
 }
 
@@ -64,16 +78,32 @@ async function call<T>(path: string, options: Options = {}): Promise<T> {
   if (token !== null) headers['Authorization'] = `Bearer ${token}`;
   if (options.body !== undefined) headers['Content-Type'] = 'application/json';
   try {
-    const init: RequestInit = { method: options.method ?? 'GET', headers, signal: abort.signal, cache: 'no-store', credentials: 'same-origin' };
+    const init: RequestInit = {
+      method: options.method ?? 'GET',
+      headers,
+      signal: abort.signal,
+      cache: 'no-store',
+      credentials: 'same-origin',
+    };
     if (options.body !== undefined) init.body = JSON.stringify(options.body);
     const response = await fetch(`/api/v1${path}`, init);
     if (!response.ok) throw await problemOf(response);
     return (await response.json()) as T;
   } catch (cause) {
     if (cause instanceof ApiError || options.signal?.aborted) throw cause;
-    if (abort.signal.aborted) throw new ApiError(`No answer within ${TIMEOUT_MS / 1000} s`, 0, 'The aggregator is busy or the network slow. It is tried again with the next refresh.');
-    if (cause instanceof SyntaxError) throw new ApiError('The answer is not JSON', 0, 'Something between this page and the aggregator answers in its place.');
-    throw new ApiError('The aggregator does not answer', 0, 'Check that `keyvigil up` or keyvigil-aggregator is running. It is tried again with the next refresh.');
+    if (abort.signal.aborted)
+      throw new ApiError(
+        `No answer within ${TIMEOUT_MS / 1000} s`,
+        0,
+        'The aggregator is busy or the network slow. It is tried again with the next refresh.',
+      );
+    if (cause instanceof SyntaxError)
+      throw new ApiError('The answer is not JSON', 0, 'Something between this page and the aggregator answers in its place.');
+    throw new ApiError(
+      'The aggregator does not answer',
+      0,
+      'Check that `keyvigil up` or keyvigil-aggregator is running. It is tried again with the next refresh.',
+    );
   } finally {
     clearTimeout(timer);
     options.signal?.removeEventListener('abort', forward);
@@ -133,9 +163,11 @@ export const api = {
   keysSummary: (signal?: AbortSignal) => call<KeysSummary>('/keys/summary', { signal }),
   key: (key: string, signal?: AbortSignal) => call<KeyAnswer>(`/keys/${id(key)}`, { signal }),
   events: (params: EventsParams, signal?: AbortSignal) => call<EventsAnswer>(`/events${queryString({ ...params })}`, { signal }),
-  alerts: (params: { state?: string; limit?: number }, signal?: AbortSignal) => call<{ alerts: Alert[] }>(`/alerts${queryString(params)}`, { signal }),
+  alerts: (params: { state?: string; limit?: number }, signal?: AbortSignal) =>
+    call<{ alerts: Alert[] }>(`/alerts${queryString(params)}`, { signal }),
   alertsStatus: (signal?: AbortSignal) => call<AlertsStatus>('/alerts/status', { signal }),
   alert: (alert: string, signal?: AbortSignal) => call<AlertDetail>(`/alerts/${id(alert)}`, { signal }),
   rules: (signal?: AbortSignal) => call<{ rules: Rule[] }>('/alerts/rules', { signal }),
-  acknowledge: (alert: string, body: { by: string; note: string }) => call<Alert>(`/alerts/${id(alert)}/acknowledge`, { method: 'PUT', body }),
+  acknowledge: (alert: string, body: { by: string; note: string }) =>
+    call<Alert>(`/alerts/${id(alert)}/acknowledge`, { method: 'PUT', body }),
 };

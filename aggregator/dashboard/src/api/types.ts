@@ -18,8 +18,18 @@ export interface QuerySeries {
   points: [number, number | null][];
 }
 
-export type KeyKind = 'certificate' | 'private_key' | 'public_key' | 'ssh_private_key' | 'ssh_public_key' | 'ssh_certificate' | 'certificate_request' | 'crl';
-export const KEY_KINDS: readonly KeyKind[] = ['certificate', 'private_key', 'public_key', 'ssh_private_key', 'ssh_public_key', 'ssh_certificate', 'certificate_request', 'crl'];
+export type KeyKind =
+  'certificate' | 'private_key' | 'public_key' | 'ssh_private_key' | 'ssh_public_key' | 'ssh_certificate' | 'certificate_request' | 'crl';
+export const KEY_KINDS: readonly KeyKind[] = [
+  'certificate',
+  'private_key',
+  'public_key',
+  'ssh_private_key',
+  'ssh_public_key',
+  'ssh_certificate',
+  'certificate_request',
+  'crl',
+];
 
 export type KeyStatus = 'active' | 'superseded' | 'expired' | 'revoked' | 'removed';
 export const KEY_STATUSES: readonly KeyStatus[] = ['active', 'superseded', 'expired', 'revoked', 'removed'];

@@ -11,7 +11,12 @@ import type { Cursor } from './TimeSeries';
 export function Swatch({ line }: { line: Line }): JSX.Element {
   return (
     <svg class="swatch" width="16" height="8" viewBox="0 0 16 8" aria-hidden="true">
-      <path d="M0 4h16" stroke={seriesColor(line.color, theme.value)} stroke-width="2" stroke-dasharray={dashPattern(line.dash).join(' ')} />
+      <path
+        d="M0 4h16"
+        stroke={seriesColor(line.color, theme.value)}
+        stroke-width="2"
+        stroke-dasharray={dashPattern(line.dash).join(' ')}
+      />
     </svg>
   );
 }

@@ -9,7 +9,7 @@ import { withUnit } from '../lib/format';
 import { marks } from '../lib/events';
 import { extent } from '../lib/series';
 import { sortRows } from '../lib/sort';
-import { chartInterval, intervalText, rangeLength, rangeParams, rangeWords } from '../lib/time';
+import { chartInterval, intervalText, lengthWords, rangeLength, rangeParams, rangeWords } from '../lib/time';
 import type { Unit } from '../lib/units';
 import { hostFilter, range } from '../routes';
 import { hostNames, useFleet } from '../state/fleet';
@@ -57,7 +57,11 @@ function detailOf(series: QuerySeries, detail: readonly string[]): string | unde
 
 function linesOf(answers: readonly QueryAnswer[], props: Props, hosts: readonly string[]): Found[] {
   const perHost = new Map<string, number>();
-  const found = sortRows(answers.flatMap((answer, index) => answer.series.map((series) => ({ series, word: props.queries[index]?.word }))), ({ series }) => series.tags['host'], false);
+  const found = sortRows(
+    answers.flatMap((answer, index) => answer.series.map((series) => ({ series, word: props.queries[index]?.word }))),
+    ({ series }) => series.tags['host'],
+    false,
+  );
   const several = new Set(found.map(({ series }) => series.tags['host'])).size > 1;
   return found.map(({ series, word }) => {
     const host = series.tags['host'] ?? 'all hosts';
@@ -74,13 +78,28 @@ function highest(found: Found): number {
   return extent(found.points.map(([, value]) => value))?.high ?? -Infinity;
 }
 
+/** The unit, and what a point of the line is: `%, avg of 30 s`. */
+function noteOf(suffix: string, interval: number, query: Query | undefined): string {
+  return [suffix, `${query?.aggregation ?? ''} of ${lengthWords(interval)}`].filter((part) => part !== '').join(', ');
+}
+
 async function load(props: Props, signal: AbortSignal): Promise<QueryAnswer[]> {
   const host = hostFilter.peek();
   const asked = range.peek();
   const interval = intervalText(chartInterval(rangeLength(asked)));
   return Promise.all(
     props.queries.map((query) =>
-      api.query({ metric_pattern: query.metric, aggregation: query.aggregation, group_by: query.group_by, interval, tag: host === undefined ? undefined : [`host:${host}`], ...rangeParams(asked) }, signal),
+      api.query(
+        {
+          metric_pattern: query.metric,
+          aggregation: query.aggregation,
+          group_by: query.group_by,
+          interval,
+          tag: host === undefined ? undefined : [`host:${host}`],
+          ...rangeParams(asked),
+        },
+        signal,
+      ),
     ),
   );
 }
@@ -93,21 +112,42 @@ export function MetricChart(props: Props): JSX.Element {
   const interval = chartInterval(rangeLength(asked));
   const resource = useResource(JSON.stringify([queries, asked, hostFilter.value]), (signal) => load(props, signal));
   const rule = rules.find((candidate) => candidate.enabled && queries.some((query) => query.metric === candidate.metric_pattern));
-  const threshold = rule ? { value: rule.threshold_value, label: `${rule.name} ${rule.comparison} ${withUnit(rule.threshold_value, unit)}` } : undefined;
+  const threshold = rule
+    ? { value: rule.threshold_value, label: `${rule.name} ${rule.comparison} ${withUnit(rule.threshold_value, unit)}` }
+    : undefined;
   const shownMarks = useMemo(() => marks(events, rangeLength(asked) / 40), [events, asked]);
   const found = linesOf(resource.data ?? [], props, hostNames(fleet));
   const drawn = found.length > MOST_LINES && !asTable ? [...found].sort((a, b) => highest(b) - highest(a)).slice(0, MOST_LINES) : found;
   const first = resource.data?.[0];
-  const data: ChartData = { lines: drawn.map(({ line }) => line), points: drawn.map(({ points }) => points), start: first?.start_time ?? 0, end: first?.end_time ?? 1, interval: first?.interval_ms ?? interval };
+  const data: ChartData = {
+    lines: drawn.map(({ line }) => line),
+    points: drawn.map(({ points }) => points),
+    start: first?.start_time ?? 0,
+    end: first?.end_time ?? 1,
+    interval: first?.interval_ms ?? interval,
+  };
   const rows = drawn.map(({ points }) => points.map(([, value]) => value));
   const suffix = axisScale({ ...data, rows, unit, full, threshold, marks: [] }).suffix;
   const actions = (
-    <button type="button" class="icon-button" aria-pressed={asTable} aria-label={`Show ${title} as table`} title={asTable ? 'Show as chart' : 'Show as table'} onClick={() => setAsTable(!asTable)}>
+    <button
+      type="button"
+      class="icon-button"
+      aria-pressed={asTable}
+      aria-label={`Show ${title} as table`}
+      title={asTable ? 'Show as chart' : 'Show as table'}
+      onClick={() => setAsTable(!asTable)}
+    >
       <Icon name={asTable ? 'chart' : 'table'} />
     </button>
   );
   return (
-    <Panel title={title} name={queries[0]?.metric ?? title} note={found.length > 0 ? suffix : undefined} actions={found.length > 0 ? actions : undefined} class="chart-panel">
+    <Panel
+      title={title}
+      name={queries[0]?.metric ?? title}
+      note={found.length > 0 ? noteOf(suffix, data.interval, queries[0]) : undefined}
+      actions={found.length > 0 ? actions : undefined}
+      class="chart-panel"
+    >
       <Shown resource={resource} what={title} height={CHART_HEIGHT + 32}>
         {() =>
           found.length === 0 ? (
@@ -132,7 +172,8 @@ function NoSamples({ metrics }: { metrics: readonly string[] }): JSX.Element {
   const wanted = hostFilter.value;
   return (
     <EmptyState title="No samples in this range">
-      {wanted ?? 'No host'} {wanted === undefined ? 'sent' : 'sent no'} {metrics.join(' or ')} in the {rangeWords(range.value, utc.value).toLowerCase()}.
+      {wanted ?? 'No host'} {wanted === undefined ? 'sent' : 'sent no'} {metrics.join(' or ')} in the{' '}
+      {rangeWords(range.value, utc.value).toLowerCase()}.
     </EmptyState>
   );
 }

@@ -1,7 +1,7 @@
 // One chart of lines over time: owns its uPlot instance, its cursor, its legend and its twin as a table.
 // Does not fetch; what it shows is given to it.
 import type { JSX } from 'preact';
-import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
+import { useCallback, useEffect, useMemo, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
 import { summarize, toGrid, type Point } from '../lib/series';
@@ -38,20 +38,47 @@ export interface Cursor {
 export const CHART_HEIGHT = 176;
 
 export function TimeSeries({ title, data, asTable, unit, full, threshold, marks }: Props): JSX.Element {
-  const grid = toGrid(data.points, data.interval);
-  const model: Model = { lines: data.lines, rows: grid.rows, start: data.start, end: data.end, interval: data.interval, unit, full, threshold, marks };
+  const grid = useMemo(() => toGrid(data.points, data.interval), [data]);
+  const model: Model = {
+    lines: data.lines,
+    rows: grid.rows,
+    start: data.start,
+    end: data.end,
+    interval: data.interval,
+    unit,
+    full,
+    threshold,
+    marks,
+  };
   const words = rangeWords(range.value, utc.value).toLowerCase();
   const [cursor, setCursor] = useState<Cursor | undefined>(undefined);
+  const moveTo = useCallback((next: Cursor | undefined) => setCursor((old) => (same(old, next) ? old : next)), []);
   return (
     <>
       {asTable ? (
         <ChartTable title={title} lines={data.lines} grid={grid} unit={unit} />
       ) : (
-        <Plot label={summarize(title, words, data.lines.map((line) => line.label), grid.rows, unit)} model={model} times={grid.times} cursor={cursor} setCursor={setCursor} />
+        <Plot
+          label={summarize(
+            title,
+            words,
+            data.lines.map((line) => line.label),
+            grid.rows,
+            unit,
+          )}
+          model={model}
+          times={grid.times}
+          cursor={cursor}
+          setCursor={moveTo}
+        />
       )}
       <Legend lines={data.lines} rows={grid.rows} cursor={asTable ? undefined : cursor} unit={unit} />
     </>
   );
+}
+
+function same(a: Cursor | undefined, b: Cursor | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && a.index === b.index && a.left === b.left && a.own === b.own);
 }
 
 interface PlotProps {
@@ -77,11 +104,17 @@ function Plot({ label, model, times, cursor, setCursor }: PlotProps): JSX.Elemen
     const onCursor = (made: uPlot): void => {
       const index = made.cursor.idx;
       const left = made.cursor.left ?? -1;
-      setCursor(index === null || index === undefined || left < 0 ? undefined : { index, left: left + made.over.offsetLeft, own: own.current });
+      setCursor(
+        index === null || index === undefined || left < 0 ? undefined : { index, left: left + made.over.offsetLeft, own: own.current },
+      );
     };
     const onSelect = (from: number, to: number): void => setRange({ kind: 'absolute', from, to });
     const size = { width: Math.max(120, element.clientWidth), height: CHART_HEIGHT };
-    const made = new uPlot(options(() => current.current.model, theme.value, utc.value, size, { onCursor, onSelect }), columns(current.current.times, current.current.model.rows), element);
+    const made = new uPlot(
+      options(() => current.current.model, theme.value, utc.value, size, { onCursor, onSelect }),
+      columns(current.current.times, current.current.model.rows),
+      element,
+    );
     plot.current = made;
     const observer = new ResizeObserver(() => {
       if (element.clientWidth > 0 && element.clientWidth !== made.width) made.setSize({ width: element.clientWidth, height: CHART_HEIGHT });
@@ -95,7 +128,11 @@ function Plot({ label, model, times, cursor, setCursor }: PlotProps): JSX.Elemen
     };
   }, [shape, setCursor]);
 
-  useEffect(() => plot.current?.setData(columns(times, model.rows)));
+  // Only for new data: setting it moves the cursor, which renders this again.
+  useEffect(
+    () => plot.current?.setData(columns(times, model.rows)),
+    [times, model.rows, model.start, model.end, model.marks, model.threshold?.value],
+  );
 
   const enter = useCallback((event: PointerEvent): void => {
     own.current = true;
@@ -111,7 +148,18 @@ function Plot({ label, model, times, cursor, setCursor }: PlotProps): JSX.Elemen
 
   return (
     <div class="plot">
-      <div ref={holder} class="plot-canvas" role="img" tabIndex={0} aria-label={label} onPointerEnter={enter} onPointerLeave={leave} onKeyDown={key} onBlur={() => clearCursor(plot.current, leave)} onDblClick={() => zoomOut()} />
+      <div
+        ref={holder}
+        class="plot-canvas"
+        role="img"
+        tabIndex={0}
+        aria-label={label}
+        onPointerEnter={enter}
+        onPointerLeave={leave}
+        onKeyDown={key}
+        onBlur={() => clearCursor(plot.current, leave)}
+        onDblClick={() => zoomOut()}
+      />
       {cursor?.own && <Tooltip model={model} times={times} cursor={cursor} width={holder.current?.clientWidth ?? 0} />}
     </div>
   );
@@ -129,7 +177,14 @@ function zoomOut(): void {
 }
 
 /** Arrow keys move the cursor of a focused chart by one bucket, with Shift by ten. */
-function moveCursor(event: KeyboardEvent, plot: uPlot | undefined, times: readonly number[], cursor: Cursor | undefined, own: { current: boolean }, holder: object): void {
+function moveCursor(
+  event: KeyboardEvent,
+  plot: uPlot | undefined,
+  times: readonly number[],
+  cursor: Cursor | undefined,
+  own: { current: boolean },
+  holder: object,
+): void {
   if (!plot || times.length === 0 || event.altKey || event.ctrlKey || event.metaKey) return;
   const last = times.length - 1;
   const at = cursor?.index ?? last + 1;

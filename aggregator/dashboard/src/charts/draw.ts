@@ -36,7 +36,8 @@ export function drawPartial(plot: uPlot, model: Model, colors: Colors): void {
 export function drawThreshold(plot: uPlot, model: Model, colors: Colors, font: string): void {
   const { threshold } = model;
   const scale = plot.scales['y'];
-  if (!threshold || scale?.max === undefined || scale.min === undefined || threshold.value > scale.max || threshold.value < scale.min) return;
+  if (!threshold || scale?.max === undefined || scale.min === undefined || threshold.value > scale.max || threshold.value < scale.min)
+    return;
   const px = ratio(plot);
   const y = Math.round(plot.valToPos(threshold.value, 'y', true));
   const { ctx, bbox } = plot;

@@ -1,7 +1,7 @@
 // How a chart is set up for uPlot: scales, axes, lines, cursor. Draws nothing by itself and holds no data.
 import uPlot from 'uplot';
 import { CHART, dashPattern, seriesColor, type Theme } from '../lib/color';
-import { sig3 } from '../lib/format';
+import { axisNumber } from '../lib/format';
 import { axisLabel } from '../lib/time';
 import { lonely, type Cell } from '../lib/series';
 import { scaleFor, type Scaled, type Unit } from '../lib/units';
@@ -35,7 +35,10 @@ export interface Model {
 
 const FONT = '12px system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif';
 const BINARY = Array.from({ length: 50 }, (_, power) => 2 ** power);
-const DECIMAL = [1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1, 2, 2.5, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1e3, 2e3, 2500, 5e3, 1e4, 2e4, 25e3, 5e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+const DECIMAL = [
+  1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5, 1, 2, 2.5, 5, 10, 20, 25, 50, 100, 200, 250, 500, 1e3, 2e3,
+  2500, 5e3, 1e4, 2e4, 25e3, 5e4, 1e5, 1e6, 1e7, 1e8, 1e9,
+];
 
 /** Ends of the value axis: from zero, or below where values are, to a little above the highest. */
 export function valueRange(model: Model): [number, number] {
@@ -82,7 +85,13 @@ interface Handlers {
   onSelect: (from: number, to: number) => void;
 }
 
-export function options(model: () => Model, theme: Theme, utc: boolean, size: { width: number; height: number }, handlers: Handlers): uPlot.Options {
+export function options(
+  model: () => Model,
+  theme: Theme,
+  utc: boolean,
+  size: { width: number; height: number },
+  handlers: Handlers,
+): uPlot.Options {
   const colors = CHART[theme];
   const grid = { stroke: colors.grid, width: 1 };
   return {
@@ -94,7 +103,11 @@ export function options(model: () => Model, theme: Theme, utc: boolean, size: { 
       y: false,
       sync: { key: SYNC_KEY, setSeries: false, scales: ['x', null] },
       drag: { x: true, y: false, setScale: false },
-      points: { size: 6, width: 0, fill: (plot, index) => String((plot.series[index]?.stroke as (() => unknown) | undefined)?.() ?? colors.text) },
+      points: {
+        size: 6,
+        width: 0,
+        fill: (plot, index) => String((plot.series[index]?.stroke as (() => unknown) | undefined)?.() ?? colors.text),
+      },
       bind: { dblclick: () => null },
     },
     scales: {
@@ -119,11 +132,11 @@ export function options(model: () => Model, theme: Theme, utc: boolean, size: { 
         font: FONT,
         size: 44,
         gap: 6,
-        space: 36,
+        space: 26,
         grid,
         ticks: { show: false },
         incrs: model().unit.startsWith('bytes') ? BINARY : DECIMAL,
-        values: (_plot, splits) => splits.map((value) => sig3(value / axisScale(model()).divisor)),
+        values: (_plot, splits) => splits.map((value) => axisNumber(value / axisScale(model()).divisor)),
       },
     ],
     hooks: {
@@ -133,7 +146,10 @@ export function options(model: () => Model, theme: Theme, utc: boolean, size: { 
       setSelect: [
         (plot) => {
           if (plot.select.width < 4) return;
-          handlers.onSelect(Math.round(plot.posToVal(plot.select.left, 'x') * 1000), Math.round(plot.posToVal(plot.select.left + plot.select.width, 'x') * 1000));
+          handlers.onSelect(
+            Math.round(plot.posToVal(plot.select.left, 'x') * 1000),
+            Math.round(plot.posToVal(plot.select.left + plot.select.width, 'x') * 1000),
+          );
           plot.setSelect({ left: 0, top: 0, width: 0, height: 0 }, false);
         },
       ],

@@ -4,8 +4,20 @@ import type { Alert, Rule } from '../api/types';
 import { againstText, alertBadge, conditionText, firingHistory, priorityRank, whereText } from './alerts';
 
 const RULE: Rule = {
-  rule_id: 'high-cpu', name: 'High CPU', description: '', metric_pattern: 'system.cpu.usage_total', aggregation: 'avg', window_seconds: 60, threshold_value: 90,
-  comparison: '>', duration_seconds: 300, priority: 'high', enabled: true, tags: {}, runbook: null, origin: 'shipped',
+  rule_id: 'high-cpu',
+  name: 'High CPU',
+  description: '',
+  metric_pattern: 'system.cpu.usage_total',
+  aggregation: 'avg',
+  window_seconds: 60,
+  threshold_value: 90,
+  comparison: '>',
+  duration_seconds: 300,
+  priority: 'high',
+  enabled: true,
+  tags: {},
+  runbook: null,
+  origin: 'shipped',
 };
 
 describe('words', () => {
@@ -17,8 +29,12 @@ describe('words', () => {
     expect(whereText({ mount: '/', host: 'web-1' })).toBe('web-1, mount /');
     expect(whereText({})).toBe('everywhere');
     expect(againstText({ value: 97.2, threshold: 90, comparison: '>', metric_id: 'system.cpu.usage_total' })).toBe('97.2 % > 90 %');
-    expect(againstText({ value: 68_400, threshold: 86_400, comparison: '<', metric_id: 'crypto.key.not_after_timestamp_seconds' })).toBe('19 h < 24 h');
-    expect(againstText({ value: 1_795_000_000, threshold: null, comparison: '<', metric_id: 'crypto.key.not_after_timestamp_seconds' })).toBe('2026-11-18');
+    expect(againstText({ value: 68_400, threshold: 86_400, comparison: '<', metric_id: 'crypto.key.not_after_timestamp_seconds' })).toBe(
+      '19 h < 24 h',
+    );
+    expect(
+      againstText({ value: 1_795_000_000, threshold: null, comparison: '<', metric_id: 'crypto.key.not_after_timestamp_seconds' }),
+    ).toBe('2026-11-18');
     expect(againstText({ value: null, threshold: null, comparison: '', metric_id: 'x' })).toBe('–');
   });
   it('is red only for what is critical now', () => {

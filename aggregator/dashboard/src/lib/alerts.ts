@@ -22,7 +22,9 @@ export function priorityRank(priority: Priority): number {
 
 /** Where it is: the host first, then what tells it from others on that host. */
 export function whereText(tags: Record<string, string>): string {
-  const rest = Object.entries(tags).filter(([name]) => name !== 'host').map(([name, value]) => `${name} ${value}`);
+  const rest = Object.entries(tags)
+    .filter(([name]) => name !== 'host')
+    .map(([name, value]) => `${name} ${value}`);
   return [tags['host'], ...rest].filter((part) => part !== undefined && part !== '').join(', ') || 'everywhere';
 }
 
@@ -49,6 +51,8 @@ export function conditionText(rule: Rule): string {
 export function firingHistory(alerts: readonly Alert[], now: number, length: number, buckets: number): number[] {
   return Array.from({ length: buckets }, (_, index) => {
     const at = now - length + ((index + 1) * length) / buckets;
-    return alerts.filter((alert) => alert.fired_at !== null && alert.fired_at <= at && (alert.resolved_at === null || alert.resolved_at > at)).length;
+    return alerts.filter(
+      (alert) => alert.fired_at !== null && alert.fired_at <= at && (alert.resolved_at === null || alert.resolved_at > at),
+    ).length;
   });
 }

@@ -10,9 +10,30 @@ const SERIES: Record<Theme, readonly string[]> = {
 };
 
 /** Colours of what a chart is made of besides its series. */
-export const CHART: Record<Theme, { ground: string; grid: string; axis: string; text: string; threshold: string; cursor: string; event: string; partial: string }> = {
-  light: { ground: '#ffffff', grid: '#e9edef', axis: '#c6ced2', text: '#566065', threshold: '#b3261e', cursor: '#7d888d', event: '#566065', partial: 'rgba(28,35,38,0.05)' },
-  dark: { ground: '#191f22', grid: '#262d31', axis: '#3b454a', text: '#a0a9ad', threshold: '#ff8078', cursor: '#7d888d', event: '#a0a9ad', partial: 'rgba(255,255,255,0.05)' },
+export const CHART: Record<
+  Theme,
+  { ground: string; grid: string; axis: string; text: string; threshold: string; cursor: string; event: string; partial: string }
+> = {
+  light: {
+    ground: '#ffffff',
+    grid: '#e9edef',
+    axis: '#c6ced2',
+    text: '#566065',
+    threshold: '#b3261e',
+    cursor: '#7d888d',
+    event: '#566065',
+    partial: 'rgba(28,35,38,0.05)',
+  },
+  dark: {
+    ground: '#191f22',
+    grid: '#262d31',
+    axis: '#3b454a',
+    text: '#a0a9ad',
+    threshold: '#ff8078',
+    cursor: '#7d888d',
+    event: '#a0a9ad',
+    partial: 'rgba(255,255,255,0.05)',
+  },
 };
 
 /** Dash patterns that tell series of one host apart, since its colour is taken. */

@@ -9,8 +9,18 @@ function event(kind: string, time: number, host = 'a'): KeyEvent {
 
 describe('fold', () => {
   it('joins neighbours of a kind and host', () => {
-    const folded = fold([event('created', 90_000), event('created', 50_000), event('created', 49_000), event('rotated', 48_000), event('created', 47_000, 'b')]);
-    expect(folded.map((f) => [f.event.kind, f.count])).toEqual([['created', 3], ['rotated', 1], ['created', 1]]);
+    const folded = fold([
+      event('created', 90_000),
+      event('created', 50_000),
+      event('created', 49_000),
+      event('rotated', 48_000),
+      event('created', 47_000, 'b'),
+    ]);
+    expect(folded.map((f) => [f.event.kind, f.count])).toEqual([
+      ['created', 3],
+      ['rotated', 1],
+      ['created', 1],
+    ]);
     expect(folded[0]?.from).toBe(49_000);
   });
   it('starts anew after a minute', () => {

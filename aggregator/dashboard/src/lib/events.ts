@@ -68,7 +68,10 @@ export function marks(events: readonly KeyEvent[], apart: number): Mark[] {
   for (const event of sorted) {
     const open = out[out.length - 1];
     if (!open || event.time - open.mark.time > apart) {
-      out.push({ mark: { time: event.time, letter: eventLetter(event.kind), weight: eventWeight(event.kind), text: '' }, counts: new Map([[event.kind, 1]]) });
+      out.push({
+        mark: { time: event.time, letter: eventLetter(event.kind), weight: eventWeight(event.kind), text: '' },
+        counts: new Map([[event.kind, 1]]),
+      });
       continue;
     }
     open.counts.set(event.kind, (open.counts.get(event.kind) ?? 0) + 1);
@@ -77,5 +80,8 @@ export function marks(events: readonly KeyEvent[], apart: number): Mark[] {
       open.mark.letter = eventLetter(event.kind);
     }
   }
-  return out.map(({ mark, counts }) => ({ ...mark, text: [...counts].map(([kind, count]) => `${count} ${kind.replaceAll('_', ' ')}`).join(', ') }));
+  return out.map(({ mark, counts }) => ({
+    ...mark,
+    text: [...counts].map(([kind, count]) => `${count} ${kind.replaceAll('_', ' ')}`).join(', '),
+  }));
 }

@@ -1,16 +1,41 @@
 // Checks of numbers and words.
 import { describe, expect, it } from 'vitest';
-import { plural, secondsWords, sentence, shortFingerprint, sig3, thousands, withUnit, words } from './format';
+import { axisNumber, plural, secondsWords, sentence, shortFingerprint, sig3, thousands, withUnit, words } from './format';
 import { scaleFor, unitOfMetric } from './units';
 
 describe('sig3', () => {
-  it.each([[0, '0'], [12.345, '12.3'], [97.2, '97.2'], [9.996, '10.0'], [0.12345, '0.123'], [0.00012345, '0.000123'], [99.96, '100'], [123.4, '123'], [1234.5, '1,235'], [-3.14159, '-3.14'], [4, '4'], [NaN, '–']])('%d -> %s', (value, text) => {
+  it.each([
+    [0, '0'],
+    [12.345, '12.3'],
+    [97.2, '97.2'],
+    [9.996, '10.0'],
+    [0.12345, '0.123'],
+    [0.00012345, '0.000123'],
+    [99.96, '100'],
+    [123.4, '123'],
+    [1234.5, '1,235'],
+    [-3.14159, '-3.14'],
+    [4, '4'],
+    [NaN, '–'],
+  ])('%d -> %s', (value, text) => {
     expect(sig3(value)).toBe(text);
   });
 });
 
+it('keeps axis labels short', () => {
+  expect([0, 0.5, 1.5, 2, 100, 2500].map(axisNumber)).toEqual(['0', '0.5', '1.5', '2', '100', '2,500']);
+});
+
 describe('withUnit', () => {
-  it.each([[97.2, 'percent', '97.2 %'], [1536, 'bytes', '1.50 KiB'], [5 * 1024 ** 2, 'bytes/s', '5 MiB/s'], [1023.7, 'bytes', '1.00 KiB'], [0.0042, 'seconds', '4.20 ms'], [12500, 'count', '12.5k'], [7, 'none', '7']] as const)('%d %s -> %s', (value, unit, text) => {
+  it.each([
+    [97.2, 'percent', '97.2 %'],
+    [1536, 'bytes', '1.50 KiB'],
+    [5 * 1024 ** 2, 'bytes/s', '5 MiB/s'],
+    [1023.7, 'bytes', '1.00 KiB'],
+    [0.0042, 'seconds', '4.20 ms'],
+    [12500, 'count', '12.5k'],
+    [7, 'none', '7'],
+  ] as const)('%d %s -> %s', (value, unit, text) => {
     expect(withUnit(value, unit)).toBe(text);
   });
   it('says nothing where there is nothing', () => {

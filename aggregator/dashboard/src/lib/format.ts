@@ -12,6 +12,12 @@ export function sig3(value: number): string {
   return Number.isInteger(value) ? String(value) : text;
 }
 
+/** As `sig3`, without zeros that say nothing: on an axis every label is exact. */
+export function axisNumber(value: number): string {
+  const text = sig3(value);
+  return text.includes('.') ? text.replace(/\.?0+$/, '') : text;
+}
+
 /** `1204` -> `1,204`. */
 export function thousands(value: number): string {
   return String(Math.round(value)).replace(/\B(?=(\d{3})+(?!\d))/g, ',');
@@ -38,7 +44,10 @@ export function shortFingerprint(fingerprint: string): string {
 
 /** `private_key` -> `private key`. */
 export function words(name: string): string {
-  return name.replaceAll('_', ' ').replace(/\bssh\b/g, 'SSH').replace(/\bcrl\b/g, 'CRL');
+  return name
+    .replaceAll('_', ' ')
+    .replace(/\bssh\b/g, 'SSH')
+    .replace(/\bcrl\b/g, 'CRL');
 }
 
 export function sentence(text: string): string {

@@ -8,10 +8,42 @@ const NOW = Date.UTC(2026, 10, 22);
 
 function key(over: Partial<Key>): Key {
   return {
-    id: 'a', fingerprint: 'f', kind: 'certificate', algorithm: 'rsa', bits: 2048, curve: null, signature_algorithm: null, not_before: null, not_after: null,
-    subject: null, issuer: null, sans: [], serial: null, is_ca: null, encrypted: null, kdf: null, status: 'active', first_seen: 0, last_seen: 0, last_used: null,
-    replaces: null, replaced_by: null,
-    places: [{ host: 'web-1', path: '/etc/ssl/a.pem', slot: 0, owner: null, group: null, mode: null, modified: null, first_seen: 0, last_seen: 0, gone: false }],
+    id: 'a',
+    fingerprint: 'f',
+    kind: 'certificate',
+    algorithm: 'rsa',
+    bits: 2048,
+    curve: null,
+    signature_algorithm: null,
+    not_before: null,
+    not_after: null,
+    subject: null,
+    issuer: null,
+    sans: [],
+    serial: null,
+    is_ca: null,
+    encrypted: null,
+    kdf: null,
+    status: 'active',
+    first_seen: 0,
+    last_seen: 0,
+    last_used: null,
+    replaces: null,
+    replaced_by: null,
+    places: [
+      {
+        host: 'web-1',
+        path: '/etc/ssl/a.pem',
+        slot: 0,
+        owner: null,
+        group: null,
+        mode: null,
+        modified: null,
+        first_seen: 0,
+        last_seen: 0,
+        gone: false,
+      },
+    ],
     ...over,
   };
 }
@@ -44,7 +76,13 @@ describe('names', () => {
 });
 
 describe('urgency', () => {
-  it.each([[-400, 'past'], [-3, 'critical'], [0.5, 'critical'], [3, 'warning'], [20, 'none']] as const)('%d days -> %s', (days, wanted) => {
+  it.each([
+    [-400, 'past'],
+    [-3, 'critical'],
+    [0.5, 'critical'],
+    [3, 'warning'],
+    [20, 'none'],
+  ] as const)('%d days -> %s', (days, wanted) => {
     expect(expiryUrgency(key({ not_after: NOW + days * DAY }), NOW)).toBe(wanted);
   });
   it('is quiet for what was replaced or never ends', () => {

@@ -4,9 +4,21 @@ import { bridge, extent, lastValue, lonely, summarize, toGrid, valueAt, type Poi
 
 describe('toGrid', () => {
   it('aligns series of different lengths on one grid', () => {
-    const a: Point[] = [[0, 1], [60_000, 2]];
-    const b: Point[] = [[60_000, 5], [180_000, 6]];
-    expect(toGrid([a, b], 60_000)).toEqual({ times: [0, 60_000, 120_000, 180_000], rows: [[1, 2, null, null], [null, 5, null, 6]] });
+    const a: Point[] = [
+      [0, 1],
+      [60_000, 2],
+    ];
+    const b: Point[] = [
+      [60_000, 5],
+      [180_000, 6],
+    ];
+    expect(toGrid([a, b], 60_000)).toEqual({
+      times: [0, 60_000, 120_000, 180_000],
+      rows: [
+        [1, 2, null, null],
+        [null, 5, null, 6],
+      ],
+    });
   });
   it('has no times without points', () => {
     expect(toGrid([[], []], 1000)).toEqual({ times: [], rows: [[], []] });
@@ -42,6 +54,17 @@ describe('reading', () => {
     expect(extent([null])).toBeUndefined();
   });
   it('says it in words', () => {
-    expect(summarize('CPU', 'last 1 h', ['web-1', 'web-2'], [[1, 97], [null, null]], 'percent')).toBe('CPU, last 1 h, 2 series. web-1: last 97 %, lowest 1 %, highest 97 %. web-2: no samples.');
+    expect(
+      summarize(
+        'CPU',
+        'last 1 h',
+        ['web-1', 'web-2'],
+        [
+          [1, 97],
+          [null, null],
+        ],
+        'percent',
+      ),
+    ).toBe('CPU, last 1 h, 2 series. web-1: last 97 %, lowest 1 %, highest 97 %. web-2: no samples.');
   });
 });

@@ -36,7 +36,10 @@ export function toGrid(series: readonly (readonly Point[])[], interval: number):
 /** Buckets that are empty only because samples come less often than buckets do are no gaps: they become `undefined`. */
 export function bridge(row: readonly Cell[], interval: number): Cell[] {
   const filled = row.flatMap((cell, index) => (typeof cell === 'number' ? [index] : []));
-  const steps = filled.slice(1).map((index, i) => index - (filled[i] ?? 0)).sort((a, b) => a - b);
+  const steps = filled
+    .slice(1)
+    .map((index, i) => index - (filled[i] ?? 0))
+    .sort((a, b) => a - b);
   // Two samples tell no rhythm: from the third distance on we believe one.
   const median = steps.length >= 3 ? (steps[Math.floor(steps.length / 2)] ?? 1) : 1;
   // Half as long again as usual is jitter; so is anything under half a minute, the slowest usual scrape.
@@ -76,7 +79,10 @@ export function lastValue(row: readonly Cell[]): number | null {
   return null;
 }
 
-export interface Extent { low: number; high: number }
+export interface Extent {
+  low: number;
+  high: number;
+}
 
 export function extent(row: readonly Cell[]): Extent | undefined {
   let low = Infinity;

@@ -1,6 +1,24 @@
 // Checks of the time arithmetic: ranges as the URL holds them, bucket widths, words.
 import { describe, expect, it } from 'vitest';
-import { DAY, HOUR, MINUTE, SECOND, absolute, axisLabel, chartInterval, intervalText, lengthWords, parseInput, inputValue, parseLength, parseRange, rangeParams, rangeWords, relative, shiftRange } from './time';
+import {
+  DAY,
+  HOUR,
+  MINUTE,
+  SECOND,
+  absolute,
+  axisLabel,
+  chartInterval,
+  intervalText,
+  lengthWords,
+  parseInput,
+  inputValue,
+  parseLength,
+  parseRange,
+  rangeParams,
+  rangeWords,
+  relative,
+  shiftRange,
+} from './time';
 
 const T = Date.UTC(2026, 10, 22, 18, 0, 30);
 
@@ -29,7 +47,15 @@ describe('parsing', () => {
 });
 
 describe('bucket widths', () => {
-  it.each([[5 * MINUTE, '10s'], [15 * MINUTE, '10s'], [HOUR, '30s'], [6 * HOUR, '5m'], [DAY, '15m'], [7 * DAY, '2h'], [400 * DAY, '4d']])('%d ms -> %s', (length, text) => {
+  it.each([
+    [5 * MINUTE, '10s'],
+    [15 * MINUTE, '10s'],
+    [HOUR, '30s'],
+    [6 * HOUR, '5m'],
+    [DAY, '15m'],
+    [7 * DAY, '2h'],
+    [400 * DAY, '4d'],
+  ])('%d ms -> %s', (length, text) => {
     expect(intervalText(chartInterval(length))).toBe(text);
     expect(length / chartInterval(length)).toBeLessThanOrEqual(120);
   });

@@ -57,7 +57,11 @@ export function chartInterval(length: number): number {
 
 /** `30000` -> `30s`, as the API's `interval` takes it. */
 export function intervalText(ms: number): string {
-  for (const [unit, size] of [['d', DAY], ['h', HOUR], ['m', MINUTE]] as const) {
+  for (const [unit, size] of [
+    ['d', DAY],
+    ['h', HOUR],
+    ['m', MINUTE],
+  ] as const) {
     if (ms >= size && ms % size === 0) return `${ms / size}${unit}`;
   }
   return `${Math.round(ms / SECOND)}s`;
@@ -81,14 +85,28 @@ export function relative(time: number, now: number): string {
   return difference < 0 ? `${lengthWords(difference)} ago` : `in ${lengthWords(difference)}`;
 }
 
-interface Parts { year: string; month: string; day: string; hour: string; minute: string; second: string }
+interface Parts {
+  year: string;
+  month: string;
+  day: string;
+  hour: string;
+  minute: string;
+  second: string;
+}
 
 function parts(time: number, utc: boolean): Parts {
   const date = new Date(time);
   const two = (value: number): string => String(value).padStart(2, '0');
-  return utc
-    ? { year: String(date.getUTCFullYear()), month: two(date.getUTCMonth() + 1), day: two(date.getUTCDate()), hour: two(date.getUTCHours()), minute: two(date.getUTCMinutes()), second: two(date.getUTCSeconds()) }
-    : { year: String(date.getFullYear()), month: two(date.getMonth() + 1), day: two(date.getDate()), hour: two(date.getHours()), minute: two(date.getMinutes()), second: two(date.getSeconds()) };
+  // Moved by its offset, a local time can be read with the same calls as one in UTC.
+  const shown = utc ? date : new Date(time - date.getTimezoneOffset() * MINUTE);
+  return {
+    year: String(shown.getUTCFullYear()),
+    month: two(shown.getUTCMonth() + 1),
+    day: two(shown.getUTCDate()),
+    hour: two(shown.getUTCHours()),
+    minute: two(shown.getUTCMinutes()),
+    second: two(shown.getUTCSeconds()),
+  };
 }
 
 function offset(time: number, utc: boolean): string {
@@ -143,7 +161,8 @@ export function parseInput(text: string, utc: boolean): number | undefined {
 
 /** `Last 1 h`, or both ends of a fixed range. */
 export function rangeWords(range: Range, utc: boolean): string {
-  if (range.kind === 'relative') return `Last ${range.text.replace(/(\d+)([smhdw])/, (_, n: string, u: string) => `${n} ${u === 'm' ? 'min' : u}`)}`;
+  if (range.kind === 'relative')
+    return `Last ${range.text.replace(/(\d+)([smhdw])/, (_, n: string, u: string) => `${n} ${u === 'm' ? 'min' : u}`)}`;
   const from = parts(range.from, utc);
   const to = parts(range.to, utc);
   const sameDay = dateOnly(range.from, utc) === dateOnly(range.to, utc);

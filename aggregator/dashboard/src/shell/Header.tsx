@@ -17,7 +17,11 @@ function HostFilter(): JSX.Element {
     <label class={`select ${chosen === undefined ? '' : 'chosen'}`}>
       <Icon name="host" />
       <span class="hidden">Host</span>
-      <select value={chosen ?? ''} onChange={(event) => setParams({ host: event.currentTarget.value || undefined })} title="Show one host only">
+      <select
+        value={chosen ?? ''}
+        onChange={(event) => setParams({ host: event.currentTarget.value || undefined })}
+        title="Show one host only"
+      >
         <option value="">All hosts</option>
         {all.map((name) => (
           <option key={name} value={name}>
@@ -65,7 +69,13 @@ export function Header({ onHelp }: { onHelp: () => void }): JSX.Element {
     <header class="top">
       <Link to={href('/')} class="product">
         <svg viewBox="0 0 32 32" width="20" height="20" aria-hidden="true">
-          <path d="M2 16C6 8.5 10.8 5.5 16 5.5S26 8.5 30 16c-4 7.5-8.8 10.5-14 10.5S6 23.5 2 16Z" fill="none" stroke="currentColor" stroke-width="2.6" stroke-linejoin="round" />
+          <path
+            d="M2 16C6 8.5 10.8 5.5 16 5.5S26 8.5 30 16c-4 7.5-8.8 10.5-14 10.5S6 23.5 2 16Z"
+            fill="none"
+            stroke="currentColor"
+            stroke-width="2.6"
+            stroke-linejoin="round"
+          />
           <circle cx="16" cy="14" r="3.8" fill="currentColor" />
           <path d="M16 15.5v6" stroke="currentColor" stroke-width="3" stroke-linecap="round" />
         </svg>

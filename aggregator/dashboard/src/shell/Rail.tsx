@@ -12,7 +12,11 @@ export function Rail(): JSX.Element {
       <ul>
         {PAGES.map((page) => (
           <li key={page.id}>
-            <Link to={href(page.path)} aria-current={route.value.page === page.id ? 'page' : undefined} title={`${page.title} (g ${page.key})`}>
+            <Link
+              to={href(page.path)}
+              aria-current={route.value.page === page.id ? 'page' : undefined}
+              title={`${page.title} (g ${page.key})`}
+            >
               <Icon name={page.id} />
               <span>{page.title}</span>
               {page.id === 'alerts' && firing > 0 && <span class="count">{firing}</span>}

@@ -14,7 +14,14 @@ export function RefreshControl(): JSX.Element {
   const words = why === undefined ? `Live, every ${REFRESH_MS / 1000} s` : `Paused: ${WHY[why]}${behind}`;
   return (
     <div class="refresh" role="group" aria-label="Refresh">
-      <button type="button" class={`button ${why === undefined ? 'live' : 'paused'}`} aria-pressed={live.value} aria-label={words} title={`${words}. Click to ${live.value ? 'pause' : 'go live'}.`} onClick={() => (live.value = !live.value)}>
+      <button
+        type="button"
+        class={`button ${why === undefined ? 'live' : 'paused'}`}
+        aria-pressed={live.value}
+        aria-label={words}
+        title={`${words}. Click to ${live.value ? 'pause' : 'go live'}.`}
+        onClick={() => (live.value = !live.value)}
+      >
         <Icon name={why === undefined ? 'play' : 'pause'} />
         <span class="refresh-word">{why === undefined ? 'Live' : `Paused${behind.replace(',', ' –')}`}</span>
       </button>

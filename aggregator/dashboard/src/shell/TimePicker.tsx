@@ -80,7 +80,12 @@ export function TimePicker(): JSX.Element {
         )}
       </Popover>
       {current.kind === 'absolute' && (
-        <button type="button" class="button" onClick={() => setParams({ from: undefined, to: undefined })} title="Follow the clock again (t)">
+        <button
+          type="button"
+          class="button"
+          onClick={() => setParams({ from: undefined, to: undefined })}
+          title="Follow the clock again (t)"
+        >
           To now
         </button>
       )}

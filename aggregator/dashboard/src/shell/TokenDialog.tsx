@@ -22,7 +22,9 @@ export function TokenDialog(): JSX.Element | null {
     <Dialog title="Admin token" onClose={() => finish(null)}>
       <form class="form" onSubmit={submit}>
         <p>
-          <Said text={`${question.why} needs the admin token. \`keyvigil up\` printed it when it first started. It is kept until this tab is closed.`} />
+          <Said
+            text={`${question.why} needs the admin token. \`keyvigil up\` printed it when it first started. It is kept until this tab is closed.`}
+          />
         </p>
         <label>
           Token

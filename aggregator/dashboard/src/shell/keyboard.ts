@@ -10,7 +10,7 @@ export const SHORTCUTS: readonly { keys: string; what: string }[] = [
   { keys: '[ ]', what: 'Earlier, later' },
   { keys: '- +', what: 'Longer, shorter range' },
   { keys: 't', what: 'Follow the clock again' },
-  { keys: '← →', what: 'Move a focused chart's cursor, with Shift by ten' },
+  { keys: '← →', what: 'Move the cursor of a focused chart' },
   { keys: '?', what: 'This sheet' },
 ];
 

@@ -43,9 +43,10 @@ export function serverClock(now: number): void {
   skew.value = Math.abs(measured) < 2000 ? 0 : measured;
 }
 
-/** The server's time, moved on every second while the page is looked at. */
+/** The server's time, moved on while the page is looked at: seldom enough not to draw the eye. */
+const CLOCK_MS = 5000;
 const local = signal(Date.now());
-export const now = computed(() => local.value + skew.value);
+export const now = computed(() => Math.max(local.value, lastLoaded.value ?? 0) + skew.value);
 
 export function start(): void {
   document.addEventListener('visibilitychange', () => {
@@ -53,7 +54,7 @@ export function start(): void {
   });
   setInterval(() => {
     if (!hidden.value) local.value = Date.now();
-  }, 1000);
+  }, CLOCK_MS);
   let timer: ReturnType<typeof setInterval> | undefined;
   let first = true;
   effect(() => {

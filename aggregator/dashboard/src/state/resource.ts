@@ -35,7 +35,13 @@ interface State<T> {
 }
 
 function asApiError(cause: unknown): ApiError {
-  return cause instanceof ApiError ? cause : new ApiError('The page failed to read an answer', 0, 'Reload the page; if it stays, the page and the aggregator are of different versions.');
+  return cause instanceof ApiError
+    ? cause
+    : new ApiError(
+        'The page failed to read an answer',
+        0,
+        'Reload the page; if it stays, the page and the aggregator are of different versions.',
+      );
 }
 
 /** `key` names the question: when it changes, the old one is aborted. `null` asks nothing. */

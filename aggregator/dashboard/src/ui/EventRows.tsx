@@ -21,7 +21,9 @@ function what({ event, count }: Folded): string {
 function who(event: KeyEvent): string | undefined {
   const actor = event.actor;
   if (!actor) return undefined;
-  const parts = [actor.exe, actor.uid === null ? undefined : `uid ${actor.uid}`, actor.unit, actor.peer].filter((part) => part !== null && part !== undefined);
+  const parts = [actor.exe, actor.uid === null ? undefined : `uid ${actor.uid}`, actor.unit, actor.peer].filter(
+    (part) => part !== null && part !== undefined,
+  );
   return parts.length > 0 ? `by ${parts.join(', ')}` : undefined;
 }
 

@@ -20,7 +20,14 @@ function shape(kind: Badge): JSX.Element {
     case 'silenced':
       return <path d="M10.5 6a4.5 4.5 0 1 1-9 0 4.5 4.5 0 0 1 9 0ZM2.8 2.8l6.4 6.4" fill="none" stroke="currentColor" stroke-width="1.3" />;
     case 'unknown':
-      return <path d="M10.5 6a4.5 4.5 0 1 1-9 0 4.5 4.5 0 0 1 9 0ZM2 7.8 7.8 2M3.6 9.8l6.2-6.2" fill="none" stroke="currentColor" stroke-width="1.1" />;
+      return (
+        <path
+          d="M10.5 6a4.5 4.5 0 1 1-9 0 4.5 4.5 0 0 1 9 0ZM2 7.8 7.8 2M3.6 9.8l6.2-6.2"
+          fill="none"
+          stroke="currentColor"
+          stroke-width="1.1"
+        />
+      );
   }
 }
 

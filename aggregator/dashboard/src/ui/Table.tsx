@@ -55,7 +55,11 @@ function SortHead<T>({ column, sort, current }: { column: Column<T>; sort: Props
   const next = up ? `-${column.id}` : column.id;
   return (
     <th role="columnheader" scope="col" class={name} aria-sort={up ? 'ascending' : down ? 'descending' : 'none'}>
-      <button type="button" class="sort" onClick={() => setParams({ [sort.param]: next === sort.initial ? undefined : next }, { replace: true })}>
+      <button
+        type="button"
+        class="sort"
+        onClick={() => setParams({ [sort.param]: next === sort.initial ? undefined : next }, { replace: true })}
+      >
         {column.title}
         <span class="arrow" aria-hidden="true">
           {up ? '↑' : down ? '↓' : ''}
@@ -95,7 +99,11 @@ export function Table<T>({ id, caption, columns, rows, rowKey, to, expanded, row
           const below = expanded?.(row);
           return (
             <Fragment key={rowKey(row)}>
-              <tr role="row" class={`${target !== undefined ? 'opens' : ''} ${rowClass?.(row) ?? ''} ${below !== undefined ? 'open' : ''}`} onClick={target === undefined ? undefined : (event) => rowClick(event, target)}>
+              <tr
+                role="row"
+                class={`${target !== undefined ? 'opens' : ''} ${rowClass?.(row) ?? ''} ${below !== undefined ? 'open' : ''}`}
+                onClick={target === undefined ? undefined : (event) => rowClick(event, target)}
+              >
                 {shown.map((column, index) => (
                   <td key={column.id} role="cell" data-label={column.title} class={cellClass(column)}>
                     {index === 0 && target !== undefined ? <Link to={target}>{column.cell(row)}</Link> : column.cell(row)}

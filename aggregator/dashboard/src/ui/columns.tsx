@@ -26,7 +26,9 @@ function isShown<T>(choice: Choice | undefined, column: Column<T>): boolean {
 /** The first column names the row and always stays. */
 export function useColumns<T>(table: string, columns: readonly Column<T>[]): Column<T>[] {
   const choice = choices.value[table];
-  return columns.filter((column, index) => index === 0 || isShown(choice, column)).map((column) => (choice?.[column.id] ? { ...column, wide: false } : column));
+  return columns
+    .filter((column, index) => index === 0 || isShown(choice, column))
+    .map((column) => (choice?.[column.id] ? { ...column, wide: false } : column));
 }
 
 export function ColumnChooser<T>({ table, columns }: { table: string; columns: readonly Column<T>[] }): JSX.Element {

@@ -21,14 +21,36 @@ function columns(onAcknowledge: (alert: Alert) => void): readonly Column<Alert>[
     {
       id: 'state',
       title: 'State',
-      cell: (alert) => <StateBadge kind={alertBadge(alert.state, alert.priority)} word={sentence(alert.state) + (alert.stale ? ', no data' : '')} {...(alert.stale ? { title: 'The data this rule looks at is missing; the alert stays until it is back' } : {})} />,
+      cell: (alert) => (
+        <StateBadge
+          kind={alertBadge(alert.state, alert.priority)}
+          word={sentence(alert.state) + (alert.stale ? ', no data' : '')}
+          {...(alert.stale ? { title: 'The data this rule looks at is missing; the alert stays until it is back' } : {})}
+        />
+      ),
       sort: (alert) => STATE_RANK[alert.state] * 10 + priorityRank(alert.priority),
     },
     { id: 'priority', title: 'Priority', cell: (alert) => sentence(alert.priority), sort: (alert) => priorityRank(alert.priority) },
-    { id: 'where', title: 'Where', bounded: true, cell: (alert) => <span title={whereText(alert.tags)}>{whereText(alert.tags)}</span>, sort: (alert) => whereText(alert.tags) },
+    {
+      id: 'where',
+      title: 'Where',
+      bounded: true,
+      cell: (alert) => <span title={whereText(alert.tags)}>{whereText(alert.tags)}</span>,
+      sort: (alert) => whereText(alert.tags),
+    },
     { id: 'value', title: 'Value', align: 'right', cell: (alert) => againstText(alert), sort: (alert) => alert.value },
     { id: 'since', title: 'Since', cell: (alert) => <Time at={alert.since} />, sort: (alert) => alert.since },
-    { id: 'summary', title: 'Summary', cell: (alert) => <span class="cut" title={alert.summary}>{alert.summary}</span>, grow: true, wide: true },
+    {
+      id: 'summary',
+      title: 'Summary',
+      cell: (alert) => (
+        <span class="cut" title={alert.summary}>
+          {alert.summary}
+        </span>
+      ),
+      grow: true,
+      wide: true,
+    },
     {
       id: 'action',
       title: 'Acknowledged',
@@ -55,7 +77,11 @@ function AlertMore({ alert }: { alert: Alert }): JSX.Element {
           <div>
             <h3>What</h3>
             <p>{data.summary}</p>
-            {data.note !== null && data.note !== '' && <p>Note of {data.acknowledged_by ?? 'somebody'}: {data.note}</p>}
+            {data.note !== null && data.note !== '' && (
+              <p>
+                Note of {data.acknowledged_by ?? 'somebody'}: {data.note}
+              </p>
+            )}
             <p class="dim">
               <code>{data.metric_id}</code>, evaluated <Time at={data.last_evaluated} />
             </p>
@@ -84,7 +110,12 @@ function AlertMore({ alert }: { alert: Alert }): JSX.Element {
               {data.notifications.map((sent) => (
                 <li key={`${sent.channel}${sent.time}${sent.transition}`} title={sent.last_error ?? undefined}>
                   <Time at={sent.time} /> {sent.channel}: {sent.state}
-                  {sent.last_error !== null && <span class="dim"> after {plural(sent.attempts, 'attempt')}, {sent.last_error}</span>}
+                  {sent.last_error !== null && (
+                    <span class="dim">
+                      {' '}
+                      after {plural(sent.attempts, 'attempt')}, {sent.last_error}
+                    </span>
+                  )}
                 </li>
               ))}
               {data.notifications.length === 0 && <li class="dim">Nobody was told</li>}
@@ -139,7 +170,9 @@ export function Active({ active, resolved, rules, onAcknowledge }: Props): JSX.E
         {() =>
           shown.length === 0 ? (
             rules !== undefined && rules.length === 0 ? (
-              <EmptyState title="Nothing is watched">No rule is loaded, so no alert can fire. Shipped rules come with the aggregator; your own go to rules.d.</EmptyState>
+              <EmptyState title="Nothing is watched">
+                No rule is loaded, so no alert can fire. Shipped rules come with the aggregator; your own go to rules.d.
+              </EmptyState>
             ) : (
               <Quiet resolved={resolved} rules={rules} />
             )
@@ -151,7 +184,9 @@ export function Active({ active, resolved, rules, onAcknowledge }: Props): JSX.E
               rows={shown}
               rowKey={(alert) => alert.id}
               rowClass={(alert) => (alert.state === 'firing' && alert.priority === 'critical' ? 'grave' : undefined)}
-              to={(alert) => href('/alerts', { alert: opened === alert.id ? undefined : alert.id })}
+              to={(alert) =>
+                href('/alerts', { sort: param('sort'), rules: param('rules'), alert: opened === alert.id ? undefined : alert.id })
+              }
               expanded={(alert) => (opened === alert.id ? <AlertMore alert={alert} /> : undefined)}
               sort={{ param: 'sort', initial: 'state' }}
             />

@@ -26,7 +26,13 @@ export function Notifications({ status }: { status: Resource<AlertsStatus> }): J
                 <dd>{thousands(waiting)}</dd>
               </div>
             </dl>
-            <p class="dim">{last_error !== null ? `Last error: ${last_error}` : sent + failed + waiting === 0 ? 'Nothing was sent since the aggregator started. Receivers are set in aggregator.toml.' : 'No error.'}</p>
+            <p class="dim">
+              {last_error !== null
+                ? `Last error: ${last_error}`
+                : sent + failed + waiting === 0
+                  ? 'Nothing was sent since the aggregator started. Receivers are set in aggregator.toml.'
+                  : 'No error.'}
+            </p>
           </>
         )}
       </Shown>

@@ -15,7 +15,9 @@ export function Recent({ resolved }: { resolved: Resource<Alert[]> }): JSX.Eleme
     <Panel title="Recently resolved" name="resolved">
       <Shown resource={resolved} what="The list of resolved alerts" height={96}>
         {(data) => {
-          const shown = ofHost(data).sort((a, b) => (b.resolved_at ?? 0) - (a.resolved_at ?? 0)).slice(0, ROWS);
+          const shown = ofHost(data)
+            .sort((a, b) => (b.resolved_at ?? 0) - (a.resolved_at ?? 0))
+            .slice(0, ROWS);
           if (shown.length === 0) return <EmptyState title="No alert has ended yet" />;
           return (
             <ul class="events">

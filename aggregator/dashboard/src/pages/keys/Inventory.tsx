@@ -58,7 +58,12 @@ function Search(): JSX.Element {
     <label class="search">
       <Icon name="search" />
       <span class="hidden">Search keys</span>
-      <input type="search" value={text} placeholder="Subject, path, name or fingerprint" onInput={(event) => setText(event.currentTarget.value)} />
+      <input
+        type="search"
+        value={text}
+        placeholder="Subject, path, name or fingerprint"
+        onInput={(event) => setText(event.currentTarget.value)}
+      />
       <kbd title="Press / to search">/</kbd>
     </label>
   );
@@ -96,7 +101,11 @@ function NoKeys(): JSX.Element {
   if (filters.length > 0 || hostFilter.value !== undefined) {
     return (
       <EmptyState title="No key matches">
-        <button type="button" class="button" onClick={() => setParams({ search: undefined, kind: undefined, status: 'all', expires: undefined, host: undefined })}>
+        <button
+          type="button"
+          class="button"
+          onClick={() => setParams({ search: undefined, kind: undefined, status: 'all', expires: undefined, host: undefined })}
+        >
           Show all keys
         </button>
       </EmptyState>
@@ -128,10 +137,18 @@ export function Inventory({ note }: { note: string | undefined }): JSX.Element {
       <div class="filters">
         <Search />
         <Choice name="kind" label="Kind" value={param('kind') ?? ''} values={KEY_KINDS} all={{ value: '', word: 'All kinds' }} usual="" />
-        <Choice name="status" label="Status" value={statusAsked() ?? 'all'} values={KEY_STATUSES} all={{ value: 'all', word: 'All statuses' }} usual="active" />
+        <Choice
+          name="status"
+          label="Status"
+          value={statusAsked() ?? 'all'}
+          values={KEY_STATUSES}
+          all={{ value: 'all', word: 'All statuses' }}
+          usual="active"
+        />
         {param('expires') !== undefined && (
           <button type="button" class="button chip" onClick={() => setParams({ expires: undefined })} title="Remove this filter">
-            {param('expires') === 'past' ? 'Expired lately' : `Expires within ${(param('expires') ?? '').replace('d', ' d')}`} <Icon name="close" />
+            {param('expires') === 'past' ? 'Expired lately' : `Expires within ${(param('expires') ?? '').replace('d', ' d')}`}{' '}
+            <Icon name="close" />
           </button>
         )}
         <span class="dim filter-count" role="status">
@@ -144,7 +161,15 @@ export function Inventory({ note }: { note: string | undefined }): JSX.Element {
             <NoKeys />
           ) : (
             <>
-              <Table id="keys" caption="Keys and certificates" columns={KEY_COLUMNS} rows={data.keys} rowKey={(key: Key) => key.id} to={(key) => href(`/keys/${key.id}`)} sort={{ param: 'sort', initial, byServer: true }} />
+              <Table
+                id="keys"
+                caption="Keys and certificates"
+                columns={KEY_COLUMNS}
+                rows={data.keys}
+                rowKey={(key: Key) => key.id}
+                to={(key) => href(`/keys/${key.id}`)}
+                sort={{ param: 'sort', initial, byServer: true }}
+              />
               {data.next_cursor !== null && (
                 <div class="load-more">
                   <button type="button" class="button" onClick={() => setPages({ question, count: count + 1 })}>

@@ -34,7 +34,12 @@ function encryption(key: Key): string | null {
 }
 
 function Facts({ value: key }: { value: Key }): JSX.Element {
-  const link = (id: string | null): ComponentChildren => (id === null ? null : <Link to={href(`/keys/${id}`)}><code>{id.slice(0, 12)}</code></Link>);
+  const link = (id: string | null): ComponentChildren =>
+    id === null ? null : (
+      <Link to={href(`/keys/${id}`)}>
+        <code>{id.slice(0, 12)}</code>
+      </Link>
+    );
   return (
     <Panel title="Facts" name="facts">
       <dl class="facts">
@@ -53,7 +58,11 @@ function Facts({ value: key }: { value: Key }): JSX.Element {
         <Fact name="Subject">{key.subject}</Fact>
         <Fact name="Names">{key.sans.length === 0 ? null : key.sans.join(', ')}</Fact>
         <Fact name="Issuer">{key.issuer}</Fact>
-        <Fact name="Serial">{key.serial === null ? null : <Copy text={key.serial} shown={key.serial.length > 16 ? `${key.serial.slice(0, 16)}…` : key.serial} what="serial number" />}</Fact>
+        <Fact name="Serial">
+          {key.serial === null ? null : (
+            <Copy text={key.serial} shown={key.serial.length > 16 ? `${key.serial.slice(0, 16)}…` : key.serial} what="serial number" />
+          )}
+        </Fact>
         <Fact name="Fingerprint">
           <Fingerprint value={key.fingerprint} />
         </Fact>
@@ -65,7 +74,9 @@ function Facts({ value: key }: { value: Key }): JSX.Element {
         <Fact name="Last seen">
           <Time at={key.last_seen} />
         </Fact>
-        <Fact name="Last used">{key.last_used === null ? <span class="dim">unknown: no sensor observes use</span> : <Time at={key.last_used} />}</Fact>
+        <Fact name="Last used">
+          {key.last_used === null ? <span class="dim">unknown: no sensor observes use</span> : <Time at={key.last_used} />}
+        </Fact>
       </dl>
     </Panel>
   );
@@ -80,12 +91,33 @@ function Mode({ place, secret }: { place: Place; secret: boolean }): JSX.Element
 
 function placeColumns(secret: boolean): readonly Column<Place>[] {
   return [
-    { id: 'path', title: 'Path', cell: (place) => <code class="cut" title={place.path}>{place.path}{place.slot > 0 ? ` [${place.slot}]` : ''}</code>, sort: (place) => place.path, grow: true },
+    {
+      id: 'path',
+      title: 'Path',
+      cell: (place) => (
+        <code class="cut" title={place.path}>
+          {place.path}
+          {place.slot > 0 ? ` [${place.slot}]` : ''}
+        </code>
+      ),
+      sort: (place) => place.path,
+      grow: true,
+    },
     { id: 'host', title: 'Host', cell: (place) => place.host, sort: (place) => place.host },
-    { id: 'owner', title: 'Owner', cell: (place) => [place.owner, place.group].filter((part) => part !== null).join(':') || '–', sort: (place) => place.owner },
+    {
+      id: 'owner',
+      title: 'Owner',
+      cell: (place) => [place.owner, place.group].filter((part) => part !== null).join(':') || '–',
+      sort: (place) => place.owner,
+    },
     { id: 'mode', title: 'Mode', cell: (place) => <Mode place={place} secret={secret} />, sort: (place) => place.mode },
     { id: 'modified', title: 'Written', cell: (place) => <Time at={place.modified} />, sort: (place) => place.modified },
-    { id: 'last_seen', title: 'Last seen', cell: (place) => (place.gone ? <StateBadge kind="unknown" word="Gone" /> : <Time at={place.last_seen} />), sort: (place) => place.last_seen },
+    {
+      id: 'last_seen',
+      title: 'Last seen',
+      cell: (place) => (place.gone ? <StateBadge kind="unknown" word="Gone" /> : <Time at={place.last_seen} />),
+      sort: (place) => place.last_seen,
+    },
   ];
 }
 
@@ -108,17 +140,39 @@ function Detail({ answer }: { answer: KeyAnswer }): JSX.Element {
       <Facts value={key} />
       <div class="detail-side">
         <Panel title="Places" name="places" note={plural(key.places.length, 'place')}>
-          <Table id="places" caption="Places where this key lies" columns={placeColumns(secret)} rows={key.places} rowKey={(place) => `${place.host}\n${place.path}\n${place.slot}`} rowClass={(place) => (place.gone ? 'past' : undefined)} sort={{ param: 'places', initial: 'path' }} />
+          <Table
+            id="places"
+            caption="Places where this key lies"
+            columns={placeColumns(secret)}
+            rows={key.places}
+            rowKey={(place) => `${place.host}\n${place.path}\n${place.slot}`}
+            rowClass={(place) => (place.gone ? 'past' : undefined)}
+            sort={{ param: 'places', initial: 'path' }}
+          />
         </Panel>
         <Panel title="Same key pair" name="related" note={related.length > 0 ? plural(related.length, 'key') : undefined}>
           {related.length > 0 ? (
-            <Table id="related" caption="Keys with the same fingerprint" columns={relatedColumns(key)} rows={related} rowKey={(other) => other.id} to={(other) => href(`/keys/${other.id}`)} sort={{ param: 'related', initial: 'name' }} />
+            <Table
+              id="related"
+              caption="Keys with the same fingerprint"
+              columns={relatedColumns(key)}
+              rows={related}
+              rowKey={(other) => other.id}
+              to={(other) => href(`/keys/${other.id}`)}
+              sort={{ param: 'related', initial: 'name' }}
+            />
           ) : (
-            <EmptyState title={key.kind === 'certificate' ? 'Its private key was not found' : 'No other half was found'}>Agents look only in their `[keystore] paths`; the other half may lie elsewhere.</EmptyState>
+            <EmptyState title={key.kind === 'certificate' ? 'Its private key was not found' : 'No other half was found'}>
+              Agents look only in their `[keystore] paths`; the other half may lie elsewhere.
+            </EmptyState>
           )}
         </Panel>
         <Panel title="History" name="history">
-          {events.length > 0 ? <EventRows events={events} most={50} withHost /> : <EmptyState title="Nothing happened since it was first seen" />}
+          {events.length > 0 ? (
+            <EventRows events={events} most={50} withHost />
+          ) : (
+            <EmptyState title="Nothing happened since it was first seen" />
+          )}
         </Panel>
       </div>
     </div>
@@ -135,7 +189,15 @@ export function KeyDetail({ id }: { id: string }): JSX.Element {
         </Link>
         {data && <strong class="crumb-name">{keyName(data.key)}</strong>}
       </p>
-      {data ? <div class={error ? 'aged' : undefined}><Detail answer={data} /></div> : error ? <ErrorNote what="This key" error={error} reload={reload} /> : <Skeleton height={400} />}
+      {data ? (
+        <div class={error ? 'aged' : undefined}>
+          <Detail answer={data} />
+        </div>
+      ) : error ? (
+        <ErrorNote what="This key" error={error} reload={reload} />
+      ) : (
+        <Skeleton height={400} />
+      )}
     </>
   );
 }

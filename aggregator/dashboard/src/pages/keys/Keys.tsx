@@ -12,7 +12,9 @@ export function Keys(): JSX.Element {
   return (
     <>
       <ExpiryStrip summary={summary} />
-      <Inventory note={total === undefined || total === 0 ? undefined : `${plural(total, 'key')} on ${plural(summary.data?.hosts ?? 0, 'host')}`} />
+      <Inventory
+        note={total === undefined || total === 0 ? undefined : `${plural(total, 'key')} on ${plural(summary.data?.hosts ?? 0, 'host')}`}
+      />
     </>
   );
 }

@@ -10,7 +10,13 @@ import { Shape, StateBadge } from '../../ui/StateBadge';
 import type { Column } from '../../ui/Table';
 import { Time } from '../../ui/Time';
 
-const BADGES: Record<KeyStatus, Badge> = { active: 'ok', superseded: 'silenced', expired: 'unknown', revoked: 'critical', removed: 'unknown' };
+const BADGES: Record<KeyStatus, Badge> = {
+  active: 'ok',
+  superseded: 'silenced',
+  expired: 'unknown',
+  revoked: 'critical',
+  removed: 'unknown',
+};
 
 /** "Active" is the usual case and stays plain: colour is for what differs. */
 export function KeyStatusView({ value }: { value: Key }): JSX.Element {

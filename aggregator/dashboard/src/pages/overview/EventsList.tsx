@@ -19,7 +19,9 @@ export function EventsList({ events }: { events: Resource<EventsAnswer> }): JSX.
           data.events.length > 0 ? (
             <EventRows events={data.events} most={ROWS} withHost />
           ) : (
-            <EmptyState title="Nothing happened to keys">In the {words}, no key was created, rotated, removed or misused. A longer range at the top shows what was before.</EmptyState>
+            <EmptyState title="Nothing happened to keys">
+              In the {words}, no key was created, rotated, removed or misused. A longer range at the top shows what was before.
+            </EmptyState>
           )
         }
       </Shown>

@@ -3,7 +3,7 @@ import type { JSX } from 'preact';
 import type { Host, HostState } from '../../api/types';
 import type { Badge } from '../../lib/alerts';
 import { plural, sentence, thousands, withUnit } from '../../lib/format';
-import { href, hostFilter } from '../../routes';
+import { href, hostFilter, param } from '../../routes';
 import { useFleet } from '../../state/fleet';
 import { ColumnChooser } from '../../ui/columns';
 import { EmptyState, Panel, Shown } from '../../ui/Panel';
@@ -23,16 +23,40 @@ const MEANING: Record<HostState, string> = {
 
 const COLUMNS: readonly Column<Host>[] = [
   { id: 'host', title: 'Host', cell: (host) => host.host, sort: (host) => host.host },
-  { id: 'state', title: 'State', cell: (host) => <StateBadge kind={BADGES[host.state]} word={sentence(host.state)} title={MEANING[host.state]} />, sort: (host) => RANK[host.state] },
+  {
+    id: 'state',
+    title: 'State',
+    cell: (host) => <StateBadge kind={BADGES[host.state]} word={sentence(host.state)} title={MEANING[host.state]} />,
+    sort: (host) => RANK[host.state],
+  },
   { id: 'last_seen', title: 'Last seen', cell: (host) => <Time at={host.last_seen} none="never" />, sort: (host) => host.last_seen },
   { id: 'os', title: 'System', cell: (host) => host.os ?? '–', sort: (host) => host.os, grow: true },
   { id: 'cpus', title: 'CPUs', align: 'right', cell: (host) => host.cpus ?? '–', sort: (host) => host.cpus, optional: true },
-  { id: 'memory', title: 'Memory', align: 'right', cell: (host) => withUnit(host.memory_bytes, 'bytes'), sort: (host) => host.memory_bytes, optional: true },
+  {
+    id: 'memory',
+    title: 'Memory',
+    align: 'right',
+    cell: (host) => withUnit(host.memory_bytes, 'bytes'),
+    sort: (host) => host.memory_bytes,
+    optional: true,
+  },
   { id: 'agent', title: 'Agent', cell: (host) => host.agent_version ?? '–', sort: (host) => host.agent_version, optional: true },
   { id: 'kernel', title: 'Kernel', cell: (host) => host.kernel ?? '–', sort: (host) => host.kernel, optional: true },
-  { id: 'certificate', title: 'Agent certificate', cell: (host) => <Time at={host.certificate_expires} />, sort: (host) => host.certificate_expires, optional: true },
+  {
+    id: 'certificate',
+    title: 'Agent certificate',
+    cell: (host) => <Time at={host.certificate_expires} />,
+    sort: (host) => host.certificate_expires,
+    optional: true,
+  },
   { id: 'keys', title: 'Keys', align: 'right', cell: (host) => thousands(host.keys), sort: (host) => host.keys },
-  { id: 'alerts', title: 'Alerts', align: 'right', cell: (host) => (host.alerts > 0 ? <b>{host.alerts}</b> : <span class="dim">0</span>), sort: (host) => host.alerts },
+  {
+    id: 'alerts',
+    title: 'Alerts',
+    align: 'right',
+    cell: (host) => (host.alerts > 0 ? <b>{host.alerts}</b> : <span class="dim">0</span>),
+    sort: (host) => host.alerts,
+  },
 ];
 
 export function HostsTable(): JSX.Element {
@@ -40,13 +64,28 @@ export function HostsTable(): JSX.Element {
   const wanted = hostFilter.value;
   const shown = (hosts.data ?? []).filter((host) => wanted === undefined || host.host === wanted);
   return (
-    <Panel title="Hosts" name="hosts" note={shown.length > 0 ? plural(shown.length, 'host') : undefined} actions={shown.length > 0 ? <ColumnChooser table="hosts" columns={COLUMNS} /> : undefined}>
+    <Panel
+      title="Hosts"
+      name="hosts"
+      note={shown.length > 0 ? plural(shown.length, 'host') : undefined}
+      actions={shown.length > 0 ? <ColumnChooser table="hosts" columns={COLUMNS} /> : undefined}
+    >
       <Shown resource={hosts} what="The list of hosts" height={160}>
         {() =>
           shown.length > 0 ? (
-            <Table id="hosts" caption="Hosts" columns={COLUMNS} rows={shown} rowKey={(host) => host.agent || host.host} to={(host) => href('/', { host: wanted === host.host ? undefined : host.host })} sort={{ param: 'hosts', initial: 'state' }} />
+            <Table
+              id="hosts"
+              caption="Hosts"
+              columns={COLUMNS}
+              rows={shown}
+              rowKey={(host) => host.agent || host.host}
+              to={(host) => href('/', { hosts: param('hosts'), host: wanted === host.host ? undefined : host.host })}
+              sort={{ param: 'hosts', initial: 'state' }}
+            />
           ) : wanted !== undefined ? (
-            <EmptyState title={`No host is called ${wanted}`}>It may have been removed, or not enrolled yet. Choose "All hosts" at the top to see the others.</EmptyState>
+            <EmptyState title={`No host is called ${wanted}`}>
+              It may have been removed, or not enrolled yet. Choose "All hosts" at the top to see the others.
+            </EmptyState>
           ) : (
             <EmptyState title="No hosts yet" command="keyvigil-agent join TOKEN">
               Each host appears here when its agent has joined. The aggregator's own host joins by itself with `keyvigil up`.

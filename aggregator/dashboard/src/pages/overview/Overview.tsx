@@ -15,7 +15,9 @@ const EVENTS = 300;
 export function Overview(): JSX.Element {
   const host = hostFilter.value;
   const asked = range.value;
-  const events = useResource(JSON.stringify(['events', host, asked]), (signal) => api.events({ host, limit: EVENTS, ...rangeParams(asked) }, signal));
+  const events = useResource(JSON.stringify(['events', host, asked]), (signal) =>
+    api.events({ host, limit: EVENTS, ...rangeParams(asked) }, signal),
+  );
   return (
     <>
       <Tiles />

@@ -19,7 +19,10 @@ function reporting(answer: QueryAnswer | undefined): number[] | undefined {
   for (const series of answer.series) {
     for (const [time, value] of series.points) counts.set(time, (counts.get(time) ?? 0) + (value !== null && value > 0 ? 1 : 0));
   }
-  return [...counts].sort(([a], [b]) => a - b).map(([, count]) => count).slice(0, -1);
+  return [...counts]
+    .sort(([a], [b]) => a - b)
+    .map(([, count]) => count)
+    .slice(0, -1);
 }
 
 function HostsTile({ hosts, history }: { hosts: Host[]; history: number[] | undefined }): JSX.Element {
@@ -33,12 +36,31 @@ function HostsTile({ hosts, history }: { hosts: Host[]; history: number[] | unde
       : first && silent.length === 1
         ? `${first.host} silent${first.last_seen === null ? '' : ` for ${lengthWords(now.value - first.last_seen)}`}`
         : silent.length > 1
-          ? `${silent.length} silent: ${silent.slice(0, 2).map((host) => host.host).join(', ')}${silent.length > 2 ? ', …' : ''}`
+          ? `${silent.length} silent: ${silent
+              .slice(0, 2)
+              .map((host) => host.host)
+              .join(', ')}${silent.length > 2 ? ', …' : ''}`
           : up === enrolled.length
-            ? enrolled.length === 1 ? 'reporting' : 'all reporting'
+            ? enrolled.length === 1
+              ? 'reporting'
+              : 'all reporting'
             : `${enrolled.length - up} never heard of`;
   const state = silent.length > 0 ? 'warning' : enrolled.length > 0 && up === enrolled.length ? 'ok' : 'unknown';
-  return <Tile word="Hosts up" figure={`${up} / ${enrolled.length}`} note={note} state={state} spark={history} sparkTitle="Hosts reporting, last hour" />;
+  return (
+    <Tile
+      word="Hosts up"
+      figure={`${up} / ${enrolled.length}`}
+      note={note}
+      state={state}
+      spark={history}
+      sparkTitle="Hosts reporting, last hour"
+    />
+  );
+}
+
+/** Some figures are only known for the whole fleet; with one host chosen that must be said. */
+function everywhere(): string {
+  return hostFilter.value === undefined ? '' : ', all hosts';
 }
 
 function AlertsTile({ status, history }: { status: AlertsStatus; history: Alert[] | undefined }): JSX.Element {
@@ -51,14 +73,32 @@ function AlertsTile({ status, history }: { status: AlertsStatus; history: Alert[
   ].filter((part) => part !== undefined);
   const state = critical > 0 ? 'critical' : status.firing > 0 ? 'warning' : 'ok';
   const spark = history && history.length > 0 ? firingHistory(history, now.value, HOUR, 30) : undefined;
-  return <Tile word="Alerts firing" figure={thousands(status.firing)} note={parts.join(', ') || `${plural(status.rules, 'rule')} watching`} state={state} to={href('/alerts')} spark={spark} sparkTitle="Alerts firing, last hour" />;
+  return (
+    <Tile
+      word="Alerts firing"
+      figure={thousands(status.firing)}
+      note={(parts.join(', ') || `${plural(status.rules, 'rule')} watching`) + everywhere()}
+      state={state}
+      to={href('/alerts')}
+      spark={spark}
+      sparkTitle="Alerts firing, last hour"
+    />
+  );
 }
 
 function CertificatesTile({ summary }: { summary: KeysSummary }): JSX.Element {
   const week = summary.expiring['7d'];
   const month = summary.expiring['30d'];
-  const note = summary.total === 0 ? 'no keys seen yet' : `${month} within 30 d, ${summary.expired} expired`;
-  return <Tile word="Expire within 7 d" figure={thousands(week)} note={note} state={week > 0 ? 'warning' : undefined} to={href('/keys', { expires: '7d' })} />;
+  const note = summary.total === 0 ? 'no keys seen yet' : `${month} within 30 d, ${summary.expired} expired${everywhere()}`;
+  return (
+    <Tile
+      word="Expire within 7 d"
+      figure={thousands(week)}
+      note={note}
+      state={week > 0 ? 'warning' : undefined}
+      to={href('/keys', { expires: '7d' })}
+    />
+  );
 }
 
 /** Kept outside the component: the line should survive a visit to another page. */
@@ -71,7 +111,19 @@ function IngestTile({ status }: { status: Status }): JSX.Element {
     rates.push(status.samples_per_second);
     if (rates.length > 360) rates.shift();
   }
-  return <Tile word="Ingest" figure={<>{sig3(status.samples_per_second)} <small>samples/s</small></>} note={`${plural(status.series, 'series', 'series')}, ${thousands(status.samples_stored)} stored`} spark={rates.length >= 6 ? [...rates] : undefined} sparkTitle="Samples per second since this page was opened" />;
+  return (
+    <Tile
+      word="Ingest"
+      figure={
+        <>
+          {sig3(status.samples_per_second)} <small>samples/s</small>
+        </>
+      }
+      note={`${plural(status.series, 'series', 'series')}, ${thousands(status.samples_stored)} stored`}
+      spark={rates.length >= 6 ? [...rates] : undefined}
+      sparkTitle="Samples per second since this page was opened"
+    />
+  );
 }
 
 function LossTile({ gaps, hosts }: { gaps: Gap[]; hosts: Host[] }): JSX.Element {
@@ -86,7 +138,18 @@ function LossTile({ gaps, hosts }: { gaps: Gap[]; hosts: Host[] }): JSX.Element 
       : waiting > 0
         ? `data of ${plural(waiting, 'silent host')} waits there`
         : 'nothing was given up';
-  return <Tile word="Lost, last 24 h" figure={<>{thousands(lost)} <small>samples</small></>} note={note} state={lost > 0 ? 'critical' : undefined} />;
+  return (
+    <Tile
+      word="Lost, last 24 h"
+      figure={
+        <>
+          {thousands(lost)} <small>samples</small>
+        </>
+      }
+      note={note}
+      state={lost > 0 ? 'critical' : undefined}
+    />
+  );
 }
 
 /** A tile that waits, fails or shows, without moving its neighbours. */
@@ -96,7 +159,11 @@ function tile<T>(word: string, resource: Resource<T>, show: (data: T) => JSX.Ele
     return (
       <div class="tile">
         <span class="tile-word">{word}</span>
-        {error.status === 401 ? <ErrorNote what={word} error={error} reload={reload} /> : <span class="tile-note">Not loaded: {error.message}</span>}
+        {error.status === 401 ? (
+          <ErrorNote what={word} error={error} reload={reload} />
+        ) : (
+          <span class="tile-note">Not loaded: {error.message}</span>
+        )}
       </div>
     );
   }
@@ -109,10 +176,16 @@ export function Tiles(): JSX.Element {
   const host = hostFilter.value;
   const summary = useResource('keys/summary', api.keysSummary);
   const gaps = useResource('gaps', async (signal) => (await api.gaps(signal)).gaps);
-  const history = useResource('alerts/hour', async (signal) => (await api.alerts({ state: 'firing,acknowledged,resolved', limit: 200 }, signal)).alerts);
+  const history = useResource(
+    'alerts/hour',
+    async (signal) => (await api.alerts({ state: 'firing,acknowledged,resolved', limit: 200 }, signal)).alerts,
+  );
   const interval = `${MINUTE / 1000}s`;
   const heard = useResource('hosts/hour', (signal) =>
-    api.query({ metric_pattern: 'system.cpu.usage_total', aggregation: 'count', interval, start_time: '-1h', end_time: 'now', group_by: 'host' }, signal),
+    api.query(
+      { metric_pattern: 'system.cpu.usage_total', aggregation: 'count', interval, start_time: '-1h', end_time: 'now', group_by: 'host' },
+      signal,
+    ),
   );
   const mine = <T extends { host: string }>(items: readonly T[]): T[] => items.filter((item) => host === undefined || item.host === host);
   return (

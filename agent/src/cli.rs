@@ -1,0 +1,47 @@
+//! The command line of `keyvigil-agent`.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// The Keyvigil agent: senses keys, certificates and host health, and delivers every sample.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    after_help = "Examples:\n  keyvigil-agent join kvj1_agg.example.org:8443_...\n  keyvigil-agent run\n  keyvigil-agent status\n\nExit codes: 0 done, 1 failed, 2 usage, 69 aggregator unreachable, 77 not allowed, 78 bad configuration."
+)]
+pub struct Cli {
+    /// Configuration file (default: /etc/keyvigil/agent.toml if it exists).
+    #[arg(long, global = true, env = "KEYVIGIL_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// State directory; wins over state_dir.
+    #[arg(long, global = true)]
+    pub dir: Option<PathBuf>,
+    /// What to do (default: run).
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Senses and delivers until SIGTERM or SIGINT.
+    Run {
+        /// Stops when standard input ends: a parent's way to not leave it behind.
+        #[arg(long)]
+        stop_with_stdin: bool,
+    },
+    /// Makes this host an agent of the aggregator that made the token.
+    Join {
+        /// The token, as `keyvigil token create` prints it; `-` reads it from standard input.
+        token: String,
+        /// Name to be known by (default: this host's name).
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Shows identity, certificate and what waits in the buffer. The agent may be running.
+    Status,
+    /// Checks the configuration and says everything that is wrong with it.
+    CheckConfig,
+}

@@ -1,0 +1,73 @@
+//! The agent itself: what it costs and what it holds, as samples like any other. Reads its own numbers and `/proc/self`.
+
+use super::metric::{counter, gauge};
+use super::{At, Collector, Context, MetricDef, Sink, Unit};
+
+/// Kernel ticks a second, as `/proc/self/stat` counts.
+const TICKS: f64 = 100.0;
+
+/// What it emits.
+pub(super) const METRICS: &[MetricDef] = &[
+    counter("keyvigil.agent.cpu_seconds_total", Unit::Seconds, "CPU time that the agent took."),
+    gauge("keyvigil.agent.resident_bytes", Unit::Bytes, "Memory that the agent holds."),
+    gauge("keyvigil.agent.buffer_bytes", Unit::Bytes, "Bytes that wait to be delivered."),
+    gauge("keyvigil.agent.buffer_batches", Unit::Count, "Batches that wait to be delivered."),
+    gauge("keyvigil.agent.buffer_oldest_seconds", Unit::Seconds, "Age of the oldest batch that waits; 0 if none does."),
+];
+
+/// The sensor.
+#[derive(Debug)]
+pub(super) struct Own {
+    context: Context,
+}
+
+impl Own {
+    pub(super) fn new(context: &Context) -> Self {
+        Self { context: context.clone() }
+    }
+
+    fn cost(&self, sink: &mut Sink) {
+        let started = Some(self.context.started_ms);
+        let stat = std::fs::read_to_string("/proc/self/stat").ok();
+        // The name may hold spaces; what follows it is fixed: utime and stime are fields 14 and 15.
+        let ticks = stat.as_deref().and_then(|s| s.rsplit_once(") ")).map(|(_, rest)| {
+            let fields: Vec<&str> = rest.split(' ').collect();
+            [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum::<f64>()
+        });
+        match ticks {
+            Some(ticks) => sink.counter("keyvigil.agent.cpu_seconds_total", &[], ticks / TICKS, started),
+            None => sink.absent("own CPU time", "/proc/self/stat cannot be read"),
+        }
+        let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|s| s.split(' ').nth(1)?.parse::<u64>().ok());
+        match pages {
+            Some(pages) => sink.gauge("keyvigil.agent.resident_bytes", &[], (pages * rustix::param::page_size() as u64) as f64),
+            None => sink.absent("own memory", "/proc/self/statm cannot be read"),
+        }
+    }
+}
+
+impl Collector for Own {
+    fn collect(&mut self, at: At, sink: &mut Sink) {
+        self.cost(sink);
+        if let Some(buffer) = &self.context.buffer {
+            match buffer.level() {
+                Ok(level) => {
+                    sink.gauge("keyvigil.agent.buffer_bytes", &[], level.bytes as f64);
+                    sink.gauge("keyvigil.agent.buffer_batches", &[], level.batches as f64);
+                    let age = level.oldest_ms.map_or(0, |oldest| (at.wall_ms - oldest).max(0));
+                    sink.gauge("keyvigil.agent.buffer_oldest_seconds", &[], age as f64 / 1_000.0);
+                }
+                Err(e) => sink.absent("own buffer", e),
+            }
+        }
+        for own in self.context.registry.all() {
+            let tag: Vec<(&str, &str)> = own.tag.into_iter().collect();
+            match own.metric_type {
+                keyvigil_common::sample::MetricType::Counter => {
+                    sink.counter(own.metric_id, &tag, own.value.get() as f64, Some(self.context.started_ms));
+                }
+                _ => sink.gauge(own.metric_id, &tag, own.value.get() as f64),
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Who this agent is: key, certificate, CA and address, in one file that only its owner can read, replaced as a whole.
+//! Joining and renewing make it; the uplink watches it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keyvigil_common::seal::write_private;
+use keyvigil_common::tls::{self, TlsError};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use rustls::ClientConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// What is stored.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Identity {
+    /// `host:port` of the aggregator's mTLS listener.
+    pub address: String,
+    /// Identity given at enrolment.
+    pub agent: String,
+    /// Value of the `host` tag.
+    pub host: String,
+    /// Certificate, PEM.
+    pub certificate: String,
+    /// CA, PEM.
+    pub ca: String,
+    /// Private key, PEM.
+    key: Zeroizing<String>,
+}
+
+impl std::fmt::Debug for Identity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Identity({} at {})", self.agent, self.address)
+    }
+}
+
+/// A new key and the request for its certificate.
+pub struct NewKey {
+    key: Zeroizing<String>,
+    /// PEM.
+    pub csr: String,
+}
+
+impl std::fmt::Debug for NewKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewKey(***)")
+    }
+}
+
+impl NewKey {
+    /// Makes a P-256 key. It never leaves this host.
+    ///
+    /// # Errors
+    /// The random source's.
+    pub fn generate() -> Result<Self, IdentityError> {
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        // Names in a request are ignored by the CA; a request without any is the smallest.
+        let csr = CertificateParams::default().serialize_request(&key)?.pem()?;
+        Ok(Self { key: Zeroizing::new(key.serialize_pem()), csr })
+    }
+
+    /// The identity that this key has with the certificate it got.
+    #[must_use]
+    pub fn into_identity(self, address: String, certificate: String, ca: String, agent: String, host: String) -> Identity {
+        Identity { address, agent, host, certificate, ca, key: self.key }
+    }
+}
+
+impl Identity {
+    /// Where it lies in the state directory.
+    #[must_use]
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join("identity.json")
+    }
+
+    /// Reads the identity; `None` if the host has not joined.
+    ///
+    /// # Errors
+    /// A file that cannot be read or is not one.
+    pub fn load(dir: &Path) -> Result<Option<Self>, IdentityError> {
+        let path = Self::path(dir);
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| IdentityError::File(path.display().to_string(), e.to_string())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(IdentityError::File(path.display().to_string(), e.to_string())),
+        }
+    }
+
+    /// Writes it, replacing what was there at once.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
+        let path = Self::path(dir);
+        let bytes = Zeroizing::new(serde_json::to_vec_pretty(self).map_err(|e| IdentityError::File(path.display().to_string(), e.to_string()))?);
+        write_private(&path, &bytes).map_err(|e| IdentityError::File(path.display().to_string(), e.to_string()))
+    }
+
+    /// TLS by which the aggregator knows this agent.
+    ///
+    /// # Errors
+    /// Parts that do not fit each other.
+    pub fn tls(&self) -> Result<Arc<ClientConfig>, IdentityError> {
+        let (certificate, ca) = (self.der()?, parse(&self.ca)?);
+        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|e| IdentityError::Pem(e.to_string()))?;
+        Ok(Arc::new(tls::client_config(&[ca], vec![certificate], key)?))
+    }
+
+    /// Start and end of the certificate, Unix ms.
+    ///
+    /// # Errors
+    /// A certificate that does not parse.
+    pub fn validity_ms(&self) -> Result<(i64, i64), IdentityError> {
+        Ok(tls::validity_ms(&self.der()?)?)
+    }
+
+    fn der(&self) -> Result<CertificateDer<'static>, IdentityError> {
+        parse(&self.certificate)
+    }
+}
+
+fn parse(pem: &str) -> Result<CertificateDer<'static>, IdentityError> {
+    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| IdentityError::Pem(e.to_string()))
+}
+
+/// What can be wrong with an identity.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// The file.
+    #[error("{0}: {1}")]
+    File(String, String),
+    /// Not PEM.
+    #[error("the identity holds a certificate or key that does not parse: {0}; join again with a new token")]
+    Pem(String),
+    /// Certificates.
+    #[error("certificate")]
+    Rcgen(#[from] rcgen::Error),
+    /// TLS.
+    #[error("TLS")]
+    Tls(#[from] TlsError),
+}

@@ -1,0 +1,139 @@
+//! The wiring of the agent: buffer, sampler, uplink, renewer. The only file that makes channels and spawns tasks. Clock,
+//! dialer and configuration come in as arguments, so that a test owns them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyvigil_common::clock::SharedClock;
+use keyvigil_common::seal::{MasterKey, SealError};
+use keyvigil_common::stop::{Stop, StopError, Tasks};
+use keyvigil_common::telemetry::Registry;
+use tokio::sync::{Notify, watch};
+
+use crate::buffer::{Bounds, Buffer, BufferError};
+use crate::collect::{COLLECTORS, Context, Row};
+use crate::config::Config;
+use crate::enroll::Renewer;
+use crate::http::Dialer;
+use crate::identity::{Identity, IdentityError};
+use crate::rootfs::RootFs;
+use crate::sampler::{Parts, Sampler};
+use crate::uplink::{Metrics, Uplink};
+
+/// Shorter than systemd's patience.
+const DRAIN: Duration = Duration::from_secs(15);
+
+/// A running agent.
+#[derive(Debug)]
+pub struct Running {
+    /// Its queue.
+    pub buffer: Arc<Buffer>,
+    /// Its own numbers.
+    pub registry: Registry,
+    sampling: Tasks,
+    delivery: Tasks,
+}
+
+impl Running {
+    /// Waits until it is told to stop, or a task dies.
+    pub async fn stopped(&self) {
+        tokio::select! {
+            () = self.sampling.stop().stopped() => {}
+            () = self.delivery.stop().stopped() => {}
+        }
+    }
+
+    /// Stops in the direction of the data: sensors, then what they saw last is sealed, then it is delivered if it can be.
+    ///
+    /// # Errors
+    /// Who was late, or which task died.
+    pub async fn stop(self) -> Result<(), StopError> {
+        let sampled = self.sampling.drain(DRAIN).await;
+        let delivered = self.delivery.drain(DRAIN).await;
+        sampled.and(delivered)
+    }
+}
+
+/// Starts an agent that has joined.
+///
+/// # Errors
+/// No identity, or a buffer that cannot be opened.
+pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -> Result<Running, StartError> {
+    let dir = &config.state_dir;
+    let identity = Identity::load(dir)?.ok_or_else(|| StartError::NotJoined(dir.display().to_string()))?;
+    identity.tls()?;
+    let master = MasterKey::load_or_create(&dir.join("buffer.key"))?;
+    let bounds = Bounds { bytes: config.buffer.max_bytes, age_ms: config.buffer.max_age.as_ms() };
+    let path = dir.join("buffer.db");
+    let buffer = Buffer::open(&path, &master, bounds).map_err(|source| StartError::Buffer { path: path.display().to_string(), source })?;
+    let (buffer, registry, filled) = (Arc::new(buffer), Registry::default(), Arc::new(Notify::new()));
+    let (sampling, delivery) = (Tasks::new(stop.child()), Tasks::new(Stop::new()));
+    let (enhanced, enhanced_seen) = watch::channel(0);
+    let host = identity.host.clone();
+    let (identity, identity_seen) = watch::channel(identity);
+    let uplink = Uplink {
+        buffer: Arc::clone(&buffer),
+        identity: identity_seen,
+        dialer: dialer.clone(),
+        clock: Arc::clone(&clock),
+        filled: Arc::clone(&filled),
+        enhanced,
+        tasks: delivery.clone(),
+        metrics: Metrics::new(&registry),
+    };
+    let renewer = Renewer { dir: dir.clone(), identity, dialer, clock: Arc::clone(&clock), tasks: delivery.clone() };
+    let context = Context {
+        root: RootFs::new(&config.root),
+        started_ms: clock.now_ms(),
+        keystore: config.keystore.clone(),
+        registry: registry.clone(),
+        buffer: Some(Arc::clone(&buffer)),
+    };
+    let sampler = Sampler::new(Parts {
+        rows: rows(config),
+        context,
+        adaptive: config.sampling.adaptive,
+        buffer: Arc::clone(&buffer),
+        clock,
+        host,
+        filled,
+        enhanced: enhanced_seen,
+        registry: registry.clone(),
+    });
+    sampling.spawn("sampler", sampler.run(sampling.stop().clone()));
+    delivery.spawn("uplink", uplink.run());
+    delivery.spawn("renewer", renewer.run());
+    Ok(Running { buffer, registry, sampling, delivery })
+}
+
+/// Sensors that are on, with their intervals.
+fn rows(config: &Config) -> Vec<(Row, Duration, Duration)> {
+    let on = COLLECTORS.iter().filter(|row| !config.sampling.disabled.iter().any(|name| name == row.name));
+    on.map(|row| match config.sampling.intervals.get(row.name) {
+        Some((min, max)) => (*row, min.0, max.0),
+        None => (*row, Duration::from_secs(row.interval_seconds.0), Duration::from_secs(row.interval_seconds.1)),
+    })
+    .collect()
+}
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No identity.
+    #[error("this host has not joined an aggregator yet (no identity in {0}): run `keyvigil-agent join TOKEN`; `keyvigil token create` makes one")]
+    NotJoined(String),
+    /// Identity.
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    /// Key of the buffer.
+    #[error("buffer key")]
+    Seal(#[from] SealError),
+    /// Buffer.
+    #[error("cannot open the buffer {path}")]
+    Buffer {
+        /// Its path.
+        path: String,
+        /// Why.
+        source: BufferError,
+    },
+}

@@ -1,0 +1,45 @@
+//! `keyvigil-agent status`: identity, certificate and buffer, read from the state directory beside a running agent.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use keyvigil_common::process::say;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::identity::Identity;
+
+/// Prints how the agent in `dir` stands.
+#[must_use]
+pub fn print(dir: &Path, now_ms: i64) -> ExitCode {
+    match Identity::load(dir) {
+        Ok(Some(identity)) => {
+            say(&format!("aggregator   {}", identity.address));
+            say(&format!("host         {} (agent {})", identity.host, identity.agent));
+            match identity.validity_ms() {
+                Ok((_, end)) if end > now_ms => {
+                    say(&format!("certificate  valid for {} more hours; renews itself while the agent runs", (end - now_ms) / 3_600_000))
+                }
+                Ok(_) => say("certificate  expired: join again with a new token"),
+                Err(e) => say(&format!("certificate  {e}")),
+            };
+        }
+        Ok(None) => {
+            say(&format!("not joined   no identity in {}: run `keyvigil-agent join TOKEN`", dir.display()));
+            return ExitCode::from(3);
+        }
+        Err(e) => {
+            say(&format!("identity     {e}"));
+            return ExitCode::FAILURE;
+        }
+    }
+    match waiting(&dir.join("buffer.db")) {
+        Ok((batches, items, bytes)) => say(&format!("buffer       {batches} batches with {items} items wait, {bytes} bytes")),
+        Err(e) => say(&format!("buffer       cannot be read: {e}")),
+    }
+}
+
+/// Batches, items and bytes that wait.
+fn waiting(path: &Path) -> Result<(i64, i64, i64), rusqlite::Error> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.query_row("SELECT count(*), ifnull(sum(items), 0), ifnull(sum(bytes), 0) FROM batch", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+}

@@ -1,0 +1,211 @@
+//! Delivers the buffer: peek, send, and only after the ack the rows go. One request at a time; the stored bytes travel
+//! unchanged. Only an answer that says `permanent` lets a batch be set aside; every other failure keeps it, waits with full
+//! jitter, and says why.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::StatusCode;
+use keyvigil_common::backoff::{Backoff, random_u64};
+use keyvigil_common::clock::SharedClock;
+use keyvigil_common::limits::PUSH_FRAMES_MAX;
+use keyvigil_common::stop::Tasks;
+use keyvigil_common::telemetry::{Number, Registry, chain};
+use keyvigil_common::wire::{self, Ack, Directive, Push};
+use tokio::sync::{Notify, watch};
+
+use crate::buffer::{Buffer, BufferError, Front};
+use crate::http::{Answer, Connection, Dialer, HttpError};
+use crate::identity::{Identity, IdentityError};
+
+/// Bytes of frames in one push.
+const PUSH_BYTES: usize = 2 << 20;
+/// Looked for work at least this often.
+const IDLE: Duration = Duration::from_secs(15);
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// What is needed to deliver.
+#[derive(Debug)]
+pub struct Uplink {
+    /// What waits.
+    pub buffer: Arc<Buffer>,
+    /// Who this is; watched.
+    pub identity: watch::Receiver<Identity>,
+    /// How to connect.
+    pub dialer: Dialer,
+    /// Time.
+    pub clock: SharedClock,
+    /// Poked when something was stored.
+    pub filled: Arc<Notify>,
+    /// Until when sensors should sample at their shortest interval.
+    pub enhanced: watch::Sender<i64>,
+    /// For connections.
+    pub tasks: Tasks,
+    /// Own numbers.
+    pub metrics: Metrics,
+}
+
+/// Numbers of the uplink.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    pushes: Number,
+    failures: Number,
+    acked: Number,
+    set_aside: Number,
+    bytes: Number,
+    last_ack_ms: Number,
+}
+
+impl Metrics {
+    /// Registers them.
+    #[must_use]
+    pub fn new(registry: &Registry) -> Self {
+        Self {
+            pushes: registry.counter("keyvigil.agent.pushes_total", "Requests that the aggregator acknowledged."),
+            failures: registry.counter("keyvigil.agent.push_failures_total", "Requests that failed or were refused; what they held is kept."),
+            acked: registry.counter("keyvigil.agent.acked_batches_total", "Batches acknowledged as stored."),
+            set_aside: registry.counter("keyvigil.agent.set_aside_total", "Batches that the aggregator will never take; each is declared."),
+            bytes: registry.counter("keyvigil.agent.sent_bytes_total", "Bytes of requests sent."),
+            last_ack_ms: registry.gauge("keyvigil.agent.last_ack_timestamp_ms", "When the last ack came, Unix ms."),
+        }
+    }
+}
+
+impl Uplink {
+    /// Delivers until stopped; then once more, for what was sealed last.
+    pub async fn run(mut self) {
+        let stop = self.tasks.stop().clone();
+        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
+        let mut connection = None;
+        while !stop.is_stopped() {
+            match stop.or(self.deliver(&mut connection)).await {
+                None => break,
+                Some(Ok(true)) => backoff.reset(),
+                Some(Ok(false)) => {
+                    let (clock, filled) = (Arc::clone(&self.clock), Arc::clone(&self.filled));
+                    stop.or(async {
+                        tokio::select! {
+                            () = filled.notified() => {}
+                            () = clock.sleep(IDLE) => {}
+                        }
+                    })
+                    .await;
+                }
+                Some(Err(failure)) => {
+                    connection = None;
+                    let delay = backoff.delay(random_u64(), failure.retry_after());
+                    self.metrics.failures.inc();
+                    // The first failure and then each doubling is worth a line; a night without aggregator is not a thousand lines.
+                    if backoff.failures().is_power_of_two() || backoff.failures() < 4 {
+                        tracing::warn!(error = chain(&failure), retry_in_ms = delay.as_millis(), "nothing is lost; waiting to deliver");
+                    }
+                    stop.or(self.clock.sleep(delay)).await;
+                }
+            }
+        }
+        if let Err(e) = self.deliver(&mut connection).await {
+            tracing::debug!(error = chain(&e), "the last batches stay in the buffer");
+        }
+    }
+
+    /// Sends what is at the front of the buffer; whether there was anything.
+    async fn deliver(&mut self, connection: &mut Option<Connection>) -> Result<bool, Failure> {
+        let buffer = Arc::clone(&self.buffer);
+        let front = blocking(move || buffer.peek(PUSH_FRAMES_MAX, PUSH_BYTES)).await?;
+        let Front { epoch, dropped, frames } = front;
+        let Some(last) = frames.last().map(|f| f.0) else { return Ok(false) };
+        let push = wire::encode_push(&Push { epoch, dropped, frames }).map_err(Failure::Encode)?;
+        let size = push.len() as u64;
+        let answer = self.connected(connection).await?.post("/v1/push", "application/vnd.keyvigil.push", push).await?;
+        self.metrics.bytes.add(size);
+        if answer.status == StatusCode::OK {
+            let ack = wire::decode_ack(&answer.body).map_err(Failure::Ack)?;
+            if ack.epoch != epoch || ack.cursor < last {
+                return Err(Failure::Refused(format!("the ack speaks of {} and not of {last}", ack.cursor), None));
+            }
+            self.settle(ack).await?;
+            return Ok(true);
+        }
+        self.refused(&answer).await?;
+        Ok(true)
+    }
+
+    /// A connection that shows the newest certificate.
+    async fn connected<'a>(&mut self, connection: &'a mut Option<Connection>) -> Result<&'a mut Connection, Failure> {
+        let renewed = self.identity.has_changed().unwrap_or(false);
+        if renewed || connection.as_ref().is_none_or(Connection::is_closed) {
+            let identity = self.identity.borrow_and_update().clone();
+            *connection = Some(Connection::open(&self.dialer, &identity.address, identity.tls()?, &self.tasks).await?);
+        }
+        connection.as_mut().ok_or(Failure::Refused("no connection".into(), None))
+    }
+
+    async fn settle(&mut self, ack: Ack) -> Result<(), Failure> {
+        let buffer = Arc::clone(&self.buffer);
+        let before = blocking({
+            let buffer = Arc::clone(&buffer);
+            move || buffer.level()
+        })
+        .await?;
+        let cursor = ack.cursor;
+        let after = blocking(move || {
+            buffer.ack(cursor)?;
+            buffer.level()
+        })
+        .await?;
+        self.metrics.pushes.inc();
+        self.metrics.acked.add(before.batches.saturating_sub(after.batches));
+        self.metrics.last_ack_ms.set(self.clock.now_ms().unsigned_abs());
+        for Directive::Enhance { until_ms, .. } in ack.directives {
+            self.enhanced.send_replace(until_ms);
+        }
+        Ok(())
+    }
+
+    /// Acts on a refusal: one batch may be set aside only if the aggregator said `permanent`.
+    async fn refused(&self, answer: &Answer) -> Result<(), Failure> {
+        let permanent = answer.status == StatusCode::UNPROCESSABLE_ENTITY && answer.member("permanent") == true;
+        let Some(seq) = answer.member("batch").as_u64().filter(|_| permanent) else {
+            return Err(Failure::Refused(answer.detail(), answer.retry_after));
+        };
+        tracing::error!(batch = seq, reason = answer.detail(), "the aggregator can never store this batch; it is set aside and declared");
+        let (buffer, now_ms, cause) = (Arc::clone(&self.buffer), self.clock.now_ms(), format!("refused for good: {}", answer.detail()));
+        blocking(move || buffer.set_aside(seq, &cause, now_ms)).await?;
+        self.metrics.set_aside.inc();
+        Ok(())
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, BufferError> + Send + 'static) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result.map_err(Failure::Buffer),
+        Err(e) => Err(Failure::Refused(format!("the buffer's thread died: {e}"), None)),
+    }
+}
+
+/// Why nothing was delivered this time.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("buffer")]
+    Buffer(#[source] BufferError),
+    #[error("cannot reach the aggregator")]
+    Http(#[from] HttpError),
+    #[error("{0}")]
+    Identity(#[from] IdentityError),
+    #[error("cannot encode the request")]
+    Encode(#[source] wire::WireError),
+    #[error("the ack is not understood")]
+    Ack(#[source] wire::WireError),
+    #[error("the aggregator refused: {0}")]
+    Refused(String, Option<Duration>),
+}
+
+impl Failure {
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Refused(_, after) => *after,
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The command line of `keyvigil`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keyvigil for operators: start it, ask it, act on it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "keyvigil",
+    version,
+    about,
+    after_help = "Examples:\n  keyvigil up\n  keyvigil query 'system.cpu.*' --last 15m\n  keyvigil keys --expires-before +30d --status active\n\nExit codes: 0 done, 1 failed, 2 usage, 3 a check says not healthy, 69 aggregator unreachable, 77 not allowed."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Address of the aggregator.
+    #[arg(long, global = true, env = "KEYVIGIL_URL", default_value = "http://127.0.0.1:8080")]
+    pub(crate) url: String,
+    /// File that holds the admin token; the variable KEYVIGIL_TOKEN may hold the token itself.
+    #[arg(long, global = true, env = "KEYVIGIL_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Form of the answer.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// Form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Starts an aggregator and an agent on this host; Ctrl-C stops both.
+    Up(Up),
+    /// Shows how the aggregator is.
+    Status,
+    /// Asks for samples.
+    Query(Query),
+    /// Lists keys and certificates, or shows one.
+    Keys(Keys),
+    /// Lists hosts.
+    Hosts,
+    /// Lists events, newest first.
+    Events(Events),
+    /// Lists alerts, or acknowledges one.
+    Alerts(Alerts),
+    /// Lists samples that were declared lost.
+    Gaps,
+    /// Makes a join token for a new agent.
+    #[command(subcommand)]
+    Token(Token),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Up {
+    /// State directory (default: $XDG_STATE_HOME/keyvigil or ~/.local/state/keyvigil).
+    #[arg(long)]
+    pub(crate) dir: Option<PathBuf>,
+    /// Address of API and dashboard; port 0 picks free ports for all listeners.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub(crate) listen: String,
+    /// Starts no agent on this host.
+    #[arg(long)]
+    pub(crate) no_agent: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Query {
+    /// Name with `*` (one part), `**` (any parts), `{a,b}`; or `re:` and a regular expression.
+    pub(crate) metric_pattern: String,
+    /// Range that ends now.
+    #[arg(long, default_value = "15m", conflicts_with_all = ["start", "end"])]
+    pub(crate) last: String,
+    /// Start of the range: RFC 3339, Unix ms, or -1h.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) start: Option<String>,
+    /// End of the range.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) end: Option<String>,
+    /// avg min max sum count last rate increase stddev p50 p90 p95 p99.
+    #[arg(long)]
+    pub(crate) aggregation: Option<String>,
+    /// Width of a bucket: 30s, 5m.
+    #[arg(long)]
+    pub(crate) interval: Option<String>,
+    /// Tag filter, name:value; may repeat.
+    #[arg(long)]
+    pub(crate) tag: Vec<String>,
+    /// Tags to group by, comma-separated.
+    #[arg(long)]
+    pub(crate) group_by: Option<String>,
+    /// Series at most.
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Keys {
+    /// Id or fingerprint of one key.
+    pub(crate) key: Option<String>,
+    /// On this host.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// certificate, private_key, ssh_public_key, ...; comma-separated.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// active, superseded, expired, revoked, removed; comma-separated.
+    #[arg(long)]
+    pub(crate) status: Option<String>,
+    /// Ends before this time: RFC 3339, Unix ms, or +30d.
+    #[arg(long)]
+    pub(crate) expires_before: Option<String>,
+    /// Text in subject, path, names or fingerprint.
+    #[arg(long)]
+    pub(crate) search: Option<String>,
+    /// not_after, last_seen, first_seen, subject; with - in front for the reverse.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) sort: Option<String>,
+    /// Rows at most.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Events {
+    /// created, rotated, removed, ...; comma-separated.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// On this host.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Of this key.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Rows at most.
+    #[arg(long, default_value_t = 50)]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Alerts {
+    /// pending, firing, acknowledged, resolved; comma-separated (default: all but resolved).
+    #[arg(long)]
+    pub(crate) state: Option<String>,
+    /// Acknowledges the alert of this id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) acknowledge: Option<String>,
+    /// Who acknowledges (default: $USER).
+    #[arg(long, requires = "acknowledge", env = "USER", default_value = "")]
+    pub(crate) by: String,
+    /// What there is to say about it.
+    #[arg(long, requires = "acknowledge")]
+    pub(crate) note: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Token {
+    /// Makes a token and prints it, once.
+    Create {
+        /// How often it may be used.
+        #[arg(long, default_value_t = 1)]
+        uses: u32,
+        /// How long it lives, 24h at most.
+        #[arg(long, default_value = "1h")]
+        ttl: String,
+    },
+    /// Lists tokens without their secrets.
+    List,
+    /// Revokes a token.
+    Revoke {
+        /// Its id.
+        id: String,
+    },
+}

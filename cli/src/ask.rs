@@ -1,0 +1,205 @@
+//! The commands that ask: each one call of the API, shown as a table or passed on as JSON.
+
+use keyvigil_common::client::{Client, Method, Query as Question};
+use keyvigil_common::process::say;
+use serde_json::{Value, json};
+
+use crate::args::{Alerts, Events, Keys, Output, Query, Token};
+use crate::print::{Failed, cell, clean, failed, relative, short, table, time};
+
+type Done = Result<(), Failed>;
+
+/// Prints JSON where that was asked for; whether it did.
+fn as_json(value: &Value, output: Output) -> bool {
+    if output == Output::Json {
+        say(&serde_json::to_string_pretty(value).unwrap_or_default());
+    }
+    output == Output::Json
+}
+
+fn rows(list: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+    list.as_array().map(|items| items.iter().map(row).collect()).unwrap_or_default()
+}
+
+pub(crate) async fn status(client: &Client, output: Output) -> Done {
+    let status = client.status().await.map_err(failed)?;
+    if as_json(&status, output) {
+        return Ok(());
+    }
+    let hosts = &status["hosts"];
+    say(&format!("version   {}, up {} s", cell(&status["version"]), cell(&status["uptime_seconds"])));
+    say(&format!("hosts     {} up, {} silent, {} never heard of", hosts["up"], hosts["silent"], hosts["unknown"]));
+    say(&format!("series    {}", status["series"]));
+    say(&format!("samples   {} stored, {:.1} a second", status["samples_stored"], status["samples_per_second"].as_f64().unwrap_or(0.0)));
+    say(&format!("disk      {} bytes", status["bytes_on_disk"]));
+    Ok(())
+}
+
+pub(crate) async fn query(client: &Client, args: Query, output: Output) -> Done {
+    let start = args.start.or_else(|| args.end.is_none().then(|| format!("-{}", args.last)));
+    let question = Question {
+        metric_pattern: args.metric_pattern,
+        start_time: start,
+        end_time: args.end,
+        aggregation: args.aggregation,
+        interval: args.interval,
+        tag: args.tag,
+        group_by: args.group_by,
+        limit: args.limit,
+    };
+    let answer = client.query_metrics(&question).await.map_err(failed)?;
+    if as_json(&json!(answer), output) {
+        return Ok(());
+    }
+    if answer.series.is_empty() {
+        say("no samples match in this range");
+    }
+    for series in &answer.series {
+        let tags: Vec<String> = series.tags.iter().map(|(name, value)| format!("{name}={}", clean(value))).collect();
+        say(&format!("{}{{{}}}", clean(&series.metric_id), tags.join(",")));
+        for (at, value) in &series.points {
+            say(&format!("  {}  {}", time(&json!(at)), cell(value)));
+        }
+    }
+    if answer.truncated {
+        say("there are more series: raise --limit or narrow the pattern");
+    }
+    Ok(())
+}
+
+pub(crate) async fn keys(client: &Client, args: Keys, output: Output) -> Done {
+    if let Some(id) = &args.key {
+        let key = client.key(id).await.map_err(failed)?;
+        // All facts are wanted here, and JSON is how they read best.
+        say(&serde_json::to_string_pretty(&key).unwrap_or_default());
+        return Ok(());
+    }
+    let limit = args.limit.to_string();
+    let wanted = [
+        ("host", &args.host),
+        ("kind", &args.kind),
+        ("status", &args.status),
+        ("expires_before", &args.expires_before),
+        ("search", &args.search),
+        ("sort", &args.sort),
+    ];
+    let mut filters: Vec<(&str, &str)> = wanted.iter().filter_map(|(name, value)| value.as_deref().map(|v| (*name, v))).collect();
+    filters.push(("limit", &limit));
+    let page = client.keys(&filters).await.map_err(failed)?;
+    if as_json(&page, output) {
+        return Ok(());
+    }
+    let now = client.status().await.map_err(failed)?["now"].as_i64().unwrap_or(0);
+    let lines = rows(&page["keys"], |key| {
+        let purpose = key["subject"].as_str().or_else(|| key["places"][0]["path"].as_str()).unwrap_or("-");
+        let size = key["curve"].as_str().map_or_else(|| cell(&key["bits"]), str::to_owned);
+        let algorithm = format!("{} {size}", cell(&key["algorithm"]));
+        vec![
+            short(purpose, 36),
+            cell(&key["kind"]),
+            short(algorithm.trim_end_matches(" -"), 20),
+            cell(&key["status"]),
+            relative(&key["not_after"], now),
+            short(&cell(&key["fingerprint"]), 13),
+        ]
+    });
+    table(&["PURPOSE", "KIND", "ALGORITHM", "STATUS", "ENDS", "FINGERPRINT"], &lines);
+    say(&format!("{} of {} keys", lines.len(), page["total"]));
+    Ok(())
+}
+
+pub(crate) async fn hosts(client: &Client, output: Output) -> Done {
+    let hosts = client.hosts().await.map_err(failed)?;
+    if as_json(&hosts, output) {
+        return Ok(());
+    }
+    let now = client.status().await.map_err(failed)?["now"].as_i64().unwrap_or(0);
+    let lines = rows(&hosts["hosts"], |host| {
+        vec![
+            cell(&host["host"]),
+            cell(&host["state"]),
+            relative(&host["last_seen"], now),
+            short(&cell(&host["os"]), 32),
+            cell(&host["keys"]),
+            cell(&host["alerts"]),
+            relative(&host["certificate_expires"], now),
+        ]
+    });
+    table(&["HOST", "STATE", "SEEN", "SYSTEM", "KEYS", "ALERTS", "CERTIFICATE ENDS"], &lines);
+    Ok(())
+}
+
+pub(crate) async fn events(client: &Client, args: Events, output: Output) -> Done {
+    let limit = args.limit.to_string();
+    let wanted = [("kind", &args.kind), ("host", &args.host), ("key", &args.key)];
+    let mut filters: Vec<(&str, &str)> = wanted.iter().filter_map(|(name, value)| value.as_deref().map(|v| (*name, v))).collect();
+    filters.push(("limit", &limit));
+    let page = client.events(&filters).await.map_err(failed)?;
+    if as_json(&page, output) {
+        return Ok(());
+    }
+    let lines = rows(&page["events"], |e| vec![time(&e["time"]), cell(&e["kind"]), cell(&e["host"]), short(&cell(&e["message"]), 100)]);
+    table(&["TIME", "KIND", "HOST", "WHAT"], &lines);
+    Ok(())
+}
+
+pub(crate) async fn alerts(client: &Client, args: Alerts, output: Output) -> Done {
+    if let Some(id) = &args.acknowledge {
+        let alert = client.acknowledge(id, &args.by, args.note.as_deref()).await.map_err(failed)?;
+        if !as_json(&alert, output) {
+            say(&format!("{} is acknowledged by {}", cell(&alert["name"]), cell(&alert["acknowledged_by"])));
+        }
+        return Ok(());
+    }
+    let filters: Vec<(&str, &str)> = args.state.as_deref().map(|s| ("state", s)).into_iter().collect();
+    let alerts = client.alerts(&filters).await.map_err(failed)?;
+    if as_json(&alerts, output) {
+        return Ok(());
+    }
+    let lines = rows(&alerts["alerts"], |a| vec![cell(&a["id"]), cell(&a["state"]), cell(&a["priority"]), time(&a["since"]), short(&cell(&a["summary"]), 90)]);
+    if lines.is_empty() {
+        say("no alerts");
+    } else {
+        table(&["ID", "STATE", "PRIORITY", "SINCE", "WHAT"], &lines);
+    }
+    Ok(())
+}
+
+pub(crate) async fn gaps(client: &Client, output: Output) -> Done {
+    let gaps = client.gaps().await.map_err(failed)?;
+    if as_json(&gaps, output) {
+        return Ok(());
+    }
+    let lines = rows(&gaps["gaps"], |g| {
+        vec![time(&g["time"]), cell(&g["host"]), cell(&g["class"]), cell(&g["items"]), format!("{}-{}", g["first_seq"], g["last_seq"]), cell(&g["cause"])]
+    });
+    if lines.is_empty() {
+        say("nothing was lost");
+    } else {
+        table(&["TIME", "HOST", "CLASS", "ITEMS", "BATCHES", "CAUSE"], &lines);
+    }
+    Ok(())
+}
+
+pub(crate) async fn token(client: &Client, command: Token, output: Output) -> Done {
+    match command {
+        Token::Create { uses, ttl } => {
+            let token = client.create_token(uses, &ttl).await.map_err(failed)?;
+            if !as_json(&token, output) {
+                say(token["token"].as_str().unwrap_or_default());
+            }
+        }
+        Token::List => {
+            let tokens = client.call(Method::GET, "/enroll-tokens", &[], None).await.map_err(failed)?;
+            if !as_json(&tokens, output) {
+                let lines = rows(&tokens["tokens"], |t| vec![cell(&t["id"]), time(&t["expires"]), format!("{} of {}", t["used"], t["uses"])]);
+                table(&["ID", "EXPIRES", "USED"], &lines);
+            }
+        }
+        Token::Revoke { id } => {
+            client.call(Method::DELETE, &format!("/enroll-tokens/{id}"), &[], None).await.map_err(failed)?;
+            say(&format!("token {} is revoked", clean(&id)));
+        }
+    }
+    Ok(())
+}

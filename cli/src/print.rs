@@ -1,0 +1,116 @@
+//! Answers as tables for people, and failures with their exit codes. What hosts and certificates supply is stripped of
+//! control characters before it reaches a terminal.
+
+use std::process::ExitCode;
+
+use keyvigil_common::client::ClientError;
+use keyvigil_common::process::{EXIT_PERMISSION, EXIT_UNREACHABLE, say};
+use serde_json::Value;
+
+/// A command that failed: exit code and words.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    code: u8,
+    text: String,
+}
+
+impl Failed {
+    pub(crate) fn new(code: u8, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
+    /// Prints it and gives the exit code.
+    #[expect(clippy::print_stderr, reason = "the answer to who typed the command")]
+    pub(crate) fn report(&self) -> ExitCode {
+        eprintln!("{}", self.text);
+        ExitCode::from(self.code)
+    }
+}
+
+/// What a call's failure is to a script.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err asks for")]
+pub(crate) fn failed(error: ClientError) -> Failed {
+    let code = match &error {
+        ClientError::Unreachable(..) => EXIT_UNREACHABLE,
+        ClientError::Refused { status, .. } if matches!(status.as_u16(), 401 | 403) => EXIT_PERMISSION,
+        ClientError::Refused { status, .. } if status.as_u16() == 400 => 2,
+        _ => 1,
+    };
+    let hint = if code == EXIT_UNREACHABLE { "\nIs it running? `keyvigil up` starts one; --url names another." } else { "" };
+    Failed::new(code, format!("{error}{hint}"))
+}
+
+/// Prints rows under a head, columns as wide as they need.
+pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
+    let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: Vec<&str>| {
+        let last = cells.len().saturating_sub(1);
+        let padded = cells.iter().zip(&widths).enumerate().map(|(at, (cell, width))| if at == last { (*cell).to_owned() } else { format!("{cell:<width$}") });
+        say(padded.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    line(head.to_vec());
+    for row in rows {
+        line(row.iter().map(String::as_str).collect());
+    }
+}
+
+/// A value as a cell; what is not known is `-`.
+pub(crate) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".into(),
+        Value::String(text) => clean(text),
+        other => other.to_string(),
+    }
+}
+
+/// Text without control characters.
+pub(crate) fn clean(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+/// The text, cut to `width` characters.
+pub(crate) fn short(text: &str, width: usize) -> String {
+    let clean = clean(text);
+    if clean.chars().count() <= width { clean } else { format!("{}…", clean.chars().take(width.saturating_sub(1)).collect::<String>()) }
+}
+
+/// An instant in UTC.
+pub(crate) fn time(value: &Value) -> String {
+    let stamp = value.as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    stamp.map_or_else(|| "-".into(), |t| t.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+}
+
+/// How far an instant lies from `now_ms`: `in 12 d`, `3 h ago`.
+pub(crate) fn relative(value: &Value, now_ms: i64) -> String {
+    let Some(at) = value.as_i64() else { return "-".into() };
+    let (seconds, future) = ((at - now_ms).abs() / 1_000, at >= now_ms);
+    let units = [(86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let (size, name) = units.into_iter().find(|(size, _)| seconds >= *size * 2).unwrap_or((1, "s"));
+    if future { format!("in {} {name}", seconds / size) } else { format!("{} {name} ago", seconds / size) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_certificate_says_cannot_steer_the_terminal() {
+        assert_eq!(cell(&json!("CN=\u{1b}[2Jevil\n")), "CN=?[2Jevil?");
+        assert_eq!((short("abcdef", 4).as_str(), cell(&json!(null)).as_str()), ("abc…", "-"));
+    }
+
+    #[test]
+    fn times_are_relative_in_the_unit_that_fits() {
+        let now = 1_763_838_000_000;
+        for (at, text) in [(now + 12 * 86_400_000, "in 12 d"), (now - 3 * 3_600_000, "3 h ago"), (now, "in 0 s"), (now - 61_000, "61 s ago")] {
+            assert_eq!(relative(&json!(at), now), text);
+        }
+        assert_eq!(relative(&json!(null), now), "-");
+    }
+}

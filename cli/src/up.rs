@@ -1,0 +1,182 @@
+//! `keyvigil up`: aggregator and agent on this host as child processes, the agent joined by a token that nobody has to
+//! see. The children end when their standard input does, so none outlives this process, however it ends.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use keyvigil_common::client::Client;
+use keyvigil_common::process;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, ChildStdin, Command};
+
+use crate::args::{Output, Up};
+use crate::print::{self, Failed};
+
+/// How long a child may take to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// First line of the aggregator's standard output.
+#[derive(Debug, Serialize, Deserialize)]
+struct Endpoints {
+    url: String,
+    ingest_url: String,
+    metrics_url: String,
+    health_url: String,
+    admin_token: String,
+    dir: PathBuf,
+}
+
+/// A child, and the end of its standard input that keeps it alive: waiting for a child would close its own.
+struct Kept {
+    child: Child,
+    stdin: Option<ChildStdin>,
+}
+
+/// Starts both, tells where they are, and waits for the word to stop.
+pub(crate) async fn up(args: Up, output: Output) -> Result<ExitCode, Failed> {
+    let dir = args.dir.clone().map_or_else(default_dir, Ok)?;
+    std::fs::create_dir_all(&dir).map_err(|e| Failed::new(1, format!("cannot make {}: {e}", dir.display())))?;
+    let (mut aggregator, endpoints) = start_aggregator(&args, &dir).await?;
+    let mut agent = match args.no_agent {
+        true => None,
+        false => Some(start_agent(&dir, &endpoints).await?),
+    };
+    announce(&endpoints, &dir, output);
+    let ended = tokio::select! {
+        _ = process::asked_to_stop(false) => None,
+        status = aggregator.child.wait() => Some(("aggregator", status)),
+        status = ended(agent.as_mut()) => Some(("agent", status)),
+    };
+    // The agent first, so that it can deliver what it saw last.
+    stop(agent).await;
+    stop(Some(aggregator)).await;
+    match ended {
+        None => Ok(ExitCode::SUCCESS),
+        Some((name, status)) => Err(Failed::new(1, format!("the {name} ended by itself: {}", status.map_or_else(|e| e.to_string(), |s| s.to_string())))),
+    }
+}
+
+fn default_dir() -> Result<PathBuf, Failed> {
+    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"));
+    state.or_else(home).map(|dir| dir.join("keyvigil")).ok_or_else(|| Failed::new(2, "neither HOME nor XDG_STATE_HOME is set: name a directory with --dir"))
+}
+
+/// A program of ours, beside this one.
+fn program(name: &str) -> Result<PathBuf, Failed> {
+    let here = std::env::current_exe().map_err(|e| Failed::new(1, format!("cannot find this program: {e}")))?;
+    let path = here.with_file_name(name);
+    if path.exists() { Ok(path) } else { Err(Failed::new(1, format!("{} is missing: install or build it beside `keyvigil`", path.display()))) }
+}
+
+async fn start_aggregator(args: &Up, dir: &Path) -> Result<(Kept, Endpoints), Failed> {
+    let mut command = Command::new(program("keyvigil-aggregator")?);
+    command.arg("--dir").arg(dir.join("aggregator")).args(["run", "--output", "json", "--stop-with-stdin"]);
+    command.env("KEYVIGIL_LISTEN__API", &args.listen);
+    if args.listen.ends_with(":0") {
+        for name in ["INGEST", "METRICS", "HEALTH"] {
+            command.env(format!("KEYVIGIL_LISTEN__{name}"), "127.0.0.1:0");
+        }
+    }
+    // A chatty log hides the one address that matters.
+    if std::env::var_os("LOG_LEVEL").is_none() {
+        command.env("LOG_LEVEL", "warn");
+    }
+    let mut kept = spawn(command.stdout(Stdio::piped()))?;
+    let stdout = kept.child.stdout.take().ok_or_else(|| Failed::new(1, "no output of the aggregator"))?;
+    let mut lines = BufReader::new(stdout).lines();
+    let line = lines.next_line().await.ok().flatten();
+    match line.and_then(|line| serde_json::from_str(&line).ok()) {
+        Some(endpoints) => Ok((kept, endpoints)),
+        None => {
+            let status = kept.child.wait().await.map_or_else(|e| e.to_string(), |s| s.to_string());
+            Err(Failed::new(1, format!("the aggregator did not start ({status}); what it said stands above")))
+        }
+    }
+}
+
+async fn start_agent(dir: &Path, endpoints: &Endpoints) -> Result<Kept, Failed> {
+    let (agent, state) = (program("keyvigil-agent")?, dir.join("agent"));
+    let address = endpoints.ingest_url.trim_start_matches("https://");
+    if !joined_to(&state, address) {
+        let client = Client::new(&endpoints.url, Some(&endpoints.admin_token)).map_err(print::failed)?;
+        let token = client.create_token(1, "5m").await.map_err(print::failed)?;
+        let mut join = Command::new(&agent);
+        join.arg("--dir").arg(&state).args(["join", "-"]).stdout(Stdio::null());
+        let mut child = join.stdin(Stdio::piped()).spawn().map_err(|e| Failed::new(1, format!("cannot start {}: {e}", agent.display())))?;
+        if let Some(mut stdin) = child.stdin.take() {
+            let text = token["token"].as_str().unwrap_or_default().to_owned();
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, text.as_bytes()).await;
+        }
+        let status = child.wait().await.map_err(|e| Failed::new(1, e.to_string()))?;
+        if !status.success() {
+            return Err(Failed::new(1, format!("the agent could not join ({status}); what it said stands above")));
+        }
+    }
+    let mut command = Command::new(agent);
+    command.arg("--dir").arg(state).args(["run", "--stop-with-stdin"]);
+    if std::env::var_os("LOG_LEVEL").is_none() {
+        command.env("LOG_LEVEL", "warn");
+    }
+    spawn(&mut command)
+}
+
+/// Whether the agent in `state` belongs to the aggregator at `address`: with other ports it joins anew.
+fn joined_to(state: &Path, address: &str) -> bool {
+    let identity = std::fs::read(state.join("identity.json")).ok();
+    let identity: Option<serde_json::Value> = identity.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    identity.is_some_and(|identity| identity["address"] == address)
+}
+
+/// A child in a process group of its own: Ctrl-C is ours to pass on, in the right order.
+fn spawn(command: &mut Command) -> Result<Kept, Failed> {
+    let spawned = command.stdin(Stdio::piped()).process_group(0).kill_on_drop(true).spawn();
+    let mut child = spawned.map_err(|e| Failed::new(1, format!("cannot start {:?}: {e}", command.as_std().get_program())))?;
+    let stdin = child.stdin.take();
+    Ok(Kept { child, stdin })
+}
+
+async fn ended(kept: Option<&mut Kept>) -> std::io::Result<std::process::ExitStatus> {
+    match kept {
+        Some(kept) => kept.child.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn stop(kept: Option<Kept>) {
+    let Some(Kept { mut child, stdin }) = kept else { return };
+    drop(stdin);
+    if tokio::time::timeout(PATIENCE, child.wait()).await.is_err() {
+        let _ = child.kill().await;
+    }
+}
+
+fn announce(endpoints: &Endpoints, dir: &Path, output: Output) {
+    if output == Output::Json {
+        let line = Endpoints { dir: dir.to_owned(), ..copy(endpoints) };
+        process::say(&serde_json::to_string(&line).unwrap_or_default());
+        return;
+    }
+    process::say(&format!("Keyvigil    {}", endpoints.url));
+    process::say(&format!("Metrics     {}", endpoints.metrics_url));
+    process::say(&format!("Health      {}", endpoints.health_url));
+    process::say(&format!("Data        {}", dir.display()));
+    process::say(&format!("Add a host  keyvigil --url {} --token-file {}/aggregator/admin.token token create", endpoints.url, dir.display()));
+    if std::io::stdout().is_terminal() {
+        process::say("Ctrl-C stops it.");
+    }
+}
+
+fn copy(e: &Endpoints) -> Endpoints {
+    Endpoints {
+        url: e.url.clone(),
+        ingest_url: e.ingest_url.clone(),
+        metrics_url: e.metrics_url.clone(),
+        health_url: e.health_url.clone(),
+        admin_token: e.admin_token.clone(),
+        dir: e.dir.clone(),
+    }
+}
