@@ -4,8 +4,9 @@
 use std::io;
 use std::path::Path;
 
-/// Directories that are made, not written.
-const MADE: &[&str] = &[".git", "target", "node_modules", "dist", "out", "artifacts", "coverage", "__pycache__"];
+/// Directories that are made, not written: by name, and by path.
+const MADE: &[&str] = &[".git", "target", "node_modules", "dist", "__pycache__"];
+const MADE_AT: &[&str] = &["aggregator/dashboard/e2e/out", "tests/fuzz/artifacts", "tests/fuzz/coverage"];
 /// Larger files are data.
 const BYTES_MAX: u64 = 4 << 20;
 
@@ -91,7 +92,10 @@ fn walk(dir: &Path, prefix: &str, files: &mut Vec<File>) -> io::Result<()> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
         let kind = entry.file_type()?;
-        if kind.is_dir() && !MADE.contains(&name.as_str()) {
+        if kind.is_dir() {
+            if MADE.contains(&name.as_str()) || MADE_AT.contains(&path.as_str()) {
+                continue;
+            }
             walk(&entry.path(), &format!("{path}/"), files)?;
         } else if kind.is_file() {
             let text = if entry.metadata()?.len() > BYTES_MAX { String::new() } else { String::from_utf8_lossy(&std::fs::read(entry.path())?).into_owned() };

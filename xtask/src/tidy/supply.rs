@@ -40,7 +40,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Fault> {
                     "take it from the public registry and make the lock file again",
                 )),
                 None => {
-                    faults.push(Fault::new(&file.path, at + 1, "redirects a registry", "keep that in the configuration of the machine, not of the project"))
+                    faults.push(Fault::new(&file.path, at + 1, "redirects a registry", "keep that in the configuration of the machine, not of the project"));
                 }
             }
         }
