@@ -10,6 +10,7 @@ mod disk;
 pub mod facts;
 mod filesystem;
 mod kernel;
+mod keystore;
 mod load;
 mod memory;
 mod metric;
@@ -223,6 +224,7 @@ pub const COLLECTORS: &[Row] = &[
     row("kernel", (10, 60), 5, kernel::METRICS, |c| Box::new(kernel::Kernel::new(c))),
     row("clock", (30, 300), 5, clock::METRICS, |c| Box::new(clock::Clock::new(c))),
     row("own", (10, 60), 5, own::METRICS, |c| Box::new(own::Own::new(c))),
+    row("keystore", (60, 300), 50, keystore::METRICS, |c| Box::new(keystore::Keystore::new(c))),
     row("temperature", (30, 300), 10, temperature::METRICS, |c| Box::new(temperature::Temperature::new(c))),
 ];
 

@@ -14,3 +14,6 @@ pub mod run;
 pub mod sampler;
 pub mod status;
 pub mod uplink;
+
+#[cfg(test)]
+mod testkit;

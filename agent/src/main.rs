@@ -11,7 +11,7 @@ use keyvigil_agent::http::Dialer;
 use keyvigil_agent::rootfs::RootFs;
 use keyvigil_agent::{collect, run, status};
 use keyvigil_common::clock::SystemClock;
-use keyvigil_common::config::{Faults, Sources};
+use keyvigil_common::config::{AGGREGATOR_SECTIONS, Faults, Sources};
 use keyvigil_common::process::{self, EXIT_CONFIG, EXIT_PERMISSION, EXIT_UNREACHABLE};
 use keyvigil_common::stop::Stop;
 use keyvigil_common::telemetry::{chain, start_logs};
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     keyvigil_common::tls::install_provider();
     let file = process::config_file(cli.config.clone(), "/etc/keyvigil/agent.toml");
-    let config = Config::read(&Sources::new(file.clone(), ALIASES)).and_then(|mut config| {
+    let config = Config::read(&Sources::new(file.clone(), ALIASES, AGGREGATOR_SECTIONS)).and_then(|mut config| {
         config.state_dir = cli.dir.clone().unwrap_or(config.state_dir);
         start_logs(&config.log.level, config.log.json).map_err(|fault| Faults(vec![format!("log.level: {fault}")]))?;
         Ok(config)

@@ -1,4 +1,14 @@
 //! Bytes to structs: no I/O, no clock, no panic on any input. Each file has a fuzz target.
 
+pub mod algorithm;
+pub mod der;
+pub mod encryption;
+pub mod keys;
+pub mod openssh;
 pub mod os_release;
+pub mod pem;
+pub mod private_key;
 pub mod procfs;
+pub mod x509;
+
+pub use keys::keys;

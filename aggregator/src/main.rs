@@ -7,7 +7,7 @@ use keyvigil_aggregator::cli::{Cli, Command, Output};
 use keyvigil_aggregator::config::{ALIASES, Config};
 use keyvigil_aggregator::run::{self, Running};
 use keyvigil_common::clock::SystemClock;
-use keyvigil_common::config::{Faults, Sources};
+use keyvigil_common::config::{AGENT_SECTIONS, Faults, Sources};
 use keyvigil_common::process::{self, EXIT_CONFIG};
 use keyvigil_common::stop::Stop;
 use keyvigil_common::telemetry::{chain, start_logs};
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     keyvigil_common::tls::install_provider();
     let file = process::config_file(cli.config.clone(), "/etc/keyvigil/aggregator.toml");
-    let config = Config::read(&Sources::new(file.clone(), ALIASES)).and_then(|mut config| {
+    let config = Config::read(&Sources::new(file.clone(), ALIASES, AGENT_SECTIONS)).and_then(|mut config| {
         config.storage.path = cli.dir.clone().unwrap_or(config.storage.path);
         start_logs(&config.log.level, config.log.json).map_err(|fault| Faults(vec![format!("log.level: {fault}")]))?;
         Ok(config)

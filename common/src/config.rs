@@ -25,13 +25,20 @@ pub struct Sources {
     pub env: BTreeMap<String, String>,
     /// Older names of variables, with the key each stands for: `("SMTP_SERVER", "smtp.host")`.
     pub aliases: &'static [(&'static str, &'static str)],
+    /// Sections of the other programs, whose variables may stand in the same environment.
+    pub foreign: &'static [&'static str],
 }
+
+/// Sections that only the agent has.
+pub const AGENT_SECTIONS: &[&str] = &["buffer", "sampling", "keystore"];
+/// Sections that only the aggregator has.
+pub const AGGREGATOR_SECTIONS: &[&str] = &["listen", "storage", "api", "enroll", "alerts", "smtp", "slack"];
 
 impl Sources {
     /// The process's environment, and `file`.
     #[must_use]
-    pub fn new(file: Option<PathBuf>, aliases: &'static [(&'static str, &'static str)]) -> Self {
-        Self { file, env: std::env::vars().collect(), aliases }
+    pub fn new(file: Option<PathBuf>, aliases: &'static [(&'static str, &'static str)], foreign: &'static [&'static str]) -> Self {
+        Self { file, env: std::env::vars().collect(), aliases, foreign }
     }
 }
 
@@ -109,6 +116,9 @@ fn from_environment(sources: &Sources, known: &Value, faults: &mut Vec<String>) 
     }
     for (name, text) in &sources.env {
         let Some(path) = name.strip_prefix(PREFIX).filter(|rest| rest.contains("__")).map(|rest| rest.to_lowercase().replace("__", ".")) else { continue };
+        if path.split('.').next().is_some_and(|section| sources.foreign.contains(&section)) {
+            continue;
+        }
         match path.strip_suffix("_file").filter(|_| lookup(known, &path).is_none()) {
             Some(stripped) => match std::fs::read_to_string(text) {
                 Ok(content) => out.push((stripped.to_owned(), Zeroizing::new(content.trim_end().to_owned()))),

@@ -54,11 +54,12 @@ impl KeyKind {
 /// What everyone may know about one key or certificate.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct KeyFacts {
-    /// Identity of this object, 64 lower-case hex digits: SHA-256 of the certificate's DER, else of the public key, so
-    /// that a key file and its public half are one key. An object whose public half cannot be read without a password
-    /// carries the SHA-256 of the file's block instead.
+    /// Identity of this object, 64 lower-case hex digits: SHA-256 of what is signed as a whole (certificate, request, list),
+    /// else of the public key, so that a key file and its public half are one key. An object whose public half cannot be
+    /// read without a password, or computed here, carries the SHA-256 of the file's block instead.
     pub id: String,
     /// SHA-256 of the SubjectPublicKeyInfo as 64 hex digits, or OpenSSH's `SHA256:` form. Binds a certificate to its key.
+    /// The id, where there is no public key.
     pub fingerprint: String,
     /// What it is.
     pub kind: KeyKind,
@@ -74,11 +75,11 @@ pub struct KeyFacts {
     pub not_before_ms: Option<i64>,
     /// Valid until, Unix ms.
     pub not_after_ms: Option<i64>,
-    /// Distinguished name of the subject; for SSH keys the comment.
+    /// Distinguished name of the subject; for SSH keys the comment, for SSH certificates the key id.
     pub subject: Option<String>,
-    /// Distinguished name of the issuer.
+    /// Distinguished name of the issuer; for SSH certificates the fingerprint of the authority's key.
     pub issuer: Option<String>,
-    /// Subject alternative names, `DNS:example.org`.
+    /// Subject alternative names, `DNS:example.org`; for SSH certificates the principals, `host:web.example`, `user:root`.
     pub sans: Vec<String>,
     /// Serial number, hex.
     pub serial: Option<String>,
@@ -86,7 +87,7 @@ pub struct KeyFacts {
     pub is_ca: Option<bool>,
     /// Private keys: is a password needed; with the derivation it uses, where stated.
     pub encrypted: Option<bool>,
-    /// `pbkdf2-hmac-sha256, 2048 iterations`, `bcrypt, 16 rounds`.
+    /// Derivation, its cost, and cipher: `pbkdf2-hmac-sha256, 2048 iterations, aes-256-cbc`, `bcrypt, 16 rounds, aes256-ctr`.
     pub kdf: Option<String>,
 }
 

@@ -37,12 +37,18 @@ pub const EVIDENCE_MAX: usize = 32;
 
 /// Bytes of a key file that are read. Real bundles of CA certificates stay under 1 MiB.
 pub const KEY_FILE_BYTES_MAX: u64 = 4 << 20;
+/// Bytes of a file by which it is told whether it may hold keys: text may stand before the first.
+pub const KEY_SNIFF_BYTES: usize = 64 << 10;
 /// Key objects taken from one file; the largest CA bundles hold some 150.
 pub const KEYS_PER_FILE_MAX: usize = 2_000;
 /// Files that one keystore scan visits.
 pub const KEYSTORE_FILES_MAX: usize = 50_000;
 /// Directory levels below a configured path.
 pub const KEYSTORE_DEPTH_MAX: usize = 12;
+/// Directories that are watched for changes; each takes about 1 kB of the kernel's memory. Others wait for the next scan.
+pub const KEYSTORE_WATCHES_MAX: usize = 8_192;
+/// Certificates of one host whose end is a series of its own; those that end soonest come first.
+pub const KEY_EXPIRY_SERIES_MAX: usize = 2_000;
 
 /// Bytes of a configuration file.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;

@@ -1,4 +1,10 @@
-//! Parts of the world that tests bring along: servers that the product talks to. Never used outside tests.
+//! The harness: real aggregators and agents, in this process or as their own, and the parts of the world that a test
+//! brings along (a link that fails, a host made of files, mail and Slack servers). Never used outside tests.
 
+pub mod harness;
+pub mod host;
+pub mod link;
+pub mod process;
 pub mod slack;
 pub mod smtp;
+pub mod up;

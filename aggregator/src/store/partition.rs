@@ -19,6 +19,8 @@ const OPEN_MAX: usize = 40;
 /// With more series than this, all blocks of the range are read and filtered, instead of asking for each.
 const LOOKUP_MAX: usize = 512;
 
+const SCHEMA: &str = include_str!("partition.sql");
+
 /// Start of the day that `at_ms` lies in, as days since 1970.
 pub(super) fn day_of(at_ms: i64) -> i64 {
     at_ms.div_euclid(DAY_MS)
@@ -44,7 +46,21 @@ impl Partitions {
 
     /// Opens `day` for writing, making its file if there is none.
     pub(super) fn writer(&self, day: i64) -> Result<Connection, StoreError> {
-        sqlite::open(&self.path(day), include_str!("partition.sql"))
+        let path = self.path(day);
+        if !path.exists() {
+            // A reader must never meet a file without its tables: it gets its name once it has them.
+            let unborn = path.with_extension("new");
+            for file in files(&unborn) {
+                match std::fs::remove_file(&file) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+                    _ => {}
+                }
+            }
+            drop(sqlite::open(&unborn, SCHEMA)?);
+            std::fs::rename(&unborn, &path)?;
+            std::fs::File::open(&self.dir)?.sync_all()?;
+        }
+        sqlite::open(&path, SCHEMA)
     }
 
     /// Days that have a file.

@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 use hyper::{Request, service};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use keyvigil_common::limits::CONNECTIONS_MAX;
 use keyvigil_common::stop::{Stop, Tasks};
 use keyvigil_common::tls::Identity;
@@ -103,18 +102,16 @@ where
         .max_concurrent_streams(64)
         .max_header_list_size(HEADER_BYTES_MAX as u32)
         .keep_alive_interval(Duration::from_secs(30));
-    let graceful = GracefulShutdown::new();
-    let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-    let watched = graceful.watch(connection);
-    tokio::pin!(watched);
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    tokio::pin!(connection);
     tokio::select! {
-        ended = &mut watched => return ended.map_err(Into::into),
+        ended = &mut connection => return ended,
         () = stop.stopped() => {}
         () = tokio::time::sleep(CONNECTION_LIFE) => {}
     }
     // Ask for the end, and let the request that is being answered finish.
-    let (_, ended) = tokio::join!(graceful.shutdown(), tokio::time::timeout(DRAIN, watched));
-    ended.unwrap_or(Ok(())).map_err(Into::into)
+    connection.as_mut().graceful_shutdown();
+    tokio::time::timeout(DRAIN, connection).await?
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -37,7 +37,7 @@ impl Default for Sample {
 
 fn sources(file: Option<PathBuf>, env: &[(&str, &str)]) -> Sources {
     let env = env.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-    Sources { file, env, aliases: &[("SMTP_SERVER", "smtp.host"), ("SMTP_PORT", "smtp.port")] }
+    Sources { file, env, aliases: &[("SMTP_SERVER", "smtp.host"), ("SMTP_PORT", "smtp.port")], foreign: &["storage"] }
 }
 
 fn file(dir: &tempfile::TempDir, name: &str, text: &str) -> Option<PathBuf> {
@@ -55,6 +55,12 @@ fn environment_beats_file_beats_default() {
     assert_eq!(config.interval, Period::seconds(300));
     assert_eq!((config.smtp.host.as_str(), config.smtp.port), ("from-env", 2525));
     assert_eq!((config.keystore.paths, config.keystore.enabled), (vec!["/a".to_owned(), "/b".to_owned()], true));
+}
+
+#[test]
+fn variables_of_another_program_in_the_same_environment_are_no_fault() {
+    assert!(load::<Sample>(&sources(None, &[("KEYVIGIL_STORAGE__PATH", "/x")])).is_ok());
+    assert!(load::<Sample>(&sources(None, &[("KEYVIGIL_STORAGES__PATH", "/x")])).is_err());
 }
 
 #[test]

@@ -1,0 +1,205 @@
+//! The keystore sensor's hand on the disk: stat, list, read, each bounded. Never opens anything for reading but directories
+//! and regular files, never waits for a FIFO, never writes. Where the host is mounted below a prefix, links are resolved as
+//! the host would. File contents live in buffers that are wiped. Called by the walk and the sensor.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use keyvigil_common::limits::{KEY_FILE_BYTES_MAX, KEY_SNIFF_BYTES};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use zeroize::Zeroizing;
+
+use crate::parse::keys::looks_like_keys;
+use crate::rootfs::RootFs;
+
+/// By which a change of a file is noticed without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) size: u64,
+    /// Last write, Unix ns.
+    pub(super) modified_ns: i128,
+    /// Last change of contents, owner or mode, Unix ns.
+    pub(super) changed_ns: i128,
+    /// Type and permission bits.
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+}
+
+impl Stamp {
+    fn of(stat: &Stat) -> Self {
+        let ns = |seconds: i64, ns: i64| i128::from(seconds) * 1_000_000_000 + i128::from(ns);
+        Self {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            modified_ns: ns(stat.st_mtime, i64::try_from(stat.st_mtime_nsec).unwrap_or(0)),
+            changed_ns: ns(stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
+            mode: stat.st_mode,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+        }
+    }
+
+    pub(super) fn file_type(&self) -> FileType {
+        FileType::from_raw_mode(self.mode)
+    }
+
+    /// Which file it is, whatever its name.
+    pub(super) fn identity(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
+}
+
+/// One name in a directory.
+pub(super) struct Entry {
+    pub(super) name: OsString,
+    /// Of the name itself, links not followed.
+    pub(super) stamp: io::Result<Stamp>,
+}
+
+/// A directory.
+pub(super) struct Listing {
+    pub(super) stamp: Stamp,
+    pub(super) entries: Vec<Entry>,
+    /// There are more than were asked for.
+    pub(super) more: bool,
+}
+
+/// What reading a file gave.
+pub(super) enum Contents {
+    /// May hold keys.
+    Bytes(Zeroizing<Vec<u8>>),
+    /// Has nothing to do with keys.
+    Other,
+    /// Looks like keys, and is larger than any key file.
+    TooLarge(u64),
+}
+
+/// The disk of the host.
+#[derive(Debug)]
+pub(super) struct Disk {
+    root: RootFs,
+    /// The directory that stands for `/`; `None` where it is `/`.
+    top: Option<OwnedFd>,
+}
+
+impl Disk {
+    /// # Errors
+    /// The root cannot be opened.
+    pub(super) fn open_root(root: &RootFs) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let top = if root.is_host() { None } else { Some(rustix::fs::open(root.path("/"), flags, Mode::empty())?) };
+        Ok(Self { root: root.clone(), top })
+    }
+
+    fn open(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+        let flags = flags | OFlags::CLOEXEC;
+        Ok(match &self.top {
+            None => rustix::fs::open(path, flags, Mode::empty())?,
+            Some(top) => rustix::fs::openat2(top, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)?,
+        })
+    }
+
+    /// Of what `path` leads to.
+    pub(super) fn stat(&self, path: &Path) -> io::Result<Stamp> {
+        match &self.top {
+            None => Ok(Stamp::of(&rustix::fs::stat(path)?)),
+            Some(_) => Ok(Stamp::of(&rustix::fs::fstat(self.open(path, OFlags::PATH)?)?)),
+        }
+    }
+
+    /// The file, outside of any prefix, that `path` leads to.
+    pub(super) fn target(&self, path: &Path) -> io::Result<PathBuf> {
+        let file = self.open(path, OFlags::PATH)?;
+        let target = rustix::fs::readlink(descriptor_path(&file), Vec::new())?;
+        Ok(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
+    }
+
+    /// Up to `limit` names of a directory, each with its stamp.
+    pub(super) fn list(&self, path: &Path, limit: usize) -> io::Result<Listing> {
+        let directory = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NONBLOCK)?;
+        let stamp = Stamp::of(&rustix::fs::fstat(&directory)?);
+        let mut listing = Listing { stamp, entries: Vec::new(), more: false };
+        for entry in Dir::read_from(&directory)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            if listing.entries.len() >= limit {
+                listing.more = true;
+                break;
+            }
+            let stamp = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
+            if matches!(stamp, Err(rustix::io::Errno::NOENT)) {
+                continue;
+            }
+            listing.entries.push(Entry { name: OsStr::from_bytes(name.to_bytes()).to_owned(), stamp: stamp.map(|stat| Stamp::of(&stat)).map_err(Into::into) });
+        }
+        Ok(listing)
+    }
+
+    /// Reads a regular file whole if its beginning looks like keys; with the stamp it had when it was read.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidInput` where it is no longer a regular file.
+    pub(super) fn read(&self, path: &Path) -> io::Result<(Stamp, Contents)> {
+        // Not even opening may have an effect before it is known to be a regular file: a device acts on it.
+        let handle = self.open(path, OFlags::PATH)?;
+        let stamp = Stamp::of(&rustix::fs::fstat(&handle)?);
+        if stamp.file_type() != FileType::RegularFile {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let mut file = File::from(rustix::fs::open(descriptor_path(&handle), flags, Mode::empty())?);
+        let size = usize::try_from(stamp.size).unwrap_or(usize::MAX);
+        let mut bytes = Zeroizing::new(vec![0; size.min(KEY_SNIFF_BYTES)]);
+        let read = fill(&mut file, &mut bytes)?;
+        bytes.truncate(read);
+        if !looks_like_keys(&bytes, stamp.size) {
+            return Ok((stamp, Contents::Other));
+        }
+        if stamp.size > KEY_FILE_BYTES_MAX {
+            return Ok((stamp, Contents::TooLarge(stamp.size)));
+        }
+        if size > bytes.len() {
+            let mut whole = Zeroizing::new(vec![0; size]);
+            whole[..bytes.len()].copy_from_slice(&bytes);
+            let read = bytes.len() + fill(&mut file, &mut whole[bytes.len()..])?;
+            whole.truncate(read);
+            bytes = whole;
+        }
+        Ok((stamp, Contents::Bytes(bytes)))
+    }
+
+    /// Where `path` lies outside of any prefix.
+    pub(super) fn real(&self, path: &Path) -> PathBuf {
+        self.root.path(path)
+    }
+}
+
+/// A path by which an open descriptor can be opened anew: surely the same file.
+fn descriptor_path(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// Reads until `buffer` is full or the file ends; how much.
+fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
+}

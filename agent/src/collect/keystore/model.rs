@@ -1,0 +1,105 @@
+//! What the parts of the keystore sensor say to each other: files as a scan saw them, keys as they are held, and changes. No
+//! I/O, no time.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyvigil_common::key::{KeyFacts, KeyKind, Place};
+
+use super::trouble::Trouble;
+use crate::collect::At;
+
+/// A key in a place.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    pub(super) facts: Arc<KeyFacts>,
+    pub(super) place: Place,
+    /// Its end has passed, and that was said or was so when it was found.
+    pub(super) expired: bool,
+    /// Not there since then (monotonic).
+    pub(super) missing: Option<Duration>,
+}
+
+/// What is known of one file.
+#[derive(Debug, Default)]
+pub(super) struct FileState {
+    pub(super) objects: Vec<Held>,
+    /// Signature of the trouble that was reported.
+    pub(super) told: Option<String>,
+    /// Objects that could not be read when the others were last complete.
+    pub(super) broken: usize,
+    /// A trouble that may pass, and since when it has been seen.
+    pub(super) waiting: Option<(String, Duration)>,
+}
+
+/// One file as a scan saw it.
+#[derive(Debug)]
+pub(super) struct Observed<'a> {
+    /// Objects that were read, with their slots.
+    pub(super) objects: &'a [(u32, Arc<KeyFacts>)],
+    /// What was not.
+    pub(super) troubles: &'a [Trouble],
+    /// The file's part of the places of its objects.
+    pub(super) place: Place,
+    /// Changes whenever the file does.
+    pub(super) version: String,
+    /// It may differ from the last scan.
+    pub(super) fresh: bool,
+    /// Found by looking where nobody looked before: its keys are not new, only new to us.
+    pub(super) baseline: bool,
+}
+
+/// All that a scan saw.
+#[derive(Debug, Default)]
+pub(super) struct Scan<'a> {
+    pub(super) files: BTreeMap<String, Observed<'a>>,
+    /// All names of these files.
+    pub(super) names: HashSet<String>,
+    /// Paths below which nothing could be seen.
+    pub(super) hidden: Vec<PathBuf>,
+}
+
+/// A change of a key.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Lies there: new to us, or some of its facts changed.
+    Seen(Arc<KeyFacts>, Place),
+    /// Was not there before.
+    Created(Arc<KeyFacts>, Place),
+    /// Took the place of another.
+    Rotated { old: Arc<KeyFacts>, old_place: Place, new: Arc<KeyFacts>, place: Place },
+    /// Is gone from there.
+    Removed { facts: Arc<KeyFacts>, place: Place, moved_to: Option<String> },
+    /// Lies elsewhere now, which other changes say.
+    Left(Arc<KeyFacts>, Place),
+    /// Its end has passed.
+    Expired(Arc<KeyFacts>, Place),
+    /// A private key that everyone may read.
+    Exposed(Arc<KeyFacts>, Place),
+    /// A file could not be read, or not all of it.
+    Unreadable(String, Vec<Trouble>),
+}
+
+impl Held {
+    pub(super) fn new(facts: Arc<KeyFacts>, place: Place, at: At) -> Self {
+        let expired = is_over(&facts, at);
+        Self { facts, place, expired, missing: None }
+    }
+}
+
+/// Which key it is.
+pub(super) fn identity(facts: &KeyFacts) -> (String, KeyKind) {
+    (facts.id.clone(), facts.kind)
+}
+
+/// Whether its end has passed.
+pub(super) fn is_over(facts: &KeyFacts, at: At) -> bool {
+    facts.not_after_ms.is_some_and(|end| end <= at.wall_ms)
+}
+
+/// A secret that everyone on the host may read or change.
+pub(super) fn is_exposed(facts: &KeyFacts, place: &Place) -> bool {
+    facts.kind.is_private() && place.mode.is_some_and(|mode| mode & 0o006 != 0)
+}

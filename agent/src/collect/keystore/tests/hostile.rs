@@ -1,0 +1,159 @@
+//! What lies in key directories and is no key file: named where it matters, harmless always.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+
+use super::*;
+
+fn unreadable(events: &[Event]) -> Vec<(&str, &str)> {
+    let reason = |event: &'_ Event| -> &str { &event.evidence[0].0.clone().leak()[..] };
+    events.iter().filter(|event| event.kind == EventKind::Unreadable).map(|event| (event.path.as_deref().unwrap(), reason(event))).collect()
+}
+
+#[test]
+fn strange_files_are_named_once_and_nothing_waits_for_them() {
+    let mut host = Host::new(&["/keys"]);
+    host.shop.ec_key("keys/good.pem");
+    host.shop.run("mkfifo", "keys/pipe");
+    symlink("loop", host.shop.path("keys/loop")).unwrap();
+    symlink("nowhere", host.shop.path("keys/dangling")).unwrap();
+    symlink(".", host.shop.path("keys/self")).unwrap();
+    let _socket = UnixListener::bind(host.shop.path("keys/session")).unwrap();
+    host.shop.write("keys/notes.txt", "nothing to see");
+    host.shop.write("keys/corrupt.pem", "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n");
+    host.shop.write("keys/huge.pem", host.shop.read("keys/good.pem"));
+    fs::OpenOptions::new().write(true).open(host.shop.path("keys/huge.pem")).unwrap().set_len(100 << 20).unwrap();
+    let sink = host.look();
+    let expected = [("/keys/corrupt.pem", "corrupt"), ("/keys/huge.pem", "too_large"), ("/keys/loop", "loop"), ("/keys/pipe", "not_regular")];
+    assert_eq!(unreadable(&sink.events), expected);
+    assert!(sink.events.iter().all(|event| event.message.contains("What to do")));
+    assert_eq!(sink.sightings.len(), 1);
+    for (_, reason) in expected {
+        assert_eq!(value(&sink, "crypto.keystore.errors_total", Some(("reason", reason))), Some(1.0), "{reason}");
+    }
+    assert_eq!(value(&sink, "crypto.keystore.unreadable", None), Some(4.0));
+    assert!(sink.blind.iter().any(|(what, _)| what == "/keys/huge.pem"));
+    assert!(host.settle().is_empty(), "once, not at each scan");
+    host.restart();
+    assert!(host.settle().is_empty(), "nor after a restart");
+    host.shop.write("keys/corrupt.pem", "-----BEGIN CERTIFICATE-----\nAQIDBA==\n-----END CERTIFICATE-----\n");
+    assert_eq!(unreadable(&host.settle()), [("/keys/corrupt.pem", "corrupt")], "but again when it changed");
+    fs::remove_file(host.shop.path("keys/corrupt.pem")).unwrap();
+    let sink = host.look();
+    assert_eq!(value(&sink, "crypto.keystore.unreadable", None), Some(3.0));
+}
+
+#[test]
+fn a_broken_object_does_not_make_its_neighbours_vanish() {
+    let mut host = Host::new(&["/keys"]);
+    host.shop.certificate("a.pem", "a.key", "a", 30);
+    host.shop.certificate("b.pem", "b.key", "b", 30);
+    let (a, b) = (host.shop.text("a.pem"), host.shop.text("b.pem"));
+    host.shop.write("keys/chain.pem", format!("{a}{b}"));
+    host.look();
+    host.shop.write("keys/chain.pem", format!("{a}{}", b.replace("MII", "!!!")));
+    let events = host.settle();
+    assert_eq!(kinds(&events), [EventKind::Unreadable]);
+    assert!(host.settle().is_empty(), "the broken one may be what is missed");
+    host.shop.write("keys/chain.pem", format!("{a}{b}"));
+    assert!(host.settle().is_empty());
+}
+
+#[test]
+fn what_cannot_be_seen_is_not_gone() {
+    let mut host = Host::new(&["/keys", "/more"]);
+    host.shop.ec_key("keys/deep/k.pem");
+    host.shop.ec_key("more/k.pem");
+    host.look();
+    // Not even root may list it: its path is a link to itself now.
+    fs::rename(host.shop.path("keys"), host.shop.path("away")).unwrap();
+    symlink("keys", host.shop.path("keys")).unwrap();
+    let sink = host.look();
+    assert_eq!(unreadable(&sink.events), [("/keys", "loop")]);
+    assert_eq!(value(&sink, "crypto.keystore.up", Some(("path", "/keys"))), Some(0.0));
+    assert_eq!(value(&sink, "crypto.keystore.up", Some(("path", "/more"))), Some(1.0));
+    assert!(sink.blind.iter().any(|(what, _)| what == "/keys"));
+    assert!(host.settle().is_empty());
+    fs::remove_file(host.shop.path("keys")).unwrap();
+    fs::rename(host.shop.path("away"), host.shop.path("keys")).unwrap();
+    let sink = host.look();
+    assert!(sink.events.is_empty() && sink.sightings.is_empty() && sink.blind.is_empty());
+    assert_eq!(value(&sink, "crypto.keystore.keys", Some(("kind", "private_key"))), Some(2.0));
+}
+
+#[test]
+fn without_permission_a_directory_is_named_and_its_keys_are_not_gone() {
+    // Root may read everything, so the looking is done by a child that may not.
+    let host = Host::new(&["/keys"]);
+    host.shop.ec_key("keys/closed/k.pem");
+    fs::set_permissions(host.shop.path("keys/closed"), fs::Permissions::from_mode(0o700)).unwrap();
+    fs::set_permissions(host.shop.root(), fs::Permissions::from_mode(0o755)).unwrap();
+    if !rustix::process::getuid().is_root() {
+        return;
+    }
+    let disk = Disk::open_root(&RootFs::new(host.shop.root())).unwrap();
+    let found = thread_as_nobody(move || walk::walk(&disk, &[Pattern::new("/keys")], &[]));
+    let reasons: Vec<(String, &str)> = found.troubles.iter().map(|(path, trouble)| (text(path), trouble.reason)).collect();
+    assert_eq!(reasons, [("/keys/closed".to_owned(), "permission")]);
+    assert!(found.troubles[0].1.hides());
+    assert!(found.troubles[0].1.advice().contains("read access"));
+}
+
+/// Runs `look` on a thread that is nobody's and has no capabilities.
+fn thread_as_nobody<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
+    let nobody = rustix::fs::Uid::from_raw(65_534);
+    let run = move || {
+        // Only this thread: the raw system call, unlike the C library's, leaves the others alone.
+        rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+        look()
+    };
+    std::thread::spawn(run).join().unwrap()
+}
+
+#[test]
+fn a_path_that_existed_and_is_gone_is_missed_and_one_that_never_did_is_not() {
+    let mut host = Host::new(&["/keys", "/never"]);
+    host.shop.ec_key("keys/k.pem");
+    let sink = host.look();
+    assert!(sink.blind.is_empty());
+    assert_eq!(value(&sink, "crypto.keystore.up", Some(("path", "/never"))), None);
+    fs::remove_dir_all(host.shop.path("keys")).unwrap();
+    host.restart();
+    let sink = host.look();
+    assert_eq!(sink.blind.iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(), ["/keys"]);
+    assert_eq!(value(&sink, "crypto.keystore.up", Some(("path", "/keys"))), Some(0.0));
+    assert_eq!(kinds(&host.settle()), [EventKind::Removed]);
+}
+
+#[test]
+fn depth_and_excluded_paths_bound_the_walk() {
+    let mut host = Host::new(&["/keys"]);
+    host.context.keystore.exclude = vec!["/keys/*/cache".to_owned()];
+    host.sensor = Keystore::new(&host.context);
+    host.shop.ec_key(&format!("keys/{}/k.pem", ["d"; 20].join("/")));
+    host.shop.ec_key("keys/a/cache/k.pem");
+    host.shop.ec_key("keys/a/k.pem");
+    let sink = host.look();
+    assert_eq!(sink.sightings.iter().map(|s| s.place.path.as_str()).collect::<Vec<_>>(), ["/keys/a/k.pem"]);
+    assert!(sink.blind.iter().any(|(what, why)| what.starts_with("/keys/d/d") && why.contains("deeper")));
+}
+
+#[test]
+fn a_crowded_directory_blinds_nobody_else() {
+    let mut host = Host::new(&["/keys", "/crowd", "/late"]);
+    host.shop.ec_key("keys/k.pem");
+    host.shop.ec_key("late/k.pem");
+    host.shop.ec_key("late/l.pem");
+    host.look();
+    fs::create_dir(host.shop.path("crowd")).unwrap();
+    for n in 0..=keyvigil_common::limits::KEYSTORE_FILES_MAX {
+        fs::File::create(host.shop.path(&format!("crowd/{n}"))).unwrap();
+    }
+    let sink = host.look();
+    assert_eq!(unreadable(&sink.events), [("/crowd", "limit")]);
+    fs::remove_file(host.shop.path("keys/k.pem")).unwrap();
+    fs::remove_file(host.shop.path("late/k.pem")).unwrap();
+    let removed = host.settle();
+    assert_eq!(removed.iter().map(|event| event.path.as_deref().unwrap()).collect::<Vec<_>>(), ["/keys/k.pem"], "of the late one nobody knows");
+}

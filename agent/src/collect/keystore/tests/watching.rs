@@ -1,0 +1,78 @@
+//! The kernel's hints lead to a look in time, and looking does not cause looking.
+
+use std::fs;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use super::*;
+
+/// Longest time that a poke may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn watched(host: &mut Host) -> Receiver<()> {
+    let (sender, pokes) = sync_channel(100);
+    host.sensor.on_change(Poke::new(move || {
+        let _ = sender.try_send(());
+    }));
+    host.look();
+    // The first look set watches, after which it wants to look again.
+    pokes.recv_timeout(PATIENCE).unwrap();
+    host.look();
+    pokes
+}
+
+#[test]
+fn a_change_pokes_and_a_look_does_not() {
+    let mut host = Host::unprefixed(&["keys", "later/keys", "home/*/.ssh"]);
+    host.shop.ec_key("keys/deep/k.pem");
+    fs::create_dir_all(host.shop.path("home/bob")).unwrap();
+    let pokes = watched(&mut host);
+    while pokes.recv_timeout(Duration::from_secs(1)).is_ok() {}
+    host.look();
+    assert!(pokes.recv_timeout(Duration::from_secs(1)).is_err(), "looking pokes nobody");
+    host.shop.write("home/bob/.bash_history", "ls");
+    assert!(pokes.recv_timeout(Duration::from_secs(1)).is_err(), "what is done beside keys is nobody's business");
+    let actions: [fn(&Workshop); 3] =
+        [|shop| drop(shop.ec_key("keys/deep/new.pem")), |shop| drop(shop.ec_key("later/keys/k.pem")), |shop| drop(shop.ec_key("home/bob/.ssh/id"))];
+    for act in actions {
+        act(&host.shop);
+        let mut events = Vec::new();
+        while events.is_empty() {
+            pokes.recv_timeout(PATIENCE).unwrap();
+            host.pass(Duration::from_millis(400));
+            events = host.look().events;
+        }
+        assert_eq!(kinds(&events), [EventKind::Created]);
+    }
+}
+
+#[test]
+fn what_waits_for_its_moment_is_looked_at_again_without_a_hint() {
+    let mut host = Host::unprefixed(&["keys"]);
+    host.shop.ec_key("keys/k.pem");
+    host.shop.ec_key("keys/l.pem");
+    let pokes = watched(&mut host);
+    fs::remove_file(host.shop.path("keys/k.pem")).unwrap();
+    let mut events = Vec::new();
+    while events.is_empty() {
+        pokes.recv_timeout(PATIENCE).unwrap();
+        host.pass(Duration::from_secs(1));
+        events = host.look().events;
+    }
+    assert_eq!(kinds(&events), [EventKind::Removed]);
+}
+
+#[test]
+fn a_replaced_directory_is_watched_anew() {
+    let mut host = Host::unprefixed(&["keys"]);
+    host.shop.ec_key("keys/a/k.pem");
+    let pokes = watched(&mut host);
+    fs::remove_dir_all(host.shop.path("keys/a")).unwrap();
+    fs::create_dir(host.shop.path("keys/a")).unwrap();
+    while pokes.recv_timeout(Duration::from_secs(3)).is_ok() {
+        host.pass(Duration::from_secs(1));
+        host.look();
+    }
+    host.shop.ec_key("keys/a/new.pem");
+    pokes.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(kinds(&host.look().events), [EventKind::Created]);
+}

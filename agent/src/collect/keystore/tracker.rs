@@ -1,0 +1,241 @@
+//! What lay where, and what changed since: turns the files of a scan into changes of keys. Pure: no I/O, time is an
+//! argument. Says that a key is gone only where it looked, and only after a moment in which its successor may come. Called by
+//! the sensor once a scan.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyvigil_common::key::{KeyFacts, KeyKind, Place};
+
+use super::model::{Change, FileState, Held, Observed, Scan, identity, is_exposed, is_over};
+use super::pair::pair;
+use super::trouble::Trouble;
+use crate::collect::At;
+
+/// How long a place may be empty, or a file broken, before that is said: programs write files in several steps.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+
+/// The sensor's knowledge.
+#[derive(Debug, Default)]
+pub(super) struct Tracker {
+    pub(super) files: BTreeMap<String, FileState>,
+    /// Files whose state changed since it was last remembered.
+    pub(super) dirty: BTreeSet<String>,
+}
+
+/// A key that was not in its file before.
+struct Arrival {
+    path: String,
+    held: Held,
+    baseline: bool,
+}
+
+impl Tracker {
+    /// Takes in a scan; what changed.
+    pub(super) fn update(&mut self, at: At, scan: &Scan<'_>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        let mut arrivals = Vec::new();
+        for (path, observed) in &scan.files {
+            let state = self.files.entry(path.clone()).or_default();
+            if !observed.fresh && state.waiting.is_none() && state.objects.iter().all(|held| held.missing.is_none()) {
+                continue;
+            }
+            let before = changes.len() + arrivals.len();
+            let told = state.told.clone();
+            Self::file(state, at, path, observed, &mut changes, &mut arrivals);
+            if changes.len() + arrivals.len() != before || told != state.told {
+                self.dirty.insert(path.clone());
+            }
+        }
+        self.absent_files(at, scan);
+        self.settle(arrivals, scan, &mut changes);
+        self.forget(at, &mut changes);
+        self.expire(at, &mut changes);
+        changes
+    }
+
+    /// Whether something waits for its moment to pass.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.files.values().any(|state| state.waiting.is_some() || state.objects.iter().any(|held| held.missing.is_some()))
+    }
+
+    /// All keys that lie where they were last seen.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Held> {
+        self.files.values().flat_map(|state| &state.objects).filter(|held| held.missing.is_none())
+    }
+
+    fn file(state: &mut FileState, at: At, path: &str, observed: &Observed<'_>, changes: &mut Vec<Change>, arrivals: &mut Vec<Arrival>) {
+        let was_hidden = state.told.as_deref().is_some_and(|told| told.starts_with("permission") || told.starts_with("io"));
+        Self::troubles(state, at, path, observed, changes);
+        let old: Vec<(u32, &KeyFacts)> = state.objects.iter().map(|held| (held.place.slot, held.facts.as_ref())).collect();
+        let new: Vec<(u32, &KeyFacts)> = observed.objects.iter().map(|(slot, facts)| (*slot, facts.as_ref())).collect();
+        let pairs = pair(&old, &new);
+        let place = |n: usize| Place { slot: observed.objects[n].0, ..observed.place.clone() };
+        let facts = |n: usize| Arc::clone(&observed.objects[n].1);
+        // First, so that of two equal objects that both moved up none is lost.
+        for (o, n) in &pairs.same {
+            let held = &state.objects[*o];
+            if held.place.slot != observed.objects[*n].0 {
+                changes.push(Change::Left(Arc::clone(&held.facts), held.place.clone()));
+            }
+        }
+        for (o, n) in pairs.same {
+            let held = &mut state.objects[o];
+            let place = place(n);
+            if held.place != place || *held.facts != *facts(n) {
+                if is_exposed(&held.facts, &place) && !is_exposed(&held.facts, &held.place) {
+                    changes.push(Change::Exposed(facts(n), place.clone()));
+                }
+                changes.push(Change::Seen(facts(n), place.clone()));
+            }
+            (held.facts, held.place, held.missing) = (facts(n), place, None);
+        }
+        for (o, n) in pairs.replaced {
+            let held = Held::new(facts(n), place(n), at);
+            let old = std::mem::replace(&mut state.objects[o], held);
+            let new = &state.objects[o];
+            if is_exposed(&new.facts, &new.place) {
+                changes.push(Change::Exposed(Arc::clone(&new.facts), new.place.clone()));
+            }
+            changes.push(Change::Rotated { old: old.facts, old_place: old.place, new: Arc::clone(&new.facts), place: new.place.clone() });
+        }
+        // What is missed may lie behind an object that cannot be read any more.
+        if pairs.gone.is_empty() {
+            state.broken = observed.troubles.len();
+        } else if observed.troubles.len() <= state.broken {
+            for o in pairs.gone {
+                state.objects[o].missing.get_or_insert(at.monotonic);
+            }
+        }
+        let baseline = observed.baseline || was_hidden;
+        arrivals.extend(pairs.new.into_iter().map(|n| Arrival { path: path.to_owned(), held: Held::new(facts(n), place(n), at), baseline }));
+    }
+
+    /// Reports a file's troubles once for each of its versions, and those that may pass only when they have not.
+    fn troubles(state: &mut FileState, at: At, path: &str, observed: &Observed<'_>, changes: &mut Vec<Change>) {
+        let Some(first) = observed.troubles.first() else {
+            (state.told, state.waiting) = (None, None);
+            return;
+        };
+        let signature = format!("{} {} {}", first.reason, observed.troubles.len(), observed.version);
+        if state.told.as_ref() == Some(&signature) {
+            return;
+        }
+        let grace_ms = i64::try_from(GRACE.as_millis()).unwrap_or(i64::MAX);
+        let is_settled = observed.place.modified_ms.is_some_and(|modified| at.wall_ms.saturating_sub(modified) >= grace_ms);
+        if observed.troubles.iter().all(Trouble::may_pass) && !is_settled {
+            match &state.waiting {
+                Some((waiting, since)) if *waiting == signature && at.monotonic.saturating_sub(*since) >= GRACE => {}
+                Some((waiting, _)) if *waiting == signature => return,
+                _ => {
+                    state.waiting = Some((signature, at.monotonic));
+                    return;
+                }
+            }
+        }
+        (state.told, state.waiting) = (Some(signature), None);
+        changes.push(Change::Unreadable(path.to_owned(), observed.troubles.to_vec()));
+    }
+
+    /// Marks the keys of files that were not seen, where they would have been.
+    fn absent_files(&mut self, at: At, scan: &Scan<'_>) {
+        for (path, state) in &mut self.files {
+            let hidden = || scan.hidden.iter().any(|prefix| Path::new(path).starts_with(prefix));
+            if scan.files.contains_key(path) || hidden() {
+                continue;
+            }
+            if state.told.take().is_some() {
+                self.dirty.insert(path.clone());
+            }
+            state.waiting = None;
+            for held in &mut state.objects {
+                held.missing.get_or_insert(at.monotonic);
+            }
+        }
+    }
+
+    /// Tells keys that are new from those that came from another place.
+    fn settle(&mut self, arrivals: Vec<Arrival>, scan: &Scan<'_>, changes: &mut Vec<Change>) {
+        let mut missing = self.missing();
+        let mut replaced = HashSet::new();
+        let mut left = Vec::new();
+        for change in changes.iter() {
+            let Change::Rotated { old, new, .. } = change else { continue };
+            replaced.insert(identity(old));
+            // A file written under another name and then renamed over this one.
+            left.extend(self.leave(&mut missing, new).map(|held| Change::Left(held.facts, held.place)));
+        }
+        changes.append(&mut left);
+        for arrival in arrivals {
+            let (facts, place) = (Arc::clone(&arrival.held.facts), arrival.held.place.clone());
+            let from = self.leave(&mut missing, &facts);
+            let is_known = arrival.baseline || from.is_some() || replaced.contains(&identity(&facts));
+            let was_exposed = from.as_ref().is_some_and(|held| is_exposed(&held.facts, &held.place));
+            if let Some(Held { facts, place, .. }) = from {
+                let moved_to = Some(arrival.path.clone());
+                let is_still_a_name = scan.names.contains(&place.path);
+                changes.push(if is_still_a_name { Change::Left(facts, place) } else { Change::Removed { facts, place, moved_to } });
+            }
+            if is_exposed(&facts, &place) && !was_exposed {
+                changes.push(Change::Exposed(Arc::clone(&facts), place.clone()));
+            }
+            changes.push(if is_known { Change::Seen(facts, place) } else { Change::Created(facts, place) });
+            self.dirty.insert(arrival.path.clone());
+            self.files.entry(arrival.path).or_default().objects.push(arrival.held);
+        }
+    }
+
+    /// Files from which a key is missing, by the key.
+    fn missing(&self) -> HashMap<(String, KeyKind), Vec<String>> {
+        let mut missing: HashMap<_, Vec<String>> = HashMap::new();
+        for (path, state) in &self.files {
+            for held in state.objects.iter().filter(|held| held.missing.is_some()) {
+                missing.entry(identity(&held.facts)).or_default().push(path.clone());
+            }
+        }
+        missing
+    }
+
+    /// Takes one missing key like `facts` out of its file.
+    fn leave(&mut self, missing: &mut HashMap<(String, KeyKind), Vec<String>>, facts: &KeyFacts) -> Option<Held> {
+        let wanted = identity(facts);
+        let path = missing.get_mut(&wanted)?.pop()?;
+        let objects = &mut self.files.get_mut(&path)?.objects;
+        let at = objects.iter().position(|held| held.missing.is_some() && identity(&held.facts) == wanted)?;
+        self.dirty.insert(path);
+        Some(objects.remove(at))
+    }
+
+    /// Gives up keys that did not come back.
+    fn forget(&mut self, at: At, changes: &mut Vec<Change>) {
+        for (path, state) in &mut self.files {
+            let before = state.objects.len();
+            state.objects.retain(|held| {
+                let stays = held.missing.is_none_or(|since| at.monotonic.saturating_sub(since) < GRACE);
+                if !stays {
+                    changes.push(Change::Removed { facts: Arc::clone(&held.facts), place: held.place.clone(), moved_to: None });
+                }
+                stays
+            });
+            if state.objects.len() != before {
+                self.dirty.insert(path.clone());
+            }
+        }
+        self.files.retain(|_, state| !state.objects.is_empty() || state.told.is_some() || state.waiting.is_some());
+    }
+
+    /// Says once of each key that its end has passed.
+    fn expire(&mut self, at: At, changes: &mut Vec<Change>) {
+        for (path, state) in &mut self.files {
+            for held in &mut state.objects {
+                if !held.expired && held.missing.is_none() && is_over(&held.facts, at) {
+                    held.expired = true;
+                    self.dirty.insert(path.clone());
+                    changes.push(Change::Expired(Arc::clone(&held.facts), held.place.clone()));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! What keeps the keystore sensor from reading something: class, reason, and what to do about it. Called by the walk, the
+//! sensor and its reports.
+
+use std::io;
+
+use keyvigil_common::key::clamp_text;
+
+use crate::parse::keys::{Fault, FaultClass};
+
+/// Reasons under which `crypto.keystore.errors_total` is counted, all of them from the first scan on.
+pub(super) const REASONS: [&str; 11] =
+    ["corrupt", "io", "limit", "loop", "missing", "not_regular", "permission", "too_large", "too_many", "truncated", "unsupported"];
+
+/// One thing that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trouble {
+    /// One of [`REASONS`].
+    pub(super) reason: &'static str,
+    /// For people.
+    pub(super) detail: String,
+}
+
+impl Trouble {
+    pub(super) fn system(error: &io::Error) -> Self {
+        let reason = match error.kind() {
+            _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => "loop",
+            io::ErrorKind::PermissionDenied => "permission",
+            io::ErrorKind::InvalidInput => "not_regular",
+            io::ErrorKind::NotFound => "missing",
+            _ => "io",
+        };
+        Self { reason, detail: error.to_string() }
+    }
+
+    pub(super) fn limit(detail: String) -> Self {
+        Self { reason: "limit", detail }
+    }
+
+    pub(super) fn not_regular() -> Self {
+        Self { reason: "not_regular", detail: "a pipe or device, which is never opened".into() }
+    }
+
+    pub(super) fn too_large(bytes: u64) -> Self {
+        let most = keyvigil_common::limits::KEY_FILE_BYTES_MAX;
+        Self { reason: "too_large", detail: format!("looks like a key file and has {bytes} bytes; at most {most} are read") }
+    }
+
+    pub(super) fn fault(fault: &Fault) -> Self {
+        let mut detail = format!("object {} at byte {}: {}", fault.slot, fault.offset, fault.reason);
+        clamp_text(&mut detail);
+        Self { reason: fault.class.as_str(), detail }
+    }
+
+    /// Whether it hides what lies there, so that nothing there may be said to be gone.
+    pub(super) fn hides(&self) -> bool {
+        matches!(self.reason, "permission" | "io" | "limit" | "loop" | "too_large")
+    }
+
+    /// Whether it may come from a file that is being written just now.
+    pub(super) fn may_pass(&self) -> bool {
+        self.reason == FaultClass::Corrupt.as_str() || self.reason == FaultClass::Truncated.as_str()
+    }
+
+    /// What to do about it.
+    pub(super) fn advice(&self) -> &'static str {
+        match self.reason {
+            "permission" => "give the agent's user read access (a group or an ACL), or exclude the path",
+            "loop" => "remove the link that leads to itself",
+            "not_regular" => "keep pipes and devices out of key directories, or exclude the path",
+            "too_large" => "exclude the path if it is no key file",
+            "too_many" => "split the file",
+            "truncated" | "corrupt" => "write the file anew from its source; programs that load it fail, too",
+            "unsupported" => "nothing: such stores are listed, not opened",
+            "limit" => "narrow the configured paths or list the directory among them",
+            _ => "look at the file system; exclude the path if it is not needed",
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Finds the files below the configured paths: bounded in number and depth, stays on each path's file system, enters each
+//! directory once. What it could not look at it says. Never opens a file. Called by the sensor at each scan.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use keyvigil_common::limits::{KEYSTORE_DEPTH_MAX, KEYSTORE_FILES_MAX};
+use rustix::fs::FileType;
+
+use super::disk::{Disk, Stamp};
+use super::pattern::{Pattern, is_missing};
+use super::trouble::Trouble;
+
+/// A regular file, by one of its names.
+#[derive(Debug, Clone)]
+pub(super) struct Named {
+    /// As the host calls it.
+    pub(super) path: PathBuf,
+    /// Of the file itself.
+    pub(super) stamp: Stamp,
+    /// The name is a link.
+    pub(super) link: bool,
+    /// Which configured path led to it.
+    pub(super) pattern: usize,
+}
+
+/// How a configured path was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Root {
+    /// Nothing is there.
+    Missing,
+    /// Could not be looked at.
+    Blind,
+    /// Was looked at.
+    Seen,
+}
+
+/// Directories as the host calls them, and which they are.
+pub(super) type Directories = BTreeMap<PathBuf, (u64, u64)>;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) files: Vec<Named>,
+    /// Directories that were listed.
+    pub(super) directories: Directories,
+    /// The paths that were asked for, whether they exist or not.
+    pub(super) asked: Vec<PathBuf>,
+    /// What could not be looked at, each with its path.
+    pub(super) troubles: Vec<(PathBuf, Trouble)>,
+    /// Of each configured path.
+    pub(super) roots: Vec<Root>,
+    /// Directories that were not, or not wholly, visited because there were too many names.
+    pub(super) unvisited: Vec<PathBuf>,
+}
+
+/// One walk.
+struct Walk<'a> {
+    disk: &'a Disk,
+    exclude: &'a [Pattern],
+    found: Found,
+    entered: HashSet<(u64, u64)>,
+    /// Names that may be visited still.
+    left: usize,
+    /// Links to directories: entered at the end, so that a directory goes by its own name where it has one.
+    links: Vec<Directory>,
+}
+
+struct Directory {
+    path: PathBuf,
+    depth: usize,
+    device: u64,
+    pattern: usize,
+}
+
+/// Walks all configured paths.
+pub(super) fn walk(disk: &Disk, patterns: &[Pattern], exclude: &[Pattern]) -> Found {
+    let mut walk = Walk { disk, exclude, found: Found::default(), entered: HashSet::new(), left: KEYSTORE_FILES_MAX, links: Vec::new() };
+    for (pattern, configured) in patterns.iter().enumerate() {
+        let root = match configured.expand(disk, walk.left, &mut walk.found.directories) {
+            Ok(paths) => {
+                walk.found.asked.extend(paths.iter().cloned());
+                paths.into_iter().map(|path| walk.root(path, pattern)).fold(Root::Missing, worse)
+            }
+            Err((path, e)) => walk.trouble(path, Trouble::system(&e)),
+        };
+        walk.found.roots.push(root);
+    }
+    while let Some(link) = walk.links.pop() {
+        walk.directory(link);
+    }
+    if let Some(first) = walk.found.unvisited.first().cloned() {
+        let why = format!("more than {KEYSTORE_FILES_MAX} names lie below the configured paths; from here on they are not looked at");
+        walk.found.troubles.push((first, Trouble::limit(why)));
+    }
+    walk.found
+}
+
+/// Of several paths behind one pattern, one that is blind makes it blind.
+fn worse(a: Root, b: Root) -> Root {
+    match (a, b) {
+        (Root::Blind, _) | (_, Root::Blind) => Root::Blind,
+        (Root::Seen, _) | (_, Root::Seen) => Root::Seen,
+        _ => Root::Missing,
+    }
+}
+
+impl Walk<'_> {
+    fn root(&mut self, path: PathBuf, pattern: usize) -> Root {
+        if self.is_excluded(&path) {
+            return Root::Missing;
+        }
+        match self.disk.stat(&path) {
+            Err(e) if is_missing(&e) => Root::Missing,
+            Err(e) => self.trouble(path, Trouble::system(&e)),
+            Ok(stamp) if stamp.file_type() == FileType::Directory => self.directory(Directory { path, depth: 0, device: stamp.device, pattern }),
+            Ok(stamp) => {
+                self.file(path, stamp, false, pattern);
+                Root::Seen
+            }
+        }
+    }
+
+    fn trouble(&mut self, path: PathBuf, trouble: Trouble) -> Root {
+        self.found.troubles.push((path, trouble));
+        Root::Blind
+    }
+
+    fn is_excluded(&self, path: &Path) -> bool {
+        self.exclude.iter().any(|pattern| pattern.covers(path))
+    }
+
+    fn directory(&mut self, at: Directory) -> Root {
+        // An explicit stack: the depth of the tree is not ours to decide.
+        let mut outcome = Root::Seen;
+        let mut stack = vec![at];
+        while let Some(at) = stack.pop() {
+            let depth = at.depth;
+            let seen = self.list(at, &mut stack);
+            if depth == 0 {
+                outcome = seen;
+            }
+        }
+        outcome
+    }
+
+    fn list(&mut self, at: Directory, stack: &mut Vec<Directory>) -> Root {
+        if at.depth > KEYSTORE_DEPTH_MAX {
+            return self.trouble(at.path, Trouble::limit(format!("deeper than {KEYSTORE_DEPTH_MAX} levels below its configured path")));
+        }
+        let listing = match self.disk.list(&at.path, self.left) {
+            Ok(listing) => listing,
+            Err(e) if is_missing(&e) => return Root::Missing,
+            Err(e) => return self.trouble(at.path, Trouble::system(&e)),
+        };
+        if listing.stamp.device != at.device {
+            return self.trouble(at.path, Trouble::limit("another file system is mounted here: add it to the paths to have it watched".into()));
+        }
+        if !self.entered.insert(listing.stamp.identity()) {
+            return Root::Seen;
+        }
+        self.left -= listing.entries.len();
+        if listing.more {
+            self.found.unvisited.push(at.path.clone());
+        }
+        for entry in listing.entries {
+            let path = at.path.join(&entry.name);
+            // Directories whose name begins so hold the versions of a mounted secret, whose names are links beside them.
+            if entry.name.as_encoded_bytes().starts_with(b"..") || self.is_excluded(&path) {
+                continue;
+            }
+            let deeper = Directory { path, depth: at.depth + 1, device: at.device, pattern: at.pattern };
+            self.entry(deeper, entry.stamp, stack);
+        }
+        self.found.directories.insert(at.path, listing.stamp.identity());
+        Root::Seen
+    }
+
+    fn entry(&mut self, at: Directory, stamp: io::Result<Stamp>, stack: &mut Vec<Directory>) {
+        let link = stamp.as_ref().is_ok_and(|stamp| stamp.file_type() == FileType::Symlink);
+        let stamp = if link { self.disk.stat(&at.path) } else { stamp };
+        match stamp {
+            // A link to nothing holds no key.
+            Err(e) if is_missing(&e) => {}
+            Err(e) => {
+                self.trouble(at.path, Trouble::system(&e));
+            }
+            Ok(stamp) if stamp.file_type() == FileType::Directory => {
+                if link {
+                    self.links.push(at);
+                } else {
+                    stack.push(at);
+                }
+            }
+            Ok(stamp) => self.file(at.path, stamp, link, at.pattern),
+        }
+    }
+
+    fn file(&mut self, path: PathBuf, stamp: Stamp, link: bool, pattern: usize) {
+        match stamp.file_type() {
+            FileType::RegularFile => self.found.files.push(Named { path, stamp, link, pattern }),
+            // Left there by multiplexed SSH sessions.
+            FileType::Socket => {}
+            _ => {
+                self.trouble(path, Trouble::not_regular());
+            }
+        }
+    }
+}
+
+/// One name for each file: that by which people and programs know it.
+pub(super) fn one_name_each(mut files: Vec<Named>) -> Vec<Named> {
+    files.sort_by_cached_key(|file| (file.stamp.identity(), rank(file)));
+    files.dedup_by_key(|file| file.stamp.identity());
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    files
+}
+
+/// Links come first: `live/cert.pem` stays when its target becomes `archive/cert2.pem`. But not those that only serve
+/// OpenSSL's search by hash.
+fn rank(file: &Named) -> (bool, bool, PathBuf) {
+    (file.link && is_hash_link(&file.path), !file.link, file.path.clone())
+}
+
+/// `0a1b2c3d.0`, or `0a1b2c3d.r0` for a revocation list.
+fn is_hash_link(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some((hash, number)) = name.split_once('.') else { return false };
+    let number = number.strip_prefix('r').unwrap_or(number);
+    hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()) && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
+}

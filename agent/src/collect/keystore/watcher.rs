@@ -1,0 +1,183 @@
+//! Wakes the keystore sensor when something in its directories changes. An event is only a hint to look again: what changed
+//! is found by the scan, which also runs on a timer where the kernel has no more watches. Owns one thread that gathers
+//! hints, and notify's. Called by the sensor.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use keyvigil_common::limits::KEYSTORE_WATCHES_MAX;
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use crate::collect::Poke;
+
+/// How long hints are gathered before the sensor is woken: a renewal writes several files.
+const QUIET: Duration = Duration::from_millis(300);
+/// Hints that may wait; more of them say nothing more.
+const HINTS: usize = 16;
+
+enum Hint {
+    Changed,
+    WakeIn(Duration),
+}
+
+/// What is to be watched; real paths.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    /// Directories to be watched, and which they are.
+    pub(super) directories: BTreeMap<PathBuf, (u64, u64)>,
+    /// Those of them in which every change matters.
+    pub(super) whole: HashSet<PathBuf>,
+    /// Single names that matter in the others: a home directory has much else going on.
+    pub(super) names: HashSet<PathBuf>,
+}
+
+/// What notify's thread knows and says.
+#[derive(Debug, Default)]
+struct Shared {
+    wanted: Wanted,
+    /// Watched directories that were removed or renamed since: another of the same name may have the same inode.
+    lost: HashSet<PathBuf>,
+}
+
+impl Shared {
+    /// Takes in an event; whether something may have changed.
+    fn take(&mut self, event: &Event) -> bool {
+        // The sensor's own reading must not wake it.
+        if matches!(event.kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write)) {
+            return false;
+        }
+        if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
+            self.lost.extend(event.paths.iter().filter(|path| self.wanted.directories.contains_key(*path)).cloned());
+        }
+        event.need_rescan() || event.paths.iter().any(|path| self.wanted.cares(path))
+    }
+}
+
+impl Wanted {
+    fn cares(&self, path: &Path) -> bool {
+        self.names.contains(path) || self.directories.contains_key(path) || path.parent().is_some_and(|parent| self.whole.contains(parent))
+    }
+}
+
+/// The watches and the thread behind them.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    shared: Arc<Mutex<Shared>>,
+    notify: Result<RecommendedWatcher, String>,
+    hints: SyncSender<Hint>,
+    /// Directories that are watched, and which they are.
+    watched: BTreeMap<PathBuf, (u64, u64)>,
+}
+
+impl Watcher {
+    /// Starts to wait for changes.
+    pub(super) fn start(poke: Poke) -> Self {
+        let (hints, inbox) = sync_channel(HINTS);
+        let thread = thread::Builder::new().name("keystore-watch".into()).spawn(move || gather(&inbox, &poke));
+        let changed = hints.clone();
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let known = Arc::clone(&shared);
+        let handler = move |event: notify::Result<Event>| {
+            if event.map_or(true, |event| lock(&known).take(&event)) {
+                // A full inbox holds a hint already.
+                let _ = changed.try_send(Hint::Changed);
+            }
+        };
+        let notify = match thread {
+            Ok(_) => RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false)).map_err(|e| e.to_string()),
+            Err(e) => Err(e.to_string()),
+        };
+        Self { shared, notify, hints, watched: BTreeMap::new() }
+    }
+
+    /// Watches exactly what is `wanted`; what could not be watched, and whether a watch is new.
+    ///
+    /// A new watch misses what happened between the scan and now: look again soon.
+    pub(super) fn watch(&mut self, wanted: Wanted) -> (Option<String>, bool) {
+        let mut directories = wanted.directories.clone();
+        let lost = {
+            let mut shared = lock(&self.shared);
+            shared.wanted = wanted;
+            std::mem::take(&mut shared.lost)
+        };
+        let notify = match &mut self.notify {
+            Ok(notify) => notify,
+            Err(e) => return (Some(e.clone()), false),
+        };
+        let mut fault = None;
+        if directories.len() > KEYSTORE_WATCHES_MAX {
+            fault = Some(format!("{} directories; {KEYSTORE_WATCHES_MAX} are watched, the others are looked at by the timer", directories.len()));
+            directories = directories.into_iter().take(KEYSTORE_WATCHES_MAX).collect();
+        }
+        self.watched.retain(|path, which| {
+            let stays = directories.get(path) == Some(which) && !lost.contains(path);
+            if !stays {
+                // Fails where the directory is gone, and its watch with it.
+                let _ = notify.unwatch(path);
+            }
+            stays
+        });
+        let mut is_new = false;
+        for (path, which) in directories {
+            if self.watched.contains_key(&path) {
+                continue;
+            }
+            match notify.watch(&path, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    is_new = true;
+                    self.watched.insert(path, which);
+                }
+                Err(e) if matches!(e.kind, notify::ErrorKind::PathNotFound) => is_new = true,
+                Err(e) => fault = Some(explain(&path, &e)),
+            }
+        }
+        (fault, is_new)
+    }
+
+    /// Wakes the sensor after that time.
+    pub(super) fn wake_in(&self, wait: Duration) {
+        let _ = self.hints.try_send(Hint::WakeIn(wait));
+    }
+}
+
+fn explain(path: &Path, error: &notify::Error) -> String {
+    let advice = match error.kind {
+        notify::ErrorKind::MaxFilesWatch => " (raise fs.inotify.max_user_watches)",
+        _ => "",
+    };
+    format!("{}: {error}{advice}; changes are found by the timer", path.display())
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Turns hints into pokes until the watcher is dropped.
+fn gather(inbox: &Receiver<Hint>, poke: &Poke) {
+    let mut wait = None;
+    loop {
+        let hint = match wait {
+            Some(wait) => inbox.recv_timeout(wait),
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match hint {
+            Ok(Hint::WakeIn(soon)) => {
+                wait = Some(soon);
+                continue;
+            }
+            Ok(Hint::Changed) => {
+                thread::sleep(QUIET);
+                while inbox.try_recv().is_ok() {}
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        wait = None;
+        poke.poke();
+    }
+}

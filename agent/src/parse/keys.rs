@@ -1,0 +1,246 @@
+//! The one entry to all key formats: what a file holds, decided by its content and never by its name. What can be read is
+//! read; the rest is one fault each, so that a broken block hides nothing. Called by the keystore sensor.
+
+use keyvigil_common::key::KeyFacts;
+use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
+
+use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
+use super::{algorithm, openssh, pem, private_key, x509};
+
+/// One object of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Which object of the file, from 0; faults count.
+    pub slot: u32,
+    /// What is known about it.
+    pub facts: KeyFacts,
+}
+
+/// Class of a fault; the tag `reason` of the sensor's error counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FaultClass {
+    /// Looks like a key and does not parse.
+    Corrupt,
+    /// Ends too early.
+    Truncated,
+    /// A kind of key store that is not read here.
+    Unsupported,
+    /// More objects than are taken from one file.
+    TooMany,
+}
+
+impl FaultClass {
+    /// Name in tags.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Corrupt => "corrupt",
+            Self::Truncated => "truncated",
+            Self::Unsupported => "unsupported",
+            Self::TooMany => "too_many",
+        }
+    }
+}
+
+/// One object that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Which object of the file, from 0.
+    pub slot: u32,
+    /// Where it begins, bytes.
+    pub offset: usize,
+    /// What kind of fault.
+    pub class: FaultClass,
+    /// What is wrong, for people.
+    pub reason: String,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parsed {
+    /// What was read.
+    pub objects: Vec<Found>,
+    /// What was not.
+    pub faults: Vec<Fault>,
+    /// Neither: the file has nothing to do with keys.
+    pub not_a_key: bool,
+}
+
+impl Parsed {
+    fn slot(&self) -> u32 {
+        u32::try_from(self.objects.len() + self.faults.len()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether one more is taken; when not, says so once.
+    fn has_room(&mut self, offset: usize) -> bool {
+        if self.objects.len() + self.faults.len() < KEYS_PER_FILE_MAX {
+            return true;
+        }
+        if self.faults.last().is_none_or(|fault| fault.class != FaultClass::TooMany) {
+            self.fault(offset, FaultClass::TooMany, format!("more than {KEYS_PER_FILE_MAX} objects; the rest is not looked at"));
+        }
+        false
+    }
+
+    fn object(&mut self, offset: usize, facts: Result<KeyFacts, String>) {
+        match facts {
+            Ok(mut facts) => {
+                facts.clamp();
+                let slot = self.slot();
+                self.objects.push(Found { slot, facts });
+            }
+            Err(reason) => self.fault(offset, FaultClass::Corrupt, reason),
+        }
+    }
+
+    fn fault(&mut self, offset: usize, class: FaultClass, reason: String) {
+        let slot = self.slot();
+        self.faults.push(Fault { slot, offset, class, reason });
+    }
+}
+
+/// Whether a file of `length` bytes that begins with `head` (up to [`KEY_SNIFF_BYTES`]) looks like keys.
+#[must_use]
+pub fn looks_like_keys(head: &[u8], length: u64) -> bool {
+    let head = &head[..head.len().min(KEY_SNIFF_BYTES)];
+    pem::is_pem(head) || der::sniff(head, length) != Sniff::Other || openssh::may_have_lines(head)
+}
+
+/// Reads all keys in `bytes`, the whole of a file.
+#[must_use]
+pub fn keys(bytes: &[u8]) -> Parsed {
+    let mut parsed = Parsed::default();
+    let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
+    if pem::is_pem(head) {
+        from_pem(bytes, &mut parsed);
+    } else {
+        match der::sniff(bytes, bytes.len() as u64) {
+            // Other things than keys are DER, too.
+            Sniff::Whole if der::form(bytes).is_none() => {}
+            Sniff::Whole => from_der(0, bytes, &mut parsed),
+            Sniff::Truncated => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
+            Sniff::Other => from_lines(bytes, head, &mut parsed),
+        }
+    }
+    parsed.not_a_key = parsed.objects.is_empty() && parsed.faults.is_empty();
+    parsed
+}
+
+fn from_pem(bytes: &[u8], parsed: &mut Parsed) {
+    for block in pem::blocks(bytes) {
+        if !is_ours(block.label) {
+            continue;
+        }
+        if !parsed.has_room(block.offset) {
+            return;
+        }
+        match &block.body {
+            Ok(body) => from_block(&block, body, parsed),
+            Err(broken) => {
+                let (class, what) = match broken {
+                    pem::Broken::NoEnd => (FaultClass::Truncated, "has no END line"),
+                    pem::Broken::OtherEnd => (FaultClass::Corrupt, "ends with the END line of something else"),
+                    pem::Broken::Base64 => (FaultClass::Corrupt, "is not base64"),
+                    pem::Broken::Empty => (FaultClass::Corrupt, "is empty"),
+                };
+                parsed.fault(block.offset, class, format!("the {} block {what}", block.label));
+            }
+        }
+    }
+}
+
+/// Whether a block with that label is a key or certificate. Parameters and OpenPGP armour are not.
+fn is_ours(label: &str) -> bool {
+    let signed = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
+    signed.contains(&label) || ["PKCS7", "CMS", "PUBLIC KEY", "RSA PUBLIC KEY"].contains(&label) || label.ends_with("PRIVATE KEY")
+}
+
+fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
+    let form = der::form(body);
+    match block.label {
+        "OPENSSH PRIVATE KEY" => parsed.object(block.offset, openssh::private_key(body)),
+        label if block.header("Proc-Type").is_some_and(|value| value.contains("ENCRYPTED")) => {
+            let cipher = block.header("DEK-Info").unwrap_or_default();
+            parsed.object(block.offset, Ok(private_key::legacy_encrypted(label, cipher, body)));
+        }
+        "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" | "DSA PRIVATE KEY" | "ANY PRIVATE KEY" => {
+            if form.is_some_and(is_private) {
+                from_der(block.offset, body, parsed);
+            } else {
+                parsed.fault(block.offset, FaultClass::Corrupt, format!("the {} block holds no private key", block.label));
+            }
+        }
+        label if label.ends_with("PRIVATE KEY") => {
+            parsed.fault(block.offset, FaultClass::Unsupported, format!("a private key of a kind that is not known here ({label})"));
+        }
+        label if form.is_none_or(is_private) => parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else")),
+        _ => from_der(block.offset, body, parsed),
+    }
+}
+
+fn is_private(form: Form) -> bool {
+    matches!(form, Form::Pkcs8 | Form::EncryptedPkcs8 | Form::RsaPrivateKey | Form::EcPrivateKey | Form::DsaPrivateKey)
+}
+
+fn from_der(offset: usize, der: &[u8], parsed: &mut Parsed) {
+    let facts = match der::form(der) {
+        Some(Form::Certificate) => x509::certificate(der),
+        Some(Form::Request) => x509::request(der),
+        Some(Form::Crl) => x509::crl(der),
+        Some(Form::PublicKey) => public_key(der),
+        Some(Form::RsaPublicKey) => private_key::rsa_public_key(der),
+        Some(Form::Pkcs8) => private_key::pkcs8(der),
+        Some(Form::EncryptedPkcs8) => private_key::encrypted_pkcs8(der),
+        Some(Form::RsaPrivateKey) => private_key::rsa(der),
+        Some(Form::EcPrivateKey) => private_key::ec(der),
+        Some(Form::DsaPrivateKey) => private_key::dsa(der),
+        Some(Form::Pkcs7) => return from_pkcs7(offset, der, parsed),
+        Some(Form::Pkcs12) => {
+            return parsed.fault(offset, FaultClass::Unsupported, "a PKCS#12 store, whose keys cannot be read without its password".into());
+        }
+        None => Err("not a key or certificate".into()),
+    };
+    parsed.object(offset, facts);
+}
+
+fn public_key(der: &[u8]) -> Result<KeyFacts, String> {
+    algorithm::facts_of_spki(keyvigil_common::key::KeyKind::PublicKey, der).ok_or_else(|| "the public key does not parse".into())
+}
+
+/// The certificates that a PKCS#7 message carries (RFC 2315, SignedData).
+fn from_pkcs7(offset: usize, der: &[u8], parsed: &mut Parsed) {
+    let certificates = || {
+        let mut info = Reader::new(der).sequence()?;
+        info.element()?;
+        let mut signed = Reader::new(info.take(CONTEXT_0)?).sequence()?;
+        (0..3).try_for_each(|_| signed.element().map(drop))?;
+        signed.take(CONTEXT_0)
+    };
+    let Some(list) = certificates() else { return };
+    let mut list = Reader::new(list);
+    while let Some(element) = list.element() {
+        if !parsed.has_room(offset) {
+            return;
+        }
+        parsed.object(offset, x509::certificate(element.raw));
+    }
+}
+
+fn from_lines(bytes: &[u8], head: &[u8], parsed: &mut Parsed) {
+    if !openssh::may_have_lines(head) {
+        return;
+    }
+    let mut offset = 0;
+    for line in bytes.split(|b| *b == b'\n') {
+        if let Some(facts) = openssh::line(line) {
+            if !parsed.has_room(offset) {
+                return;
+            }
+            parsed.object(offset, facts);
+        }
+        offset += line.len() + 1;
+    }
+}
+
+#[cfg(test)]
+mod tests;

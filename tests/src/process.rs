@@ -1,0 +1,124 @@
+//! The real programs as processes of their own, to be killed. They are built with the tests and lie beside them.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use keyvigil_common::client::Client;
+use serde_json::Value;
+
+/// A program of ours.
+///
+/// # Panics
+/// Where it was not built: `make test` builds all.
+#[must_use]
+pub fn program(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a path");
+    let dir = test.parent().and_then(Path::parent).expect("target/debug");
+    let path = dir.join(name);
+    assert!(path.exists(), "{} is not built: run `cargo build --workspace` first, or `make test`", path.display());
+    path
+}
+
+/// Runs a program of ours to its end.
+///
+/// # Panics
+/// Where it cannot be started.
+#[must_use]
+pub fn run(name: &str, args: &[&str], env: &[(&str, &str)]) -> Output {
+    Command::new(program(name)).args(args).envs(env.iter().copied()).stdin(Stdio::null()).output().expect("it starts")
+}
+
+/// An aggregator process.
+#[derive(Debug)]
+pub struct Aggregator {
+    child: Child,
+    /// The first line it printed.
+    pub at: Value,
+}
+
+impl Aggregator {
+    /// Starts one on `dir`; `env` configures it further.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    pub fn start(dir: &Path, env: &[(&str, &str)]) -> Self {
+        let free = "127.0.0.1:0";
+        let mut command = Command::new(program("keyvigil-aggregator"));
+        command.arg("--dir").arg(dir).args(["run", "--output", "json", "--stop-with-stdin"]);
+        for name in ["API", "INGEST", "METRICS", "HEALTH"] {
+            command.env(format!("KEYVIGIL_LISTEN__{name}"), free);
+        }
+        command.env("LOG_LEVEL", "warn").envs(env.iter().copied());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        let at = serde_json::from_str(&line).expect("the aggregator says where it is");
+        Self { child, at }
+    }
+
+    /// A client with the admin token.
+    ///
+    /// # Panics
+    /// Never in practice.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::new(self.at["url"].as_str().expect("text"), self.at["admin_token"].as_str()).expect("a client")
+    }
+
+    /// `host:port` of the mTLS listener.
+    #[must_use]
+    pub fn ingest_address(&self) -> String {
+        self.at["ingest_url"].as_str().unwrap_or_default().trim_start_matches("https://").to_owned()
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Aggregator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An agent process.
+#[derive(Debug)]
+pub struct Agent(Child);
+
+impl Agent {
+    /// Starts one that has joined, with `config`.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    #[must_use]
+    pub fn start(config: &Path) -> Self {
+        let mut command = Command::new(program("keyvigil-agent"));
+        command.arg("--config").arg(config).args(["run", "--stop-with-stdin"]).env("LOG_LEVEL", "error");
+        Self(command.stdin(Stdio::piped()).spawn().expect("it starts"))
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    /// Asks it to end, and waits.
+    pub fn stop(mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
