@@ -12,11 +12,11 @@ fn sample(name: &str) -> PathBuf {
 
 /// The sample with every key that stands behind a single # switched on.
 fn switched_on(name: &str, dir: &Path) -> (PathBuf, usize) {
-    let text = std::fs::read_to_string(sample(name)).unwrap();
+    let text = std::fs::read_to_string(sample(name)).expect("the sample is there");
     let is_key = |line: &str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase()));
     let lines: Vec<&str> = text.lines().map(|line| if is_key(line) { &line[1..] } else { line }).collect();
     let path = dir.join(name);
-    std::fs::write(&path, lines.join("\n")).unwrap();
+    std::fs::write(&path, lines.join("\n")).expect("the copy is written");
     (path, text.lines().filter(|line| is_key(line)).count())
 }
 

@@ -12,7 +12,7 @@ fn unit(name: &str) -> PathBuf {
 }
 
 fn text(name: &str) -> String {
-    std::fs::read_to_string(unit(name)).unwrap()
+    std::fs::read_to_string(unit(name)).expect("the unit is there")
 }
 
 fn analyze(arguments: &[&str], file: &Path) -> Output {
