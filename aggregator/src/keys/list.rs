@@ -25,6 +25,8 @@ pub struct Filter {
     pub statuses: Vec<String>,
     /// Ends before this instant, Unix ms.
     pub expires_before_ms: Option<i64>,
+    /// Certificates of the system's trust store: only them, or none of them.
+    pub trust_store: Option<bool>,
     /// Text in subject, issuer, names, path, fingerprint or id, in any case.
     pub search: Option<String>,
 }
@@ -37,6 +39,7 @@ impl Filter {
             && self.algorithm.as_ref().is_none_or(|algorithm| *algorithm == facts.algorithm)
             && (self.statuses.is_empty() || self.statuses.iter().any(|status| status == key.status(now_ms).as_str()))
             && self.expires_before_ms.is_none_or(|before| facts.not_after_ms.is_some_and(|end| end < before))
+            && self.trust_store.is_none_or(|wanted| key.is_trust_store() == wanted)
             && self.search.as_ref().is_none_or(|text| found(key, &text.to_lowercase()))
     }
 }

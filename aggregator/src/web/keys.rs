@@ -25,7 +25,7 @@ fn instant(params: &Params, name: &str, now_ms: i64) -> Result<Option<i64>, Prob
 /// A page of the inventory.
 pub(super) async fn list(State(app): State<App>, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
-    params.only(&["host", "kind", "algorithm", "status", "expires_before", "search", "sort", "limit", "cursor"])?;
+    params.only(&["host", "kind", "algorithm", "status", "expires_before", "trust_store", "search", "sort", "limit", "cursor"])?;
     let now_ms = app.clock.now_ms();
     let owned = |name: &str| params.get(name).map(str::to_owned);
     let filter = Filter {
@@ -34,6 +34,12 @@ pub(super) async fn list(State(app): State<App>, RawQuery(raw): RawQuery) -> Res
         algorithm: owned("algorithm"),
         statuses: params.list("status"),
         expires_before_ms: instant(&params, "expires_before", now_ms)?,
+        trust_store: match params.get("trust_store") {
+            None => None,
+            Some("true") => Some(true),
+            Some("false") => Some(false),
+            Some(_) => return Err(Problem::bad_request("trust_store must be true or false")),
+        },
         search: owned("search"),
     };
     let sort = params.parse::<Sort>("sort")?.unwrap_or("not_after".parse().map_err(Problem::bad_request)?);
