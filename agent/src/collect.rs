@@ -31,7 +31,6 @@ use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 use keyvigil_common::telemetry::Registry;
 
 pub use self::metric::{MetricDef, Unit};
-use crate::buffer::Buffer;
 use crate::rootfs::RootFs;
 
 /// The instant of one scrape, the same for all its samples.
@@ -88,8 +87,36 @@ pub struct Context {
     pub keystore: KeystoreConfig,
     /// The agent's own numbers.
     pub registry: Registry,
-    /// The agent's own buffer.
-    pub buffer: Option<Arc<Buffer>>,
+    /// What waits in the agent's own buffer.
+    pub waiting: Option<AskWaiting>,
+}
+
+/// What waits to be delivered.
+#[derive(Debug, Clone, Copy)]
+pub struct Waiting {
+    /// Batches.
+    pub batches: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// When the oldest was sealed, Unix ms.
+    pub oldest_ms: Option<i64>,
+}
+
+/// Tells what waits, or why that is not known. A function, so that sensors know nothing of the buffer.
+#[derive(Clone)]
+pub struct AskWaiting(Arc<dyn Fn() -> Result<Waiting, String> + Send + Sync>);
+
+impl AskWaiting {
+    /// Tells what `ask` tells.
+    pub fn new(ask: impl Fn() -> Result<Waiting, String> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(ask))
+    }
+}
+
+impl fmt::Debug for AskWaiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AskWaiting")
+    }
 }
 
 /// `[keystore]`: where keys are looked for.

@@ -7,11 +7,11 @@ use std::time::Duration;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::seal::{MasterKey, SealError};
 use keyvigil_common::stop::{Stop, StopError, Tasks};
-use keyvigil_common::telemetry::Registry;
+use keyvigil_common::telemetry::{Registry, chain};
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Bounds, Buffer, BufferError};
-use crate::collect::{COLLECTORS, Context, Row};
+use crate::collect::{AskWaiting, COLLECTORS, Context, Row, Waiting};
 use crate::config::Config;
 use crate::enroll::Renewer;
 use crate::http::Dialer;
@@ -87,7 +87,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         started_ms: clock.now_ms(),
         keystore: config.keystore.clone(),
         registry: registry.clone(),
-        buffer: Some(Arc::clone(&buffer)),
+        waiting: Some(ask_waiting(Arc::clone(&buffer))),
     };
     let sampler = Sampler::new(Parts {
         rows: rows(config),
@@ -104,6 +104,13 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     delivery.spawn("uplink", uplink.run());
     delivery.spawn("renewer", renewer.run());
     Ok(Running { buffer, registry, sampling, delivery })
+}
+
+fn ask_waiting(buffer: Arc<Buffer>) -> AskWaiting {
+    AskWaiting::new(move || {
+        let level = buffer.level().map_err(|e| chain(&e))?;
+        Ok(Waiting { batches: level.batches, bytes: level.bytes, oldest_ms: level.oldest_ms })
+    })
 }
 
 /// Sensors that are on, with their intervals.

@@ -34,6 +34,8 @@ use crate::web::{self, App};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const MINUTE: Duration = Duration::from_secs(60);
+/// How often the aggregator looks at itself.
+const MEASURE: Duration = Duration::from_secs(10);
 /// Shorter than systemd's patience.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -279,6 +281,8 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>) -> Vec<Job> {
     let (store, clock, quiet) = (app.store.clone(), Arc::clone(&app.clock), || Arc::new(Notify::new()));
     let (rules, ingest, registry) = (Arc::clone(&app.alerts), app.ingest.clone(), app.registry.clone());
     let (tenant, host, started_ms) = (app.tenant, host_name(), app.started_ms);
+    let (flush_now, full, head) = (Arc::new(Notify::new()), config.storage.flush_points, store.clone());
+    let flush_soon = Arc::clone(&flush_now);
     let (s1, s2, s3, s4) = (store.clone(), store.clone(), store.clone(), store);
     let (c1, c2, c3) = (Arc::clone(&clock), Arc::clone(&clock), clock);
     let channels = Arc::clone(channels);
@@ -290,11 +294,14 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>) -> Vec<Job> {
         Job::new("deliver", Duration::from_secs(1), app.alerts.outbox(), failures("deliver"), move || {
             job::deliver(s1.clone(), Arc::clone(&c1), Arc::clone(&channels))
         }),
-        Job::new("flush", config.storage.flush_interval.0, quiet(), failures("flush"), move || job::flush(s2.clone())),
+        Job::new("flush", config.storage.flush_interval.0, flush_now, failures("flush"), move || job::flush(s2.clone())),
         Job::new("merge", 10 * MINUTE, quiet(), failures("merge"), move || job::merge(s3.clone(), Arc::clone(&c2))),
         Job::new("retain", 60 * MINUTE, quiet(), failures("retain"), move || job::retain(s4.clone(), Arc::clone(&c3), keep)),
-        Job::new("measure", Duration::from_secs(10), quiet(), failures("measure"), move || {
+        Job::new("measure", MEASURE, quiet(), failures("measure"), move || {
             let (ingest, registry, host) = (ingest.clone(), registry.clone(), host.clone());
+            if head.head_points() > full {
+                flush_soon.notify_one();
+            }
             async move {
                 ingest.measure();
                 ingest.push_own(tenant, &registry, &host, started_ms).await.map(|()| String::new()).map_err(|e| chain(&e))

@@ -321,7 +321,7 @@ pub enum StoreError {
     #[error("file system")]
     Io(#[from] std::io::Error),
     /// More series than this aggregator may hold.
-    #[error("the limit of {max} series is reached; {series} would be one more: remove a tag with many values, or raise storage.series_max")]
+    #[error("the limit of {max} series is reached; {series} would be one more: remove a tag with many values")]
     TooManySeries {
         /// The limit.
         max: usize,

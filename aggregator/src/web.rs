@@ -79,7 +79,6 @@ pub struct App {
 }
 
 /// Routes of the API listener, the dashboard included.
-#[must_use]
 pub fn api(app: App) -> Router {
     let v1 = Router::new()
         .route("/status", get(status::status))
@@ -120,19 +119,16 @@ pub fn api(app: App) -> Router {
 }
 
 /// Routes of the ingest listener.
-#[must_use]
 pub fn ingest(app: App) -> Router {
     agents::router(app)
 }
 
 /// Routes of the metrics listener.
-#[must_use]
 pub fn metrics(app: App) -> Router {
     exposition::router(app)
 }
 
 /// Routes of the health listener.
-#[must_use]
 pub fn health(app: App) -> Router {
     health::router(app)
 }

@@ -49,12 +49,12 @@ impl Own {
 impl Collector for Own {
     fn collect(&mut self, at: At, sink: &mut Sink) {
         self.cost(sink);
-        if let Some(buffer) = &self.context.buffer {
-            match buffer.level() {
-                Ok(level) => {
-                    sink.gauge("keyvigil.agent.buffer_bytes", &[], level.bytes as f64);
-                    sink.gauge("keyvigil.agent.buffer_batches", &[], level.batches as f64);
-                    let age = level.oldest_ms.map_or(0, |oldest| (at.wall_ms - oldest).max(0));
+        if let Some(ask) = &self.context.waiting {
+            match (ask.0)() {
+                Ok(waiting) => {
+                    sink.gauge("keyvigil.agent.buffer_bytes", &[], waiting.bytes as f64);
+                    sink.gauge("keyvigil.agent.buffer_batches", &[], waiting.batches as f64);
+                    let age = waiting.oldest_ms.map_or(0, |oldest| (at.wall_ms - oldest).max(0));
                     sink.gauge("keyvigil.agent.buffer_oldest_seconds", &[], age as f64 / 1_000.0);
                 }
                 Err(e) => sink.absent("own buffer", e),

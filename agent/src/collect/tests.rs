@@ -31,7 +31,7 @@ impl FakeHost {
 }
 
 fn context(root: RootFs) -> Context {
-    Context { root, started_ms: at(0).wall_ms, keystore: KeystoreConfig::default(), registry: Registry::default(), buffer: None }
+    Context { root, started_ms: at(0).wall_ms, keystore: KeystoreConfig::default(), registry: Registry::default(), waiting: None }
 }
 
 /// The instant of scrape number `n`.

@@ -1,15 +1,14 @@
 //! Level 0 into blocks, and small blocks into larger ones. Crash-safe by order: blocks of a day and the mark "level 0 done
 //! through row N" are one commit; only then are the rows deleted. A crash between leaves rows that the mark makes ignored.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::block::{self, Block};
 use super::head::{Columns, settle};
 use super::partition::{day_of, open_block, seal_block};
-use super::{Point, Shared, StoreError};
-use crate::index::SeriesId;
+use super::{Shared, StoreError};
 
 /// Width of the window that merging collects into one block a series, ms.
 pub(super) const WINDOW_MS: i64 = 2 * 3_600_000;
@@ -26,7 +25,7 @@ pub struct Flushed {
 }
 
 /// Samples by day and window.
-type Windows = BTreeMap<(i64, i64), HashMap<SeriesId, Vec<Point>>>;
+type Windows = BTreeMap<(i64, i64), Columns>;
 
 impl Shared {
     /// Writes what level 0 holds as blocks; `None` if there is nothing. The rows themselves are the caller's to delete.
@@ -49,7 +48,7 @@ impl Shared {
             }
         }
         let mut flushed = Flushed { through, ..Flushed::default() };
-        let mut days: BTreeMap<i64, Vec<(i64, HashMap<SeriesId, Vec<Point>>)>> = BTreeMap::new();
+        let mut days: BTreeMap<i64, Vec<(i64, Columns)>> = BTreeMap::new();
         for ((day, window), series) in windows {
             days.entry(day).or_default().push((window, series));
         }
@@ -72,7 +71,7 @@ impl Shared {
     }
 
     /// Inserts the samples of one window as blocks. Returns how many samples and blocks.
-    fn insert(&self, tx: &Connection, day: i64, window: i64, series: HashMap<SeriesId, Vec<Point>>) -> Result<(usize, usize), StoreError> {
+    fn insert(&self, tx: &Connection, day: i64, window: i64, series: Columns) -> Result<(usize, usize), StoreError> {
         let columns = series.into_iter().map(|(id, mut points)| {
             settle(&mut points);
             let (times, values) = points.into_iter().unzip();
@@ -129,7 +128,7 @@ impl Shared {
             let mut statement = tx.prepare("SELECT id, body FROM block WHERE window = ?1 ORDER BY id")?;
             statement.query_map([window], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
         };
-        let mut series: HashMap<SeriesId, Vec<Point>> = HashMap::new();
+        let mut series = Columns::new();
         for (id, body) in &old {
             let Block { times, columns } = open_block(&self.ring, day, *id, body, |_| true)?;
             for (id, values) in columns {

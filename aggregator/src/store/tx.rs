@@ -24,6 +24,9 @@ const SETTLED_KEPT: u64 = 4_096;
 /// Series made in transactions that are not committed yet; only the writing thread adds.
 pub(crate) type Pending = HashMap<(TenantId, Series), SeriesId>;
 
+/// Samples by series.
+type Samples = Vec<(SeriesId, Vec<Point>)>;
+
 /// An open transaction.
 pub struct Tx<'a> {
     pub(super) connection: &'a Connection,
@@ -55,7 +58,7 @@ pub enum Settled {
 pub(super) struct Effects {
     shared: Arc<Shared>,
     series: Vec<(TenantId, Series, SeriesId)>,
-    rows: Vec<(i64, Vec<(SeriesId, Vec<Point>)>)>,
+    rows: Vec<(i64, Samples)>,
     others: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -236,7 +239,7 @@ pub(super) fn open_series(ring: &KeyRing, id: SeriesId, body: &[u8]) -> Result<S
 }
 
 /// Samples of a stored level-0 row, by series.
-pub(super) fn open_level0(shared: &Shared, tenant: TenantId, row: i64, body: &[u8]) -> Result<Vec<(SeriesId, Vec<Point>)>, StoreError> {
+pub(super) fn open_level0(shared: &Shared, tenant: TenantId, row: i64, body: &[u8]) -> Result<Samples, StoreError> {
     let plain = shared.ring.unseal(body, format!("level0:{tenant}:{row}").as_bytes())?;
     let (head, rest) = plain.split_at_checked(2).ok_or(wire::WireError::Truncated)?;
     let length = usize::from(u16::from_le_bytes([head[0], head[1]]));
@@ -248,7 +251,7 @@ pub(super) fn open_level0(shared: &Shared, tenant: TenantId, row: i64, body: &[u
 }
 
 /// The batch's samples by series id; a counter that just began gets its zero.
-fn points(shared: &Shared, batch: &Batch, ids: &[SeriesId]) -> Vec<(SeriesId, Vec<Point>)> {
+fn points(shared: &Shared, batch: &Batch, ids: &[SeriesId]) -> Samples {
     let mut out = Vec::with_capacity(batch.series.len());
     for group in &batch.groups {
         for column in &group.columns {

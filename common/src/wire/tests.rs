@@ -102,7 +102,8 @@ fn a_small_frame_cannot_claim_much_memory() {
 
 #[test]
 fn what_decodes_must_also_be_possible() {
-    let broken: [(&str, fn(&mut Batch)); 5] = [
+    type Break = (&'static str, fn(&mut Batch));
+    let broken: [Break; 5] = [
         ("column too short", |b| b.groups[0].columns[0].values.truncate(1)),
         ("series out of range", |b| b.groups[0].columns[0].series = 9),
         ("times out of order", |b| b.groups[0].times.reverse()),

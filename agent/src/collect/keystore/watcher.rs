@@ -15,6 +15,8 @@ use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watche
 
 use crate::collect::Poke;
 
+/// Hints that one poke may stand for.
+const STORM: usize = 1_000;
 /// How long hints are gathered before the sensor is woken: a renewal writes several files.
 const QUIET: Duration = Duration::from_millis(300);
 /// Hints that may wait; more of them say nothing more.
@@ -171,8 +173,8 @@ fn gather(inbox: &Receiver<Hint>, poke: &Poke) {
                 continue;
             }
             Ok(Hint::Changed) => {
-                thread::sleep(QUIET);
-                while inbox.try_recv().is_ok() {}
+                // A change seldom comes alone: the poke waits until none came for a moment, but not for a storm to end.
+                let _ = (0..STORM).take_while(|_| inbox.recv_timeout(QUIET).is_ok()).count();
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
