@@ -9,7 +9,7 @@ use hyper::StatusCode;
 use keyvigil_common::backoff::{Backoff, random_u64};
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::limits::PUSH_FRAMES_MAX;
-use keyvigil_common::stop::Tasks;
+use keyvigil_common::stop::{Stop, Tasks};
 use keyvigil_common::telemetry::{Number, Registry, chain};
 use keyvigil_common::wire::{self, Ack, Directive, Push};
 use tokio::sync::{Notify, watch};
@@ -22,6 +22,8 @@ use crate::identity::{Identity, IdentityError};
 const PUSH_BYTES: usize = 2 << 20;
 /// Looked for work at least this often.
 const IDLE: Duration = Duration::from_secs(15);
+/// For delivery after the word to stop.
+const LAST: Duration = Duration::from_secs(10);
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
@@ -82,30 +84,51 @@ impl Uplink {
             match stop.or(self.deliver(&mut connection)).await {
                 None => break,
                 Some(Ok(true)) => backoff.reset(),
-                Some(Ok(false)) => {
-                    let (clock, filled) = (Arc::clone(&self.clock), Arc::clone(&self.filled));
-                    stop.or(async {
-                        tokio::select! {
-                            () = filled.notified() => {}
-                            () = clock.sleep(IDLE) => {}
-                        }
-                    })
-                    .await;
-                }
+                Some(Ok(false)) => self.rest(&stop).await,
                 Some(Err(failure)) => {
                     connection = None;
-                    let delay = backoff.delay(random_u64(), failure.retry_after());
-                    self.metrics.failures.inc();
-                    // The first failure and then each doubling is worth a line; a night without aggregator is not a thousand lines.
-                    if backoff.failures().is_power_of_two() || backoff.failures() < 4 {
-                        tracing::warn!(error = chain(&failure), retry_in_ms = delay.as_millis(), "nothing is lost; waiting to deliver");
-                    }
-                    stop.or(self.clock.sleep(delay)).await;
+                    self.back_off(&failure, &mut backoff, &stop).await;
                 }
             }
         }
-        if let Err(e) = self.deliver(&mut connection).await {
-            tracing::debug!(error = chain(&e), "the last batches stay in the buffer");
+        // A request may have been cut off by the word to stop: its connection is of no use any more.
+        self.last(&mut None).await;
+    }
+
+    /// Waits until there is something to deliver.
+    async fn rest(&self, stop: &Stop) {
+        stop.or(async {
+            tokio::select! {
+                () = self.filled.notified() => {}
+                () = self.clock.sleep(IDLE) => {}
+            }
+        })
+        .await;
+    }
+
+    async fn back_off(&self, failure: &Failure, backoff: &mut Backoff, stop: &Stop) {
+        let delay = backoff.delay(random_u64(), failure.retry_after());
+        self.metrics.failures.inc();
+        // The first failures and then each doubling are worth a line; a night without aggregator is not a thousand lines.
+        if backoff.failures().is_power_of_two() || backoff.failures() < 4 {
+            tracing::warn!(error = chain(failure), retry_in_ms = delay.as_millis(), "nothing is lost; waiting to deliver");
+        }
+        stop.or(self.clock.sleep(delay)).await;
+    }
+
+    /// Delivers what was sealed last, if that can be done before the process must end.
+    async fn last(&mut self, connection: &mut Option<Connection>) {
+        let all = async {
+            loop {
+                match self.deliver(connection).await {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(e) => return tracing::debug!(error = chain(&e), "the last batches stay in the buffer"),
+                }
+            }
+        };
+        if tokio::time::timeout(LAST, all).await.is_err() {
+            tracing::debug!("the last batches stay in the buffer");
         }
     }
 
