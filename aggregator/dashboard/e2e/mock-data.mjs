@@ -28,7 +28,10 @@ function query(url) {
   const end = instant(url.searchParams.get('end_time'), Date.now());
   const interval = length(url.searchParams.get('interval'));
   const aggregation = url.searchParams.get('aggregation');
-  const host = url.searchParams.get('tag')?.replace('host:', '');
+  const host = url.searchParams
+    .getAll('tag')
+    .find((tag) => tag.startsWith('host:'))
+    ?.replace('host:', '');
   const first = Math.floor(start / interval) * interval;
   const points = (i, m) => {
     const out = [];
@@ -75,6 +78,7 @@ function hosts() {
     cpus: 4,
     memory_bytes: 16 * 2 ** 30,
     agent_version: '0.1.0',
+    enrolled: now - 30 * 86_400_000,
     certificate_expires: now + 6 * D,
     cursor: 123,
     keys: 210,
@@ -219,6 +223,7 @@ function alertsStatus() {
     acknowledged: alerts().filter((a) => a.state === 'acknowledged').length,
     pending: 0,
     by_priority: by,
+    channels: ['email:ops@example.org', 'slack'],
     rules: 5,
     notifications: { sent: 14, failed: 1, waiting: 0, last_error: 'smtp.example.org:587: connection timed out' },
   };
@@ -274,6 +279,7 @@ const NOTHING = {
     firing: 0,
     acknowledged: 0,
     by_priority: {},
+    channels: [],
     notifications: { sent: 0, failed: 0, waiting: 0, last_error: null },
   }),
   query: (url) => ({ ...query(url), series: [] }),

@@ -34,6 +34,7 @@ function key(name, over) {
     sans: [`DNS:${name}`],
     serial: hash(`serial${name}`).slice(0, 34),
     is_ca: false,
+    trust_store: false,
     encrypted: null,
     kdf: null,
     status: 'active',
@@ -71,6 +72,7 @@ export function keys() {
     key('Example Issuing CA 2', {
       not_after: now + 4.1 * 365 * D,
       is_ca: true,
+      trust_store: true,
       bits: 4096,
       sans: [],
       subject: 'CN=Example Issuing CA 2,O=Example,C=DE',
@@ -120,6 +122,7 @@ export function keys() {
     list.push(
       key(`Public Root ${String(i).padStart(3, '0')}`, {
         is_ca: true,
+        trust_store: true,
         bits: 4096,
         sans: [],
         not_after: now + (200 + i * 31) * D,
@@ -138,6 +141,7 @@ export function keysAnswer(url) {
   const field = sort.replace('-', '');
   const found = keys().filter(
     (k) =>
+      (!p.get('trust_store') || String(k.trust_store ?? false) === p.get('trust_store')) &&
       (!p.get('kind') || k.kind === p.get('kind')) &&
       (!p.get('status') || k.status === p.get('status')) &&
       (!p.get('host') || k.places.some((one) => one.host === p.get('host'))) &&

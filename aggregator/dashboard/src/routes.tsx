@@ -2,7 +2,7 @@
 // Knows nothing of what the pages show.
 import { computed, signal } from '@preact/signals';
 import type { ComponentChildren, JSX } from 'preact';
-import { parseRange, type Range } from './lib/time';
+import { DEFAULT_RANGE, parseRange, type Range } from './lib/time';
 
 export type PageId = 'overview' | 'keys' | 'alerts';
 
@@ -50,7 +50,9 @@ export function param(name: string): string | undefined {
 }
 
 export const hostFilter = computed<string | undefined>(() => param('host'));
-export const range = computed<Range>(() => parseRange({ range: param('range'), from: param('from'), to: param('to') }));
+/** The range where the address names none; set once, when it is known how old the data is. */
+export const usual = signal<string>(DEFAULT_RANGE);
+export const range = computed<Range>(() => parseRange({ range: param('range'), from: param('from'), to: param('to') }, usual.value));
 
 /** Address of a path with the parameters that go along, and others that replace them. */
 export function href(path: string, params: Record<string, string | undefined> = {}): string {

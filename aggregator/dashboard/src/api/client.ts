@@ -138,6 +138,7 @@ export interface KeysParams {
   kind?: string | undefined;
   status?: string | undefined;
   expires_before?: string | undefined;
+  trust_store?: string | undefined;
   search?: string | undefined;
   sort?: string | undefined;
   limit?: number | undefined;

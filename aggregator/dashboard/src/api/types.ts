@@ -62,6 +62,8 @@ export interface Key {
   sans: string[];
   serial: string | null;
   is_ca: boolean | null;
+  /** A CA that the system ships to trust others: its end concerns nobody here. */
+  trust_store: boolean;
   encrypted: boolean | null;
   kdf: string | null;
   status: KeyStatus;
@@ -140,6 +142,8 @@ export interface Host {
   cursor: number;
   keys: number;
   alerts: number;
+  /** When its agent joined. */
+  enrolled: number;
 }
 
 export interface Gap {
@@ -190,6 +194,8 @@ export interface AlertsStatus {
   pending: number;
   by_priority: Partial<Record<Priority, number>>;
   rules: number;
+  /** Names of the channels that are set up. */
+  channels: string[];
   notifications: { sent: number; failed: number; waiting: number; last_error: string | null };
 }
 
@@ -200,7 +206,10 @@ export interface Rule {
   metric_pattern: string;
   aggregation: string;
   window_seconds: number;
-  threshold_value: number;
+  threshold_value: number | null;
+  kind?: string;
+  /** Of a `key_expiry` rule. */
+  days?: number[];
   comparison: string;
   duration_seconds: number;
   priority: Priority;

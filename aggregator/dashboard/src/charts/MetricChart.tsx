@@ -24,6 +24,8 @@ export interface Query {
   metric: string;
   aggregation: string;
   group_by?: string;
+  /** Which series: `name:value`, `name:!value`. */
+  tag?: string;
   /** Says which of several metrics a line is: "in". */
   word?: string;
 }
@@ -95,7 +97,7 @@ async function load(props: Props, signal: AbortSignal): Promise<QueryAnswer[]> {
           aggregation: query.aggregation,
           group_by: query.group_by,
           interval,
-          tag: host === undefined ? undefined : [`host:${host}`],
+          tag: [host === undefined ? undefined : `host:${host}`, query.tag].filter((tag) => tag !== undefined),
           ...rangeParams(asked),
         },
         signal,
@@ -111,10 +113,7 @@ export function MetricChart(props: Props): JSX.Element {
   const asked = range.value;
   const interval = chartInterval(rangeLength(asked));
   const resource = useResource(JSON.stringify([queries, asked, hostFilter.value]), (signal) => load(props, signal));
-  const rule = rules.find((candidate) => candidate.enabled && queries.some((query) => query.metric === candidate.metric_pattern));
-  const threshold = rule
-    ? { value: rule.threshold_value, label: `${rule.name} ${rule.comparison} ${withUnit(rule.threshold_value, unit)}` }
-    : undefined;
+  const threshold = thresholdOf(rules, queries, unit);
   const shownMarks = useMemo(() => marks(events, rangeLength(asked) / 40), [events, asked]);
   const found = linesOf(resource.data ?? [], props, hostNames(fleet));
   const drawn = found.length > MOST_LINES && !asTable ? [...found].sort((a, b) => highest(b) - highest(a)).slice(0, MOST_LINES) : found;
@@ -166,6 +165,13 @@ export function MetricChart(props: Props): JSX.Element {
       </Shown>
     </Panel>
   );
+}
+
+/** The line that a rule draws across the chart of its metric. */
+function thresholdOf(rules: readonly Rule[], queries: readonly Query[], unit: Unit): { value: number; label: string } | undefined {
+  const rule = rules.find((candidate) => candidate.enabled && queries.some((query) => query.metric === candidate.metric_pattern));
+  if (!rule || rule.threshold_value === null) return undefined;
+  return { value: rule.threshold_value, label: `${rule.name} ${rule.comparison} ${withUnit(rule.threshold_value, unit)}` };
 }
 
 function NoSamples({ metrics }: { metrics: readonly string[] }): JSX.Element {

@@ -116,10 +116,7 @@ function Plot({ label, model, times, cursor, setCursor }: PlotProps): JSX.Elemen
       element,
     );
     plot.current = made;
-    const observer = new ResizeObserver(() => {
-      if (element.clientWidth > 0 && element.clientWidth !== made.width) made.setSize({ width: element.clientWidth, height: CHART_HEIGHT });
-    });
-    observer.observe(element);
+    const observer = follow(element, made);
     return () => {
       observer.disconnect();
       reading(holder, false);
@@ -163,6 +160,15 @@ function Plot({ label, model, times, cursor, setCursor }: PlotProps): JSX.Elemen
       {cursor?.own && <Tooltip model={model} times={times} cursor={cursor} width={holder.current?.clientWidth ?? 0} />}
     </div>
   );
+}
+
+/** Keeps the plot as wide as its element. */
+function follow(element: HTMLElement, plot: uPlot): ResizeObserver {
+  const observer = new ResizeObserver(() => {
+    if (element.clientWidth > 0 && element.clientWidth !== plot.width) plot.setSize({ width: element.clientWidth, height: CHART_HEIGHT });
+  });
+  observer.observe(element);
+  return observer;
 }
 
 function clearCursor(plot: uPlot | undefined, leave: () => void): void {

@@ -85,6 +85,34 @@ interface Handlers {
   onSelect: (from: number, to: number) => void;
 }
 
+/** Time below, values at the left. */
+function axes(model: () => Model, colors: (typeof CHART)[Theme], utc: boolean): uPlot.Axis[] {
+  return [
+    {
+      stroke: colors.text,
+      font: FONT,
+      // Room between the axis and its labels for the letters of events.
+      size: 36,
+      gap: 14,
+      space: 72,
+      grid: { show: false },
+      ticks: { stroke: colors.axis, width: 1, size: 4 },
+      values: (_plot, splits, _axis, _space, step) => splits.map((seconds) => axisLabel(seconds * 1000, step * 1000, utc)),
+    },
+    {
+      stroke: colors.text,
+      font: FONT,
+      size: 44,
+      gap: 6,
+      space: 26,
+      grid: { stroke: colors.grid, width: 1 },
+      ticks: { show: false },
+      incrs: model().unit.startsWith('bytes') ? BINARY : DECIMAL,
+      values: (_plot, splits) => splits.map((value) => axisNumber(value / axisScale(model()).divisor)),
+    },
+  ];
+}
+
 export function options(
   model: () => Model,
   theme: Theme,
@@ -93,7 +121,6 @@ export function options(
   handlers: Handlers,
 ): uPlot.Options {
   const colors = CHART[theme];
-  const grid = { stroke: colors.grid, width: 1 };
   return {
     ...size,
     padding: [8, 12, 0, 0],
@@ -115,30 +142,7 @@ export function options(
       y: { range: () => valueRange(model()) },
     },
     series: [{}, ...model().lines.map((line, index) => lineOptions(line, index, theme, model))],
-    axes: [
-      {
-        stroke: colors.text,
-        font: FONT,
-        // Room between the axis and its labels for the letters of events.
-        size: 36,
-        gap: 14,
-        space: 72,
-        grid: { show: false },
-        ticks: { stroke: colors.axis, width: 1, size: 4 },
-        values: (_plot, splits, _axis, _space, step) => splits.map((seconds) => axisLabel(seconds * 1000, step * 1000, utc)),
-      },
-      {
-        stroke: colors.text,
-        font: FONT,
-        size: 44,
-        gap: 6,
-        space: 26,
-        grid,
-        ticks: { show: false },
-        incrs: model().unit.startsWith('bytes') ? BINARY : DECIMAL,
-        values: (_plot, splits) => splits.map((value) => axisNumber(value / axisScale(model()).divisor)),
-      },
-    ],
+    axes: axes(model, colors, utc),
     hooks: {
       drawClear: [(plot) => drawPartial(plot, model(), colors)],
       draw: [(plot) => drawThreshold(plot, model(), colors, FONT), (plot) => drawMarks(plot, model(), colors, theme)],

@@ -50,3 +50,8 @@ it('counts what was firing', () => {
   expect(firingHistory([alert(10, 30), alert(25, null), alert(null, null)], 40, 40, 4)).toEqual([1, 1, 1, 1]);
   expect(firingHistory([alert(10, 35), alert(25, null)], 40, 40, 4)).toEqual([1, 1, 2, 1]);
 });
+
+it('says in words when a certificate rule fires', () => {
+  const rule = { ...RULE, kind: 'key_expiry', days: [30, 14, 7, 1], threshold_value: null };
+  expect(conditionText(rule)).toBe('a certificate ends within 30, 14, 7 or 1 days');
+});

@@ -42,6 +42,7 @@ export function againstText(alert: Pick<Alert, 'value' | 'threshold' | 'comparis
 
 /** `system.cpu.usage_total > 90 % for 5 min (avg over 1 min)`. */
 export function conditionText(rule: Rule): string {
+  if (rule.kind === 'key_expiry') return `a certificate ends within ${(rule.days ?? []).join(', ').replace(/, (\d+)$/, ' or $1')} days`;
   const window = rule.window_seconds > 0 ? ` (${rule.aggregation} over ${secondsWords(rule.window_seconds)})` : ` (${rule.aggregation})`;
   const duration = rule.duration_seconds > 0 ? ` for ${secondsWords(rule.duration_seconds)}` : '';
   return `${rule.metric_pattern} ${rule.comparison} ${valueText(rule.threshold_value, rule.metric_pattern)}${duration}${window}`;

@@ -21,6 +21,7 @@ function key(over: Partial<Key>): Key {
     issuer: null,
     sans: [],
     serial: null,
+    trust_store: false,
     is_ca: null,
     encrypted: null,
     kdf: null,
@@ -87,6 +88,7 @@ describe('urgency', () => {
   });
   it('is quiet for what was replaced or never ends', () => {
     expect(expiryUrgency(key({ not_after: NOW, status: 'superseded' }), NOW)).toBe('none');
+    expect(expiryUrgency(key({ not_after: NOW, trust_store: true }), NOW)).toBe('none');
     expect(expiryUrgency(key({}), NOW)).toBe('none');
   });
 });

@@ -38,8 +38,9 @@ export function hostsOf(key: Key): string[] {
 export type Urgency = 'critical' | 'warning' | 'none' | 'past';
 
 /** Red is for now: what ended long ago, or was replaced, is past. */
-export function expiryUrgency(key: Pick<Key, 'not_after' | 'status'>, now: number): Urgency {
-  if (key.not_after === null || key.status === 'superseded' || key.status === 'removed' || key.status === 'revoked') return 'none';
+export function expiryUrgency(key: Pick<Key, 'not_after' | 'status' | 'trust_store'>, now: number): Urgency {
+  if (key.not_after === null || key.trust_store || key.status === 'superseded' || key.status === 'removed' || key.status === 'revoked')
+    return 'none';
   const left = key.not_after - now;
   if (left < -30 * DAY) return 'past';
   if (left < DAY) return 'critical';

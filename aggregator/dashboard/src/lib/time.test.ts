@@ -1,23 +1,24 @@
 // Checks of the time arithmetic: ranges as the URL holds them, bucket widths, words.
 import { describe, expect, it } from 'vitest';
 import {
-  DAY,
-  HOUR,
-  MINUTE,
-  SECOND,
   absolute,
   axisLabel,
   chartInterval,
+  DAY,
+  HOUR,
+  inputValue,
   intervalText,
   lengthWords,
+  MINUTE,
   parseInput,
-  inputValue,
   parseLength,
   parseRange,
   rangeParams,
   rangeWords,
   relative,
+  SECOND,
   shiftRange,
+  usualRange,
 } from './time';
 
 const T = Date.UTC(2026, 10, 22, 18, 0, 30);
@@ -93,5 +94,13 @@ describe('moving a range', () => {
   it('never passes now', () => {
     expect(shiftRange(hour, T, 0.5, 1)).toEqual(hour);
     expect(shiftRange(parseRange({ range: '1h' }), T, 0, 2)).toEqual({ kind: 'absolute', from: T - 2 * HOUR, to: T });
+  });
+});
+
+describe('the range shown first', () => {
+  it('is no longer than there is data, up to an hour', () => {
+    expect([0, 4 * MINUTE, 6 * MINUTE, 20 * MINUTE, DAY].map(usualRange)).toEqual(['5m', '5m', '15m', '1h', '1h']);
+    expect(parseRange({}, '5m')).toMatchObject({ text: '5m' });
+    expect(parseRange({ range: '6h' }, '5m')).toMatchObject({ text: '6h' });
   });
 });

@@ -24,16 +24,24 @@ export const PRESETS = ['5m', '15m', '1h', '6h', '24h', '7d'] as const;
 export const DEFAULT_RANGE = '1h';
 
 /** What the URL says; a fixed range wins over a relative one, nonsense falls back to the default. */
-export function parseRange(params: { range?: string | undefined; from?: string | undefined; to?: string | undefined }): Range {
+export function parseRange(
+  params: { range?: string | undefined; from?: string | undefined; to?: string | undefined },
+  usual: string = DEFAULT_RANGE,
+): Range {
   const from = Number(params.from);
   const to = Number(params.to);
   if (params.from && params.to && Number.isFinite(from) && Number.isFinite(to) && to > from) {
     return { kind: 'absolute', from, to };
   }
-  const text = params.range ?? DEFAULT_RANGE;
+  const text = params.range ?? usual;
   const length = parseLength(text);
   if (length !== undefined) return { kind: 'relative', text, length };
   return { kind: 'relative', text: DEFAULT_RANGE, length: HOUR };
+}
+
+/** What to show first: an hour, or less where there is not that much yet, so that the first minutes are no sliver. */
+export function usualRange(age: number): string {
+  return ['5m', '15m'].find((preset) => (parseLength(preset) ?? 0) >= age) ?? DEFAULT_RANGE;
 }
 
 export function rangeLength(range: Range): number {

@@ -10,7 +10,7 @@ export function Notifications({ status }: { status: Resource<AlertsStatus> }): J
   return (
     <Panel title="Notifications" name="notifications">
       <Shown resource={status} what="The state of notifications" height={72}>
-        {({ notifications: { sent, failed, waiting, last_error } }) => (
+        {({ channels, firing, notifications: { sent, failed, waiting, last_error } }) => (
           <>
             <dl class="figures">
               <div>
@@ -27,15 +27,18 @@ export function Notifications({ status }: { status: Resource<AlertsStatus> }): J
               </div>
             </dl>
             <p class="dim">
-              {last_error !== null
-                ? `Last error: ${last_error}`
-                : sent + failed + waiting === 0
-                  ? 'Nothing was sent since the aggregator started. Receivers are set in aggregator.toml.'
-                  : 'No error.'}
+              {last_error !== null ? `Last error: ${last_error}` : sent + failed + waiting === 0 ? 'Nothing was sent yet.' : 'No error.'}
             </p>
+            <Channels names={channels} firing={firing > 0} />
           </>
         )}
       </Shown>
     </Panel>
   );
+}
+
+function Channels({ names, firing }: { names: readonly string[]; firing: boolean }): JSX.Element {
+  if (names.length > 0) return <p class="dim">Told: {names.join(', ')}.</p>;
+  const words = 'No channel is set up: alerts are shown here only. Set [smtp] or [slack] in aggregator.toml.';
+  return <p class={firing ? undefined : 'dim'}>{firing ? <StateBadge kind="warning" word={words} /> : words}</p>;
 }

@@ -22,14 +22,6 @@ interface Box {
   none: string;
 }
 
-/** Certificates of public bundles lie in hundreds on every host; the aggregator does not count them either. */
-function isPublicBundle(key: Key): boolean {
-  return (
-    key.is_ca === true &&
-    key.places.every((place) => /(^|\/)(ca-certificates|etc\/ssl\/certs|pki\/ca-trust|cacerts)(\/|\.|$)/.test(place.path))
-  );
-}
-
 /** The summary is of all hosts: with one host chosen, its own keys are counted instead. */
 function boxes(
   summary: KeysSummary,
@@ -38,10 +30,10 @@ function boxes(
   at: number,
   host: string | undefined,
 ): Box[] {
-  const ending = (soon ?? []).filter((key) => !isPublicBundle(key) && key.not_after !== null);
+  const ending = (soon ?? []).filter((key) => key.not_after !== null);
   const between = (from: number, to: number): Key[] =>
     ending.filter((key) => (key.not_after ?? 0) > at + from * DAY && (key.not_after ?? 0) <= at + to * DAY);
-  const recently = (past ?? []).filter((key) => !isPublicBundle(key) && (key.not_after ?? 0) > at - 30 * DAY && (key.not_after ?? 0) <= at);
+  const recently = (past ?? []).filter((key) => (key.not_after ?? 0) > at - 30 * DAY && (key.not_after ?? 0) <= at);
   const today = between(0, 1);
   const within = (days: 7 | 30 | 90): number | undefined =>
     host === undefined ? summary.expiring[`${days}d`] : soon && between(0, days).length;
@@ -111,12 +103,16 @@ export function ExpiryStrip({ summary }: { summary: Resource<KeysSummary> }): JS
   const soon = useResource(
     `soon/${host ?? ''}`,
     async (signal) =>
-      (await api.keys({ host, status: 'active', expires_before: String(now.peek() + 90 * DAY), sort: 'not_after', limit: 200 }, signal))
-        .keys,
+      (
+        await api.keys(
+          { host, status: 'active', trust_store: 'false', expires_before: String(now.peek() + 90 * DAY), sort: 'not_after', limit: 200 },
+          signal,
+        )
+      ).keys,
   );
   const past = useResource(
     `past/${host ?? ''}`,
-    async (signal) => (await api.keys({ host, status: 'expired', sort: '-not_after', limit: 50 }, signal)).keys,
+    async (signal) => (await api.keys({ host, status: 'expired', trust_store: 'false', sort: '-not_after', limit: 50 }, signal)).keys,
   );
   const chosen = param('expires');
   return (

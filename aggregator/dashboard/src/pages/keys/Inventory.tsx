@@ -28,6 +28,12 @@ function statusAsked(): string | undefined {
   return param('expires') === 'past' ? 'expired' : 'active';
 }
 
+/** The system's own trust store is hidden at first: hundreds of public CAs would bury the keys that somebody here made. */
+function trustStoreAsked(): string | undefined {
+  if (param('cas') === 'all') return undefined;
+  return param('cas') === 'only' ? 'true' : 'false';
+}
+
 async function load(rows: number, signal: AbortSignal): Promise<KeysAnswer> {
   const horizon = HORIZONS[param('expires') ?? ''];
   const past = param('expires') === 'past';
@@ -37,6 +43,7 @@ async function load(rows: number, signal: AbortSignal): Promise<KeysAnswer> {
       kind: param('kind'),
       status: statusAsked(),
       search: param('search'),
+      trust_store: trustStoreAsked(),
       expires_before: horizon === undefined ? undefined : String(now.peek() + horizon),
       sort: param('sort') ?? (past ? `-${SORT}` : SORT),
       limit: rows,
@@ -95,6 +102,20 @@ function Choice({ name, label, value, values, all, usual }: ChoiceProps): JSX.El
   );
 }
 
+function PublicCas(): JSX.Element {
+  const value = param('cas') ?? '';
+  return (
+    <label class={`select ${value === '' ? '' : 'chosen'}`}>
+      <span class="hidden">Public CA certificates</span>
+      <select value={value} title="Public CA certificates" onChange={(event) => setParams({ cas: event.currentTarget.value || undefined })}>
+        <option value="">Public CAs hidden</option>
+        <option value="all">Public CAs shown</option>
+        <option value="only">Public CAs only</option>
+      </select>
+    </label>
+  );
+}
+
 function NoKeys(): JSX.Element {
   const hosts = useFleet().hosts.data ?? [];
   const filters = ['search', 'kind', 'status', 'expires'].filter((name) => param(name) !== undefined);
@@ -104,7 +125,7 @@ function NoKeys(): JSX.Element {
         <button
           type="button"
           class="button"
-          onClick={() => setParams({ search: undefined, kind: undefined, status: 'all', expires: undefined, host: undefined })}
+          onClick={() => setParams({ search: undefined, kind: undefined, status: 'all', cas: 'all', expires: undefined, host: undefined })}
         >
           Show all keys
         </button>
@@ -119,14 +140,25 @@ function NoKeys(): JSX.Element {
     );
   }
   return (
-    <EmptyState title="No keys found yet">
-      {`${plural(hosts.length, 'host reports', 'hosts report')}, but no key was found where agents look. Name more directories under \`[keystore] paths\` in agent.toml.`}
+    <EmptyState title="No keys of your own found yet">
+      {`${plural(hosts.length, 'host reports', 'hosts report')}, but only the system's public CA certificates were found where agents look. Name more directories under \`[keystore] paths\` in agent.toml. `}
+      <button type="button" class="button" onClick={() => setParams({ cas: 'all', status: 'all' })}>
+        Show public CAs
+      </button>
     </EmptyState>
   );
 }
 
 export function Inventory({ note }: { note: string | undefined }): JSX.Element {
-  const question = JSON.stringify([hostFilter.value, param('kind'), param('status'), param('search'), param('expires'), param('sort')]);
+  const question = JSON.stringify([
+    hostFilter.value,
+    param('kind'),
+    param('status'),
+    param('cas'),
+    param('search'),
+    param('expires'),
+    param('sort'),
+  ]);
   const [pages, setPages] = useState({ question, count: 1 });
   const count = pages.question === question ? pages.count : 1;
   // More rows are asked for in one answer rather than page by page, so that a refresh cannot tear the list apart.
@@ -145,6 +177,7 @@ export function Inventory({ note }: { note: string | undefined }): JSX.Element {
           all={{ value: 'all', word: 'All statuses' }}
           usual="active"
         />
+        <PublicCas />
         {param('expires') !== undefined && (
           <button type="button" class="button chip" onClick={() => setParams({ expires: undefined })} title="Remove this filter">
             {param('expires') === 'past' ? 'Expired lately' : `Expires within ${(param('expires') ?? '').replace('d', ' d')}`}{' '}

@@ -1,4 +1,4 @@
-// What the hosts are doing: the six charts of the overview, with the thresholds of the rules that watch them.
+// What the hosts are doing: the five charts of the overview, with the thresholds of the rules that watch them.
 import type { JSX } from 'preact';
 import { api } from '../../api/client';
 import type { KeyEvent } from '../../api/types';
@@ -11,9 +11,11 @@ const CPU: Query[] = [{ metric: 'system.cpu.usage_total', aggregation: 'avg', gr
 const MEMORY: Query[] = [{ metric: 'system.memory.usage_percent', aggregation: 'avg', group_by: 'host' }];
 const DISKS: Query[] = [{ metric: 'system.disk.usage_percent', aggregation: 'max' }];
 const LOAD: Query[] = [{ metric: 'system.load.1m', aggregation: 'avg', group_by: 'host' }];
+/** What a host says to itself crosses no wire. */
+const NOT_LOOPBACK = 'interface:!lo';
 const NETWORK: Query[] = [
-  { metric: 'system.network.bytes_recv', aggregation: 'rate', group_by: 'host', word: 'in' },
-  { metric: 'system.network.bytes_sent', aggregation: 'rate', group_by: 'host', word: 'out' },
+  { metric: 'system.network.bytes_recv', aggregation: 'rate', group_by: 'host', tag: NOT_LOOPBACK, word: 'in' },
+  { metric: 'system.network.bytes_sent', aggregation: 'rate', group_by: 'host', tag: NOT_LOOPBACK, word: 'out' },
 ];
 const MOUNT = ['mount', 'mountpoint', 'path', 'device'];
 
