@@ -141,7 +141,6 @@ function Plot({ label, model, times, cursor, setCursor }: PlotProps): JSX.Elemen
     reading(holder, false);
     setCursor(undefined);
   }, [setCursor]);
-  const key = (event: KeyboardEvent): void => moveCursor(event, plot.current, times, cursor, own, holder);
 
   return (
     <div class="plot">
@@ -153,7 +152,7 @@ function Plot({ label, model, times, cursor, setCursor }: PlotProps): JSX.Elemen
         aria-label={label}
         onPointerEnter={enter}
         onPointerLeave={leave}
-        onKeyDown={key}
+        onKeyDown={(event) => moveCursor(event, plot.current, times, cursor, own, holder)}
         onBlur={() => clearCursor(plot.current, leave)}
         onDblClick={() => zoomOut()}
       />

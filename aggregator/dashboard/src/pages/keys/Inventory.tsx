@@ -19,6 +19,8 @@ import { KEY_COLUMNS } from './columns';
 const PAGE = 100;
 const HORIZONS: Record<string, number> = { '1d': DAY, '7d': 7 * DAY, '30d': 30 * DAY, '90d': 90 * DAY };
 const SORT = 'not_after';
+/** Parameters that say which keys are listed. */
+const QUESTION = ['kind', 'status', 'cas', 'search', 'expires', 'sort'];
 
 /** What is looked at first is what is in use; everything else is one choice away. */
 function statusAsked(): string | undefined {
@@ -150,15 +152,7 @@ function NoKeys(): JSX.Element {
 }
 
 export function Inventory({ note }: { note: string | undefined }): JSX.Element {
-  const question = JSON.stringify([
-    hostFilter.value,
-    param('kind'),
-    param('status'),
-    param('cas'),
-    param('search'),
-    param('expires'),
-    param('sort'),
-  ]);
+  const question = JSON.stringify([hostFilter.value, ...QUESTION.map(param)]);
   const [pages, setPages] = useState({ question, count: 1 });
   const count = pages.question === question ? pages.count : 1;
   // More rows are asked for in one answer rather than page by page, so that a refresh cannot tear the list apart.
