@@ -208,6 +208,7 @@ impl Config {
             faults.push("enroll.certificate_life: must be at least 10s".into());
         }
         for rule in &self.alerts.rules {
+            faults.extend(crate::job::alerts::selector(rule).err().map(|f| format!("alerts.rules {}: {f}", rule.rule_id)));
             faults.extend(rule.check().err().unwrap_or_default().into_iter().map(|f| format!("alerts.rules {}: {f}", rule.rule_id)));
         }
         faults

@@ -208,8 +208,17 @@ impl Enroll {
     pub async fn renew(&self, tenant: TenantId, identity: &Identity, csr: String) -> Result<JoinAnswer, EnrollError> {
         let agent = self.fleet.get(tenant, &identity.agent).filter(|a| !a.revoked).ok_or(EnrollError::Unknown)?;
         let issued = self.authority.sign_agent(&csr, identity, self.clock.now_ms(), self.life_ms)?;
-        let (this, renewed) = (self.clone(), Agent { certificate_expires_ms: issued.not_after_ms, ..agent.clone() });
-        self.store.write(move |tx| this.put(tx, tenant, renewed)).await?;
+        let (this, id, expires_ms) = (self.clone(), identity.agent.clone(), issued.not_after_ms);
+        let renew = move |tx: &Tx<'_>| {
+            let stored = fleet::get(tx, tenant, &id)?;
+            if !stored.revoked {
+                this.put(tx, tenant, Agent { certificate_expires_ms: expires_ms, ..stored.clone() })?;
+            }
+            Ok(stored.revoked)
+        };
+        if self.store.write(renew).await? {
+            return Err(EnrollError::Unknown);
+        }
         Ok(JoinAnswer { certificate: issued.pem, ca: self.authority.pem().to_owned(), agent: agent.id, host: agent.host })
     }
 

@@ -156,6 +156,14 @@ impl Fleet {
     }
 }
 
+/// The agent as the transaction sees it.
+///
+/// # Errors
+/// No such agent; the store's.
+pub fn get(tx: &Tx<'_>, tenant: TenantId, id: &str) -> Result<Agent, StoreError> {
+    tx.get(Table::Agent, tenant, id)?.ok_or_else(|| StoreError::Missing("this agent".into()))
+}
+
 /// Stores an agent in a transaction.
 ///
 /// # Errors

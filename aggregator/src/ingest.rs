@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::event::EventKind;
-use keyvigil_common::limits::{INGEST_INFLIGHT_BYTES_MAX, TIMESTAMP_MS_MIN};
+use keyvigil_common::limits::{DECODED_BYTES_PER_RAW, INGEST_INFLIGHT_BYTES_MAX, PUSH_RAW_BYTES_MAX, TAGS_MAX, TIMESTAMP_MS_MIN};
 use keyvigil_common::sequence::Range;
 use keyvigil_common::telemetry::{Number, Registry};
 use keyvigil_common::tls::Identity;
 use keyvigil_common::wire::{self, Ack, Batch, Gap, WireError};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::fleet::{self, Agent, Fleet, News};
 use crate::index::TenantId;
@@ -143,10 +143,13 @@ impl Ingest {
     }
 
     async fn try_push(&self, identity: &Identity, body: &[u8]) -> Result<Ack, Refusal> {
-        let size = u32::try_from(body.len()).unwrap_or(u32::MAX);
-        let Ok(_room) = self.room.try_acquire_many(size) else { return Err(Refusal::Busy("too much is being ingested at once".into())) };
         let (tenant, agent) = self.admit(identity).await?;
         let push = wire::decode_push(body)?;
+        let claimed: usize = push.frames.iter().map(|(_, frame)| wire::claimed_bytes(frame)).sum();
+        if claimed > PUSH_RAW_BYTES_MAX {
+            return Err(Refusal::TooLarge(WireError::TooLarge { bytes: claimed, max: PUSH_RAW_BYTES_MAX }));
+        }
+        let _decoded = self.room(claimed * DECODED_BYTES_PER_RAW)?;
         let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
         let now_ms = self.clock.now_ms();
         let arrived = push.frames.into_iter().map(|(seq, frame)| arrive(seq, frame, now_ms)).collect::<Result<Vec<_>, _>>()?;
@@ -154,6 +157,15 @@ impl Ingest {
         let (this, host) = (self.clone(), agent.host.clone());
         let cursor = self.store.write(move |tx| this.settle(tx, &stream, &host, arrived, &dropped)).await?;
         Ok(Ack { epoch: push.epoch, cursor, now_ms, directives: Vec::new() })
+    }
+
+    /// Room for `bytes` of memory, held until the permit is dropped.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`]: there is none now.
+    pub fn room(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
+        let size = u32::try_from(bytes).unwrap_or(u32::MAX);
+        Arc::clone(&self.room).try_acquire_many_owned(size).map_err(|_| Refusal::Busy("too much is being ingested at once".into()))
     }
 
     /// The tenant and agent of a certificate, if it may deliver.
@@ -206,15 +218,22 @@ impl Ingest {
     /// Stores the keys, events and losses that a batch tells of.
     fn record(&self, tx: &Tx<'_>, tenant: TenantId, host: &str, batch: Batch) -> Result<(), StoreError> {
         let mut changed = Vec::new();
-        for sighting in batch.sightings {
+        let now_ms = self.clock.now_ms();
+        for mut sighting in batch.sightings {
+            sighting.at_ms = plausible(sighting.at_ms, now_ms);
             changed.extend(keys::sight(tx, tenant, host, sighting)?);
         }
-        for event in batch.events {
+        for mut event in batch.events {
+            let told = event.at_ms;
+            event.at_ms = plausible(told, now_ms);
+            if event.at_ms != told {
+                event.evidence.push(("host_clock_ms".into(), told.to_string()));
+            }
             let record = EventRecord::new(host, event);
             tx.add_event(tenant, record.at_ms, record.kind.as_str(), &record)?;
         }
         for gap in batch.gaps {
-            let record = gap_record(host, gap);
+            let record = GapRecord { at_ms: plausible(gap.at_ms, now_ms), ..gap_record(host, gap) };
             tx.add_gap(tenant, record.at_ms, &record)?;
             let lost = lost_event(&record);
             tx.add_event(tenant, lost.at_ms, lost.kind.as_str(), &lost)?;
@@ -228,6 +247,9 @@ impl Ingest {
 fn arrive(seq: u64, frame: Vec<u8>, now_ms: i64) -> Result<Arrived, Refusal> {
     let hash = keyvigil_common::sha256(&frame);
     let batch = wire::decode_batch(&frame).map_err(|fault| Refusal::of_frame(seq, fault))?;
+    if batch.series.iter().any(|series| series.tags.get("host").is_none() && series.tags.len() >= TAGS_MAX) {
+        return Err(Refusal::of_frame(seq, WireError::Shape("a series without room for the tag `host`")));
+    }
     match batch.span_ms() {
         Some((first, _)) if first < TIMESTAMP_MS_MIN => {
             Err(Refusal::Clock(format!("batch {seq} has samples from before the year 2000: set the clock of the host")))
@@ -238,6 +260,11 @@ fn arrive(seq: u64, frame: Vec<u8>, now_ms: i64) -> Result<Arrived, Refusal> {
         ))),
         _ => Ok(Arrived { seq, hash, frame, batch }),
     }
+}
+
+/// The time that a host tells, or ours where its clock is plainly not set: what happened is kept, and found, either way.
+fn plausible(at_ms: i64, now_ms: i64) -> i64 {
+    if (TIMESTAMP_MS_MIN..=now_ms + AHEAD_MS_MAX).contains(&at_ms) { at_ms } else { now_ms }
 }
 
 fn gap_record(host: &str, gap: Gap) -> GapRecord {

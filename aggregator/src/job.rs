@@ -58,7 +58,9 @@ impl Job {
             if waited.await.is_none() {
                 return;
             }
-            match (self.run)().await {
+            // What is cut off here is begun again by the next process: chores are idempotent, deliveries come at least once.
+            let Some(done) = stop.or((self.run)()).await else { return };
+            match done {
                 Ok(status) if status.is_empty() => {}
                 Ok(status) => tracing::info!(job = self.name, status, "done"),
                 Err(error) => {

@@ -75,7 +75,7 @@ pub(crate) struct Buckets {
 
 impl Buckets {
     fn new(question: &Question) -> Result<Self, QueryError> {
-        let span = question.to_ms - question.from_ms + 1;
+        let span = question.to_ms.saturating_sub(question.from_ms).saturating_add(1);
         let Some(width) = question.interval_ms else { return Ok(Self { first: question.from_ms, width: span.max(1), count: 1 }) };
         if width < INTERVAL_MS_MIN {
             return Err(QueryError::Invalid(format!("interval must be at least {INTERVAL_MS_MIN} ms")));

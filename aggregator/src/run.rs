@@ -137,7 +137,8 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
         clock: Arc::clone(clock),
         tenant,
         admin_token: admin_token(config, dir)?,
-        open_on_loopback: config.api.open_on_loopback,
+        // With a proxy in front every request comes from loopback.
+        open_on_loopback: config.api.open_on_loopback && config.listen.tls != "external",
         advertise: config.listen.advertise.clone(),
         channels: channels.iter().map(|c| c.name().to_owned()).collect(),
         started_ms: now_ms,
@@ -260,13 +261,19 @@ async fn renew(
     clock: SharedClock,
     stop: Stop,
 ) {
-    let half = DAY * u32::try_from(SERVER_DAYS / 2).unwrap_or(1);
-    while stop.or(clock.sleep(half)).await.is_some() {
+    let half_ms = SERVER_DAYS * 86_400_000 / 2;
+    let mut issued_ms = clock.now_ms();
+    // Looked at each minute by the wall clock: a host that slept, or whose clock was set, must not serve an ended one.
+    while stop.or(clock.sleep(MINUTE)).await.is_some() {
+        if (clock.now_ms() - issued_ms).abs() < half_ms {
+            continue;
+        }
         let now_ms = clock.now_ms();
         match (ingest_config(&authority, &names, now_ms), web_config(&authority, &names, now_ms)) {
             (Ok(a), Ok(b)) => {
                 ingest.store(Arc::new(a));
                 web.store(Arc::new(b));
+                issued_ms = now_ms;
                 tracing::info!("the aggregator's certificates were renewed");
             }
             (Err(e), _) | (_, Err(e)) => tracing::error!(error = %e, "the aggregator's certificates were not renewed"),

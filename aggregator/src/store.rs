@@ -158,9 +158,10 @@ impl Store {
         let Some(flushed) = tokio::task::spawn_blocking(write).await.map_err(|_| StoreError::Closed)?? else {
             return Ok(compact::Flushed::default());
         };
+        // The samples are in blocks, and marked so: whether their rows can be deleted now or with the next flush is only space.
+        self.0.shared.head.thaw();
         let through = flushed.through;
         self.write(move |tx| tx.forget_level0(through)).await?;
-        self.0.shared.head.thaw();
         Ok(flushed)
     }
 

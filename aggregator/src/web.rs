@@ -5,6 +5,7 @@ mod agents;
 mod alerts;
 mod assets;
 mod auth;
+mod body;
 mod exposition;
 mod health;
 mod hosts;
@@ -108,6 +109,7 @@ pub fn api(app: App) -> Router {
     Router::new()
         .nest("/api/v1", v1)
         .fallback(get(assets::serve))
+        .method_not_allowed_fallback(async || problem::Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method"))
         .with_state(app)
         .layer(CompressionLayer::new())
         .layer(header("content-security-policy", CSP))

@@ -4,7 +4,11 @@
 /// Bytes of one encoded batch on the wire. An agent's flush is a few kB; an event storm is split.
 pub const BATCH_FRAME_BYTES_MAX: usize = 4 << 20;
 /// Bytes of one batch after decompression; a ratio above this is a bomb.
-pub const BATCH_RAW_BYTES_MAX: usize = 16 << 20;
+pub const BATCH_RAW_BYTES_MAX: usize = 8 << 20;
+/// Bytes of all batches of one push after decompression.
+pub const PUSH_RAW_BYTES_MAX: usize = 16 << 20;
+/// Memory that a decoded batch may take for each of its raw bytes: many short tags are the worst case, measured at 19.
+pub const DECODED_BYTES_PER_RAW: usize = 20;
 /// Bytes that decoding one batch may claim in memory (bincode counts `len * size_of::<T>()`).
 pub const BATCH_DECODE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of one push: several batches of a backlog in one request.
@@ -75,7 +79,7 @@ pub const FUTURE_MS_MAX: i64 = 10 * 60 * 1_000;
 
 /// Series the aggregator holds by default, all tenants together.
 pub const SERIES_MAX: usize = 2_000_000;
-/// Bytes of pushes being worked on at once; beyond it agents are told to come back.
-pub const INGEST_INFLIGHT_BYTES_MAX: usize = 128 << 20;
+/// Memory for pushes being read and worked on at once; beyond it agents are told to come back.
+pub const INGEST_INFLIGHT_BYTES_MAX: usize = 512 << 20;
 /// Connections per listener.
 pub const CONNECTIONS_MAX: usize = 16_384;

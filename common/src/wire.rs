@@ -297,6 +297,12 @@ pub fn decode_batch(frame: &[u8]) -> Result<Batch, WireError> {
     Ok(batch)
 }
 
+/// Raw bytes that a frame claims, read off its head: what decoding it may cost, before that is paid. 0 if it has no head.
+#[must_use]
+pub fn claimed_bytes(frame: &[u8]) -> usize {
+    frame.get(8..HEAD_BYTES).and_then(|bytes| bytes.try_into().ok()).map_or(0, |bytes| u32::from_le_bytes(bytes) as usize)
+}
+
 fn inflate(compressed: &[u8], claimed: usize) -> Result<Vec<u8>, WireError> {
     let garbled = |e: std::io::Error| WireError::Garbled(e.to_string());
     let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed).map_err(garbled)?;

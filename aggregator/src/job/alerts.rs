@@ -55,6 +55,8 @@ pub struct Alerts {
 
 #[derive(Debug, Default)]
 struct Memory {
+    /// Of the product and of files: what a rule of the API that is deleted gives way to.
+    base: BTreeMap<String, Rule>,
     rules: BTreeMap<String, Rule>,
     /// By id; resolved ones stay until the next start, for their sequence numbers.
     alerts: BTreeMap<String, Alert>,
@@ -89,7 +91,8 @@ impl Alerts {
     pub async fn load(parts: Parts) -> Result<Self, StoreError> {
         let Parts { store, inventory, clock, tenant, interval_ms, targets, outbox, rules } = parts;
         let mut memory = Memory::default();
-        memory.rules.extend(rules.into_iter().map(|rule| (rule.rule_id.clone(), rule)));
+        memory.base.extend(rules.into_iter().map(|rule| (rule.rule_id.clone(), rule)));
+        memory.rules.clone_from(&memory.base);
         for (at, id, rule) in store.read(|connection, ring| ledger::all::<Rule>(connection, ring, Table::Rule)).await? {
             if at == tenant {
                 memory.rules.insert(id, rule);
@@ -115,12 +118,23 @@ impl Alerts {
         let _one = self.changing.lock().await;
         let tick = Tick { now_ms: self.clock.now_ms(), interval_ms: self.interval_ms };
         let mut failed = Vec::new();
+        if let Err(e) = self.close_orphans(tick.now_ms).await {
+            failed.push(chain(&e));
+        }
         for rule in self.rules().iter().filter(|rule| rule.enabled) {
             if let Err(e) = self.evaluate_rule(rule, tick).await {
                 failed.push(format!("{}: {e}", rule.rule_id));
             }
         }
         if failed.is_empty() { Ok(String::new()) } else { Err(failed.join("; ")) }
+    }
+
+    /// Ends alerts that nobody evaluates any more: their rule was switched off, or is not in the configuration now.
+    async fn close_orphans(&self, now_ms: i64) -> Result<(), StoreError> {
+        let enabled: BTreeSet<String> = self.rules().into_iter().filter(|rule| rule.enabled).map(|rule| rule.rule_id).collect();
+        let open = self.open();
+        let orphans = open.iter().filter(|a| !enabled.contains(&a.rule_id));
+        self.commit(orphans.map(|a| alert::close(a, "its rule is gone or switched off", now_ms)).collect()).await
     }
 
     async fn evaluate_rule(&self, rule: &Rule, tick: Tick) -> Result<(), String> {
@@ -137,11 +151,10 @@ impl Alerts {
     }
 
     async fn observe_samples(&self, rule: &Rule, now_ms: i64) -> Result<Vec<Observation>, String> {
-        let tags: Vec<String> = rule.tags.iter().map(|(name, value)| format!("{name}:{value}")).collect();
         let window_ms = i64::try_from(rule.window_seconds).unwrap_or(i64::MAX).saturating_mul(1_000);
         let question = Question {
             tenant: self.tenant,
-            selector: Selector::parse(&rule.metric_pattern, tags.iter().map(String::as_str))?,
+            selector: selector(rule)?,
             from_ms: now_ms - window_ms + 1,
             to_ms: now_ms,
             aggregation: Some(rule.aggregation),
@@ -181,6 +194,11 @@ impl Alerts {
 
     /// Stores what came of an evaluation: alerts, history and notifications in one transaction.
     async fn commit(&self, mut steps: Vec<Step>) -> Result<(), StoreError> {
+        {
+            // A resolved alert that stays so is not written again at each turn.
+            let memory = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            steps.retain(|step| step.transition.is_some() || step.alert.as_ref() != memory.alerts.get(&step.id));
+        }
         if steps.is_empty() {
             return Ok(());
         }
@@ -272,6 +290,7 @@ impl Alerts {
     pub async fn put_rule(&self, mut rule: Rule) -> Result<Rule, StoreError> {
         rule.origin = Origin::Api;
         rule.check().map_err(|faults| StoreError::Refused(faults.join("; ")))?;
+        selector(&rule).map_err(StoreError::Refused)?;
         let _one = self.changing.lock().await;
         let (tenant, stored) = (self.tenant, rule.clone());
         self.store.write(move |tx| tx.put(Table::Rule, tenant, &stored.rule_id, &stored)).await?;
@@ -282,7 +301,8 @@ impl Alerts {
         Ok(rule)
     }
 
-    /// Removes a rule of the API and ends its alerts.
+    /// Removes a rule of the API and ends its alerts. One that stood in place of a shipped one, or of one in a file, gives way
+    /// to that.
     ///
     /// # Errors
     /// No such rule, or one that is not of the API; the store's.
@@ -294,7 +314,13 @@ impl Alerts {
         }
         let (tenant, owned) = (self.tenant, id.to_owned());
         self.store.write(move |tx| tx.delete(Table::Rule, tenant, &owned)).await?;
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).rules.remove(id);
+        {
+            let mut memory = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            match memory.base.get(id).cloned() {
+                Some(base) => memory.rules.insert(id.to_owned(), base),
+                None => memory.rules.remove(id),
+            };
+        }
         self.close_alerts(id, "the rule was removed").await
     }
 
@@ -303,6 +329,16 @@ impl Alerts {
         let steps = self.open().iter().filter(|a| a.rule_id == rule_id).map(|a| alert::close(a, why, now_ms)).collect();
         self.commit(steps).await
     }
+}
+
+/// The series that a threshold rule looks at.
+///
+/// # Errors
+/// A pattern or tag that is not one.
+pub fn selector(rule: &Rule) -> Result<Selector, String> {
+    let tags: Vec<String> = rule.tags.iter().map(|(name, value)| format!("{name}:{value}")).collect();
+    let pattern = if rule.kind == RuleKind::KeyExpiry { expiry::METRIC_ID } else { &rule.metric_pattern };
+    Selector::parse(pattern, tags.iter().map(String::as_str))
 }
 
 fn history(step: &Step, transition: &Transition) -> HistoryRecord {

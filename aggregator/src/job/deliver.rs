@@ -1,9 +1,13 @@
 //! Drains the outbox: at least once, in order for each alert and channel. A notification is marked only after the other
 //! side has answered; a process that dies in between sends it again, with the same key.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use keyvigil_common::backoff::random_u64;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::telemetry::chain;
+use tokio::task::JoinSet;
 
 use crate::notify::{Channel, Notification, Notifier, SendError, Settled, settle};
 use crate::store::outbox::{self, Waiting};
@@ -16,19 +20,30 @@ const TURN_MAX: usize = 100;
 ///
 /// # Errors
 /// What the store says; what a channel says is kept with the notification.
-pub async fn deliver(store: Store, clock: SharedClock, channels: std::sync::Arc<Vec<Channel>>) -> Result<String, String> {
-    let mut sent = 0;
-    loop {
-        let now_ms = clock.now_ms();
-        let due: Vec<Waiting<Notification>> =
-            store.read(move |connection, ring| outbox::due(connection, ring, now_ms, TURN_MAX)).await.map_err(|e| chain(&e))?;
-        if due.is_empty() {
-            return Ok(if sent == 0 { String::new() } else { format!("{sent} notifications delivered") });
-        }
-        for waiting in due {
-            sent += usize::from(attempt(&store, &clock, &channels, waiting).await.map_err(|e| chain(&e))?);
-        }
+pub async fn deliver(store: Store, clock: SharedClock, channels: Arc<Vec<Channel>>) -> Result<String, String> {
+    let now_ms = clock.now_ms();
+    let due: Vec<Waiting<Notification>> = store.read(move |connection, ring| outbox::due(connection, ring, now_ms, TURN_MAX)).await.map_err(|e| chain(&e))?;
+    let mut by_channel: BTreeMap<String, Vec<Waiting<Notification>>> = BTreeMap::new();
+    for waiting in due {
+        by_channel.entry(waiting.record.channel.clone()).or_default().push(waiting);
     }
+    // A channel that is slow holds up itself only.
+    let mut turns = JoinSet::new();
+    for queue in by_channel.into_values() {
+        let (store, clock, channels) = (store.clone(), Arc::clone(&clock), Arc::clone(&channels));
+        turns.spawn(async move {
+            let mut sent = 0usize;
+            for waiting in queue {
+                sent += usize::from(attempt(&store, &clock, &channels, waiting).await.map_err(|e| chain(&e))?);
+            }
+            Ok::<usize, String>(sent)
+        });
+    }
+    let mut sent = 0;
+    while let Some(turn) = turns.join_next().await {
+        sent += turn.map_err(|e| e.to_string())??;
+    }
+    Ok(if sent == 0 { String::new() } else { format!("{sent} notifications delivered") })
 }
 
 /// One attempt at one notification; whether it was delivered.

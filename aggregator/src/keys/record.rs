@@ -6,8 +6,11 @@ use serde::{Deserialize, Serialize};
 /// Places kept of one key. A public CA lies in four places on each host; beyond this the oldest that are gone are dropped.
 const PLACES_MAX: usize = 50_000;
 /// Directories of certificates that the system ships to trust others: their expiry concerns nobody here.
-const TRUST_STORES: [&str; 6] =
-    ["/etc/ssl/certs/", "/usr/share/ca-certificates/", "/usr/local/share/ca-certificates/", "/etc/pki/ca-trust/", "/etc/pki/tls/certs/", "/usr/share/pki/"];
+const TRUST_STORES: [&str; 5] = ["/etc/ssl/certs/", "/usr/share/ca-certificates/", "/etc/pki/ca-trust/", "/etc/pki/tls/certs/", "/usr/share/pki/"];
+/// What only the system makes: its bundles, and the directories of its packages. A certificate of these directories that is in
+/// none of them, like one that somebody signed himself and put into `/etc/ssl/certs`, is somebody's own.
+const BUNDLES: [&str; 6] =
+    ["/ca-certificates.crt", "/ca-bundle.crt", "/ca-bundle.trust.crt", "/tls-ca-bundle.pem", "/usr/share/ca-certificates/", "/usr/share/pki/"];
 
 /// A key with everything known about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -155,7 +158,9 @@ impl KeyRecord {
     #[must_use]
     pub fn is_trust_store(&self) -> bool {
         let shipped = |p: &PlaceRecord| TRUST_STORES.iter().any(|dir| p.place.path.starts_with(dir));
-        self.facts.kind == KeyKind::Certificate && self.facts.is_ca == Some(true) && !self.places.is_empty() && self.places.iter().all(shipped)
+        let bundled = |p: &PlaceRecord| BUNDLES.iter().any(|name| p.place.path.ends_with(name) || p.place.path.starts_with(name));
+        let ca = self.facts.kind == KeyKind::Certificate && self.facts.is_ca == Some(true);
+        ca && self.places.iter().any(bundled) && self.places.iter().all(shipped)
     }
 
     /// Whether somebody should act before it expires: lies somewhere, has an end, was not replaced, and is not of the
@@ -208,6 +213,10 @@ mod tests {
         let mut shipped = KeyRecord::sighted(None, "a", sighting('1', "/etc/ssl/certs/X.pem", 10, false, None));
         assert!(shipped.expiry_matters(20), "a leaf in the same directory matters");
         shipped.facts.is_ca = Some(true);
+        assert!(shipped.expiry_matters(20), "signed by somebody himself, as `openssl req -x509` does it, and put there");
+        let mut bundle = sighting('1', "/etc/ssl/certs/ca-certificates.crt", 10, false, None);
+        bundle.facts.is_ca = Some(true);
+        let shipped = KeyRecord::sighted(Some(shipped), "a", bundle);
         assert!(!shipped.expiry_matters(20));
         let mut copy = sighting('1', "/etc/nginx/ca.pem", 10, false, None);
         copy.facts.is_ca = Some(true);

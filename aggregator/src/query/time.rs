@@ -2,6 +2,9 @@
 
 use keyvigil_common::config::Period;
 
+/// The end of the year 9999: no time lies beyond it, and sums of times do not overflow.
+const MS_MAX: i64 = 253_402_300_799_999;
+
 /// An instant as Unix ms: RFC 3339, a number of ms, `now`, or a length of time before
 /// (`-1h`) or after now (`+30d`).
 ///
@@ -13,15 +16,15 @@ pub fn parse(text: &str, now_ms: i64) -> Result<i64, String> {
         return Ok(now_ms);
     }
     if let Ok(ms) = text.parse::<i64>()
-        && ms >= 0
+        && (0..=MS_MAX).contains(&ms)
     {
         return Ok(ms);
     }
     if let Some(ago) = text.strip_prefix("now-").or_else(|| text.strip_prefix('-')) {
-        return ago.parse::<Period>().map(|p| now_ms.saturating_sub(p.as_ms())).map_err(|_| fault());
+        return ago.parse::<Period>().map(|p| now_ms.saturating_sub(p.as_ms()).max(0)).map_err(|_| fault());
     }
     if let Some(ahead) = text.strip_prefix('+') {
-        return ahead.parse::<Period>().map(|p| now_ms.saturating_add(p.as_ms())).map_err(|_| fault());
+        return ahead.parse::<Period>().map(|p| now_ms.saturating_add(p.as_ms()).min(MS_MAX)).map_err(|_| fault());
     }
     text.parse::<jiff::Timestamp>().map(jiff::Timestamp::as_millisecond).map_err(|_| fault())
 }

@@ -7,8 +7,10 @@
 use pco::ChunkConfig;
 
 const VERSION: u8 = 1;
-/// Points of one column that a block may claim; windows are cut well below.
-pub(crate) const POINTS_MAX: usize = 1 << 20;
+/// Points of one column that a block may claim.
+const POINTS_MAX: usize = 1 << 20;
+/// Points after which a column goes on in another block: two hours at two a second.
+const POINTS_PER_BLOCK: usize = 1 << 14;
 /// Series in one block. More means reading more to answer for one; fewer means more rows.
 pub(crate) const SERIES_PER_BLOCK: usize = 256;
 
@@ -24,6 +26,9 @@ pub(crate) struct Block {
 impl Block {
     /// The block as bytes.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, BlockError> {
+        if self.times.len() > POINTS_MAX {
+            return Err(BlockError::Codec(format!("{} points in one block", self.times.len())));
+        }
         let config = ChunkConfig::default();
         let fault = |e: pco::errors::PcoError| BlockError::Codec(e.to_string());
         let times = pco::standalone::simple_compress(&self.times, &config).map_err(fault)?;
@@ -97,7 +102,21 @@ pub(crate) fn group(mut series: Vec<(u32, Vec<i64>, Vec<f64>)>) -> Vec<Block> {
             _ => blocks.push(Block { times, columns: vec![(id, values)] }),
         }
     }
-    blocks
+    blocks.into_iter().flat_map(cut).collect()
+}
+
+/// A long block as several.
+fn cut(block: Block) -> Vec<Block> {
+    if block.times.len() <= POINTS_PER_BLOCK {
+        return vec![block];
+    }
+    let parts = (0..block.times.len()).step_by(POINTS_PER_BLOCK).map(|from| from..(from + POINTS_PER_BLOCK).min(block.times.len()));
+    parts
+        .map(|part| Block {
+            times: block.times[part.clone()].to_vec(),
+            columns: block.columns.iter().map(|(id, values)| (*id, values[part.clone()].to_vec())).collect(),
+        })
+        .collect()
 }
 
 /// Why a block could not be written or read.
@@ -155,5 +174,15 @@ mod tests {
         let blocks = group(many);
         assert_eq!(blocks.iter().map(|b| b.columns.len()).collect::<Vec<_>>(), [SERIES_PER_BLOCK, 300 - SERIES_PER_BLOCK, 1]);
         assert_eq!(blocks[2].times, odd);
+    }
+
+    #[test]
+    fn a_long_column_goes_on_in_further_blocks_and_each_can_be_read() {
+        let count = POINTS_PER_BLOCK * 2 + 7;
+        let times: Vec<i64> = (0..count as i64).collect();
+        let values: Vec<f64> = times.iter().map(|t| *t as f64).collect();
+        let blocks = group(vec![(1, times.clone(), values)]);
+        let read: Vec<i64> = blocks.iter().flat_map(|b| Block::decode(&b.encode().unwrap(), |_| true).unwrap().times).collect();
+        assert_eq!((blocks.len(), read), (3, times));
     }
 }

@@ -106,16 +106,19 @@ impl Shared {
         let mut merged = 0;
         for day in self.partitions.days()? {
             let mut connection = self.partitions.writer(day)?;
+            // A window that was merged and has got nothing since stays as it is, however many blocks its columns need.
             let windows: Vec<i64> = {
                 let mut statement = connection.prepare(
                     "SELECT DISTINCT window FROM (SELECT b.window AS window FROM member m JOIN block b ON b.id = m.block
-                       WHERE b.window <= ?1 GROUP BY m.series, b.window HAVING count(*) > 1)",
+                       WHERE b.window <= ?1 GROUP BY m.series, b.window HAVING count(*) > 1) w
+                     WHERE (SELECT max(id) FROM block WHERE window = w.window) IS NOT (SELECT value FROM meta WHERE name = 'merged:' || w.window)",
                 )?;
                 statement.query_map([before_ms - WINDOW_MS], |row| row.get(0))?.collect::<Result<_, _>>()?
             };
             for window in windows {
                 let tx = connection.transaction()?;
                 self.merge_window(&tx, day, window)?;
+                tx.execute("INSERT OR REPLACE INTO meta SELECT 'merged:' || ?1, max(id) FROM block WHERE window = ?1", [window])?;
                 tx.commit()?;
                 merged += 1;
             }

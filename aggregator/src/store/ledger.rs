@@ -108,9 +108,17 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Deletes events from before `before_ms`.
+    /// Deletes events, losses and what is over of alerts from before `before_ms`.
     pub(super) fn forget_events(&self, before_ms: i64) -> Result<(), StoreError> {
-        self.connection.prepare_cached("DELETE FROM event WHERE at_ms < ?1")?.execute([before_ms])?;
+        let old = [
+            "DELETE FROM event WHERE at_ms < ?1",
+            "DELETE FROM gap WHERE at_ms < ?1",
+            "DELETE FROM outbox WHERE state <> 'waiting' AND changed_ms < ?1",
+            "DELETE FROM alert_history WHERE at_ms < ?1",
+        ];
+        for sql in old {
+            self.connection.prepare_cached(sql)?.execute([before_ms])?;
+        }
         Ok(())
     }
 
@@ -178,8 +186,8 @@ pub fn tokens<T: DeserializeOwned>(connection: &Connection, ring: &KeyRing) -> R
     Ok(out)
 }
 
-/// Events of a tenant with `at_ms` in `from..=to` and id below `before`, newest first, of `kinds` (all where empty), until
-/// `take` says that it has enough.
+/// Events of a tenant with `at_ms` in `from..=to` that come after `before` (time and id of the last one seen) in the order
+/// newest first, until `take` says that it has enough.
 ///
 /// # Errors
 /// The database's.
@@ -188,12 +196,12 @@ pub fn events<T: DeserializeOwned>(
     ring: &KeyRing,
     tenant: TenantId,
     (from, to): (i64, i64),
-    before: i64,
+    before: (i64, i64),
     mut take: impl FnMut(Stored<T>) -> bool,
 ) -> Result<(), StoreError> {
-    let sql = "SELECT id, at_ms, body FROM event WHERE tenant = ?1 AND at_ms BETWEEN ?2 AND ?3 AND id < ?4 ORDER BY at_ms DESC, id DESC";
+    let sql = "SELECT id, at_ms, body FROM event WHERE tenant = ?1 AND at_ms BETWEEN ?2 AND ?3 AND (at_ms, id) < (?4, ?5) ORDER BY at_ms DESC, id DESC";
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params![tenant, from, to, before])?;
+    let mut rows = statement.query(params![tenant, from, to, before.0, before.1])?;
     while let Some(row) = rows.next()? {
         let (id, at_ms, body): (i64, i64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let record = unseal(ring, "event", tenant, &at_ms.to_string(), &body)?;

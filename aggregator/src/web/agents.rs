@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -12,15 +13,17 @@ use keyvigil_common::limits::PUSH_BYTES_MAX;
 use keyvigil_common::tls::Identity;
 use keyvigil_common::wire;
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tower_http::timeout::TimeoutLayer;
 
 use super::App;
+use super::body::Body;
 use super::listen::Peer;
 use super::problem::Problem;
 use crate::enroll::{EnrollError, JoinAnswer, JoinRequest};
 
 /// Bytes of a join or a renewal.
-const JOIN_BYTES_MAX: usize = 64 << 10;
+const JOIN_BYTES_MAX: usize = 16 << 10;
 /// A whole request, a slow sender's body included.
 const REQUEST: Duration = Duration::from_secs(60);
 
@@ -34,18 +37,32 @@ pub(super) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-fn identity(peer: Peer) -> Result<Identity, Problem> {
-    let missing = "this listener takes data from enrolled agents only: show a client certificate (`keyvigil-agent join TOKEN` gets one)";
-    peer.identity.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, missing))
+/// An enrolled agent, and room for what it sends: decided before a byte of the body is read.
+struct Admitted {
+    identity: Identity,
+    _room: OwnedSemaphorePermit,
 }
 
-async fn push(State(app): State<App>, Extension(peer): Extension<Peer>, body: Bytes) -> Result<Response, Problem> {
-    let ack = app.ingest.push(&identity(peer)?, &body).await?;
+impl FromRequestParts<App> for Admitted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let identity = parts.extensions.get::<Peer>().and_then(|peer| peer.identity.clone());
+        let missing = "this listener takes data from enrolled agents only: show a client certificate (`keyvigil-agent join TOKEN` gets one)";
+        let identity = identity.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, missing))?;
+        let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
+        let room = app.ingest.room(length.unwrap_or(PUSH_BYTES_MAX).min(PUSH_BYTES_MAX))?;
+        Ok(Self { identity, _room: room })
+    }
+}
+
+async fn push(State(app): State<App>, agent: Admitted, body: Bytes) -> Result<Response, Problem> {
+    let ack = app.ingest.push(&agent.identity, &body).await?;
     let bytes = wire::encode_ack(&ack).map_err(|e| Problem::internal(&e))?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.keyvigil.ack")], bytes).into_response())
 }
 
-async fn join(State(app): State<App>, Extension(peer): Extension<Peer>, Json(request): Json<JoinRequest>) -> Result<Json<JoinAnswer>, Problem> {
+async fn join(State(app): State<App>, Extension(peer): Extension<Peer>, Body(request): Body<JoinRequest>) -> Result<Json<JoinAnswer>, Problem> {
     let joined = app.enroll.join(request).await;
     if matches!(joined, Err(EnrollError::Token | EnrollError::Used | EnrollError::Expired)) {
         app.auth_failures.inc();
@@ -60,6 +77,6 @@ struct Renewal {
     csr: String,
 }
 
-async fn renew(State(app): State<App>, Extension(peer): Extension<Peer>, Json(renewal): Json<Renewal>) -> Result<Json<JoinAnswer>, Problem> {
-    Ok(Json(app.enroll.renew(app.tenant, &identity(peer)?, renewal.csr).await?))
+async fn renew(State(app): State<App>, agent: Admitted, Body(renewal): Body<Renewal>) -> Result<Json<JoinAnswer>, Problem> {
+    Ok(Json(app.enroll.renew(app.tenant, &agent.identity, renewal.csr).await?))
 }

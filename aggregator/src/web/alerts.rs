@@ -9,6 +9,7 @@ use keyvigil_common::limits::PAGE_ROWS_MAX;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::Body;
 use super::problem::Problem;
 use super::{App, params::Params};
 use crate::alert::{Alert, Rule, State as AlertState};
@@ -90,7 +91,7 @@ pub(super) struct Acknowledge {
 }
 
 /// Says that somebody takes care.
-pub(super) async fn acknowledge(State(app): State<App>, Path(id): Path<String>, Json(body): Json<Acknowledge>) -> Result<Json<Value>, Problem> {
+pub(super) async fn acknowledge(State(app): State<App>, Path(id): Path<String>, Body(body): Body<Acknowledge>) -> Result<Json<Value>, Problem> {
     Ok(Json(as_json(&app.alerts.acknowledge(&id, &body.by, body.note.as_deref()).await?)))
 }
 
@@ -105,7 +106,7 @@ pub(super) async fn rule(State(app): State<App>, Path(id): Path<String>) -> Resu
 }
 
 /// Adds a rule.
-pub(super) async fn create_rule(State(app): State<App>, Json(rule): Json<Rule>) -> Result<(StatusCode, Json<Rule>), Problem> {
+pub(super) async fn create_rule(State(app): State<App>, Body(rule): Body<Rule>) -> Result<(StatusCode, Json<Rule>), Problem> {
     if app.alerts.rules().iter().any(|known| known.rule_id == rule.rule_id) {
         return Err(Problem::new(StatusCode::CONFLICT, format!("rule {:?} exists already: change it with PUT", rule.rule_id)));
     }
@@ -113,7 +114,7 @@ pub(super) async fn create_rule(State(app): State<App>, Json(rule): Json<Rule>) 
 }
 
 /// Replaces a rule.
-pub(super) async fn replace_rule(State(app): State<App>, Path(id): Path<String>, Json(mut rule): Json<Rule>) -> Result<Json<Rule>, Problem> {
+pub(super) async fn replace_rule(State(app): State<App>, Path(id): Path<String>, Body(mut rule): Body<Rule>) -> Result<Json<Rule>, Problem> {
     if rule.rule_id.is_empty() {
         rule.rule_id.clone_from(&id);
     }

@@ -62,7 +62,16 @@ fn caller(app: &App, request: &Request) -> Caller {
         return if matches { Caller::Admin } else { Caller::Wrong };
     }
     let local_peer = request.extensions().get::<Peer>().is_some_and(|peer| peer.address.ip().to_canonical().is_loopback());
-    if app.open_on_loopback && local_peer && names_loopback(request.headers()) { Caller::Local } else { Caller::Nobody }
+    if app.open_on_loopback && local_peer && names_loopback(request.headers()) && !came_through_proxy(request.headers()) {
+        Caller::Local
+    } else {
+        Caller::Nobody
+    }
+}
+
+/// A proxy's peer is local too; who stands before it is not.
+fn came_through_proxy(headers: &HeaderMap) -> bool {
+    ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name))
 }
 
 fn credential(headers: &HeaderMap) -> Option<&str> {

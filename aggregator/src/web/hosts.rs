@@ -1,6 +1,7 @@
 //! `/api/v1/hosts`, `/api/v1/enroll-tokens`, `/api/v1/agents/{id}` (revocation).
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use keyvigil_common::config::Period;
@@ -60,11 +61,10 @@ pub(super) fn count(app: &App) -> Value {
 
 /// Revokes an agent: its next request is refused.
 pub(super) async fn revoke(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let agent = app.fleet.get(app.tenant, &id).ok_or_else(|| Problem::not_found("this agent"))?;
     let (tenant, fleet, now_ms) = (app.tenant, app.fleet.clone(), app.clock.now_ms());
-    let revoked = Agent { revoked: true, ..agent };
     app.store
         .write(move |tx| {
+            let revoked = Agent { revoked: true, ..fleet::get(tx, tenant, &id)? };
             fleet::put(tx, tenant, &revoked)?;
             tx.after_commit(move || fleet.set(tenant, revoked, now_ms));
             Ok(())
@@ -88,8 +88,9 @@ impl Default for NewToken {
 }
 
 /// Makes a join token. The only answer that ever holds its secret.
-pub(super) async fn create_token(State(app): State<App>, body: Option<Json<NewToken>>) -> Result<(StatusCode, Json<Value>), Problem> {
-    let wanted = body.map(|Json(wanted)| wanted).unwrap_or_default();
+pub(super) async fn create_token(State(app): State<App>, body: Bytes) -> Result<(StatusCode, Json<Value>), Problem> {
+    let parse = |bytes: &Bytes| serde_json::from_slice(bytes).map_err(|e| Problem::bad_request(format!("the body is not what this expects: {e}")));
+    let wanted: NewToken = if body.is_empty() { NewToken::default() } else { parse(&body)? };
     let (token, record) = app.enroll.create_token(app.tenant, &app.advertise, wanted.uses, wanted.ttl.as_ms()).await?;
     let answer = json!({"token": token.reveal().as_str(), "id": token.id, "expires": record.expires_ms, "uses": record.uses});
     Ok((StatusCode::CREATED, Json(answer)))

@@ -64,7 +64,7 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Resul
     let key = app.inventory.find(app.tenant, &id).ok_or_else(|| Problem::not_found("this key"))?;
     let related: Vec<Value> = app.inventory.related(app.tenant, &key).iter().map(|k| as_json(k, now_ms)).collect();
     let wanted = key.facts.id.clone();
-    let events = read_events(&app, (0, i64::MAX), i64::MAX, KEY_EVENTS, move |event| event.key.as_deref() == Some(&wanted)).await?;
+    let events = read_events(&app, (0, i64::MAX), (i64::MAX, i64::MAX), KEY_EVENTS, move |event| event.key.as_deref() == Some(&wanted)).await?;
     let events: Vec<Value> = events.iter().map(event_json).collect();
     Ok(Json(json!({"key": as_json(&key, now_ms), "related": related, "events": events})))
 }
@@ -93,7 +93,7 @@ fn place_json(at: &PlaceRecord) -> Value {
 async fn read_events(
     app: &App,
     range: (i64, i64),
-    before: i64,
+    before: (i64, i64),
     limit: usize,
     wanted: impl Fn(&EventRecord) -> bool + Send + 'static,
 ) -> Result<Vec<Stored<EventRecord>>, Problem> {
@@ -121,8 +121,11 @@ pub(super) async fn events(State(app): State<App>, RawQuery(raw): RawQuery) -> R
     let range = (instant(&params, "start_time", now_ms)?.unwrap_or(0), instant(&params, "end_time", now_ms)?.unwrap_or(i64::MAX));
     let limit = params.number("limit", ROWS_DEFAULT, PAGE_ROWS_MAX)?;
     let before = match params.get("cursor") {
-        None => i64::MAX,
-        Some(text) => text.parse().map_err(|_| Problem::bad_request("cursor must be what next_cursor said"))?,
+        None => (i64::MAX, i64::MAX),
+        Some(text) => {
+            let parts = text.split_once(':').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
+            parts.ok_or_else(|| Problem::bad_request("cursor must be what next_cursor said"))?
+        }
     };
     let wanted = move |event: &EventRecord| {
         (kinds.is_empty() || kinds.contains(&event.kind))
@@ -130,7 +133,7 @@ pub(super) async fn events(State(app): State<App>, RawQuery(raw): RawQuery) -> R
             && key.as_ref().is_none_or(|key| event.key.as_ref() == Some(key))
     };
     let events = read_events(&app, range, before, limit, wanted).await?;
-    let next = events.last().filter(|_| events.len() == limit).map(|last| last.id.to_string());
+    let next = events.last().filter(|_| events.len() == limit).map(|last| format!("{}:{}", last.at_ms, last.id));
     Ok(Json(json!({"next_cursor": next, "events": events.iter().map(event_json).collect::<Vec<_>>()})))
 }
 

@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde_json::{Value, json};
 
+use super::body::Body;
 use super::problem::Problem;
 use super::{App, assets, hosts};
 use crate::ingest::json::{MetricsPush, PushResult};
@@ -34,6 +35,6 @@ pub(super) async fn status(State(app): State<App>) -> Result<Json<Value>, Proble
 }
 
 /// Metrics as JSON.
-pub(super) async fn push(State(app): State<App>, Json(push): Json<MetricsPush>) -> Result<Json<PushResult>, Problem> {
+pub(super) async fn push(State(app): State<App>, Body(push): Body<MetricsPush>) -> Result<Json<PushResult>, Problem> {
     Ok(Json(app.ingest.push_json(app.tenant, push).await?))
 }
