@@ -8,8 +8,9 @@ mod bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use keyvigil_common::limits::PUSH_DROPPED_MAX;
 use keyvigil_common::seal::{KeyRing, MasterKey, SealError};
-use keyvigil_common::sequence::Range;
+use keyvigil_common::sequence::{Range, Ranges};
 use keyvigil_common::wire::{Class, Gap};
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -37,10 +38,23 @@ pub struct New {
     pub at_ms: i64,
     /// Encoded batch.
     pub frame: Vec<u8>,
-    /// Ids of the gaps that it tells of.
-    pub told: Vec<i64>,
+    /// The gaps that it tells of.
+    pub told: Vec<Told>,
 }
 
+/// A gap as a batch tells of it. It may have grown since: then the rest is told by a later batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Told {
+    /// Its id.
+    pub id: i64,
+    /// Last number told.
+    pub last: u64,
+    /// Items told.
+    pub items: u64,
+}
+
+/// A loss of things that never got a number: class, how many, why. It gets a number when it is stored.
+pub type Lost = (Class, u64, &'static str);
 /// What a sensor asks to be remembered: sensor, key, and value or forget.
 pub type Remember = (&'static str, String, Option<Vec<u8>>);
 
@@ -53,6 +67,17 @@ pub struct Front {
     pub dropped: Vec<Range>,
     /// Number and frame.
     pub frames: Vec<(u64, Vec<u8>)>,
+}
+
+impl Front {
+    /// Leaves out ranges that these frames do not jump over, and frames behind more ranges than one push may declare.
+    fn fit(&mut self) {
+        if let Some(too_far) = self.dropped.get(PUSH_DROPPED_MAX).map(|range| range.first) {
+            self.frames.retain(|(seq, _)| *seq < too_far);
+        }
+        let last = self.frames.last().map_or(0, |frame| frame.0);
+        self.dropped.retain(|range| range.first < last);
+    }
 }
 
 /// How full it is.
@@ -126,14 +151,22 @@ impl Buffer {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores batches, and what sensors remember, in one transaction; makes room first. Returns how many batches were
-    /// given up for it.
+    /// Stores batches, what sensors remember, and losses of things that never got a number, in one transaction; makes room
+    /// first. Returns how many batches were given up for it.
     ///
     /// # Errors
     /// A full disk, mostly; nothing is stored then.
-    pub fn append(&self, batches: &[New], remember: &[Remember], now_ms: i64) -> Result<u64, BufferError> {
+    pub fn append(&self, batches: &[New], remember: &[Remember], lost: &[Lost], now_ms: i64) -> Result<u64, BufferError> {
         let mut connection = self.lock();
         let tx = connection.transaction()?;
+        // Before any new loss is recorded, which may join one that is told here.
+        for told in batches.iter().flat_map(|batch| &batch.told) {
+            bound::forget_told(&tx, told)?;
+        }
+        for (class, items, cause) in lost {
+            let seq = next_seq(&tx)?;
+            bound::record_gap(&tx, seq, class_number(*class), items.cast_signed(), cause, now_ms)?;
+        }
         let incoming = batches.iter().map(|b| b.frame.len() as u64).sum();
         let given_up = bound::make_room(&tx, self.bounds, incoming, now_ms)?;
         for batch in batches {
@@ -148,9 +181,6 @@ impl Buffer {
                 batch.at_ms,
                 body
             ])?;
-            for gap in &batch.told {
-                tx.prepare_cached("DELETE FROM gap WHERE id = ?1")?.execute([gap])?;
-            }
         }
         for (sensor, key, value) in remember {
             match value {
@@ -186,21 +216,37 @@ impl Buffer {
     ///
     /// # Errors
     /// The database's.
-    pub fn peek(&self, frames_max: usize, bytes_max: usize) -> Result<Front, BufferError> {
-        let connection = self.lock();
+    pub fn peek(&self, frames_max: usize, bytes_max: usize, now_ms: i64) -> Result<Front, BufferError> {
+        let mut connection = self.lock();
         let mut front = Front { epoch: self.epoch, ..Front::default() };
-        let mut statement = connection.prepare_cached("SELECT seq, body FROM batch ORDER BY seq LIMIT ?1")?;
-        let mut rows = statement.query([i64::try_from(frames_max).unwrap_or(i64::MAX)])?;
-        let mut bytes = 0;
-        while let Some(row) = rows.next()? {
-            let (seq, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
-            bytes += body.len();
-            if bytes > bytes_max && !front.frames.is_empty() {
-                break;
+        let mut damaged = Vec::new();
+        {
+            let mut statement = connection.prepare_cached("SELECT seq, body FROM batch ORDER BY seq LIMIT ?1")?;
+            let mut rows = statement.query([i64::try_from(frames_max).unwrap_or(i64::MAX)])?;
+            let mut bytes = 0;
+            while let Some(row) = rows.next()? {
+                let (seq, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+                bytes += body.len();
+                if bytes > bytes_max && !front.frames.is_empty() {
+                    break;
+                }
+                match self.ring.unseal(&body, &self.place(seq)) {
+                    Ok(frame) => front.frames.push((seq.cast_unsigned(), frame)),
+                    Err(_) => damaged.push(seq),
+                }
             }
-            front.frames.push((seq.cast_unsigned(), self.ring.unseal(&body, &self.place(seq))?));
+        }
+        if !damaged.is_empty() {
+            // What does not open never will; what lies behind it must not wait for it.
+            tracing::error!(batches = ?damaged, "batches were damaged on disk and are given up");
+            let tx = connection.transaction()?;
+            for seq in damaged {
+                bound::give_up(&tx, seq, "damaged on disk", now_ms)?;
+            }
+            tx.commit()?;
         }
         front.dropped = dropped(&connection)?;
+        front.fit();
         Ok(front)
     }
 
@@ -229,15 +275,15 @@ impl Buffer {
         Ok(())
     }
 
-    /// Declares a loss of things that never got a number: it gets one now.
+    /// Declares numbers that the aggregator asks for and this buffer does not hold: it has forgotten what it acknowledged, or
+    /// it is another one.
     ///
     /// # Errors
     /// The database's.
-    pub fn declare_lost(&self, class: Class, items: u64, cause: &str, now_ms: i64) -> Result<(), BufferError> {
+    pub fn declare_forgotten(&self, range: Range, now_ms: i64) -> Result<(), BufferError> {
         let mut connection = self.lock();
         let tx = connection.transaction()?;
-        let seq = next_seq(&tx)?;
-        bound::record_gap(&tx, seq, class_number(class), items.cast_signed(), cause, now_ms)?;
+        bound::record_forgotten(&tx, range, now_ms)?;
         tx.commit()?;
         Ok(())
     }
@@ -302,7 +348,11 @@ fn next_seq(connection: &Connection) -> Result<i64, BufferError> {
 fn dropped(connection: &Connection) -> Result<Vec<Range>, BufferError> {
     let mut statement = connection.prepare_cached("SELECT first, last FROM dropped ORDER BY first")?;
     let rows = statement.query_map([], |row| Ok(Range { first: row.get::<_, i64>(0)?.cast_unsigned(), last: row.get::<_, i64>(1)?.cast_unsigned() }))?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut ranges = Ranges::default();
+    for range in rows {
+        ranges.insert(range?);
+    }
+    Ok(ranges.as_slice().to_vec())
 }
 
 fn class_number(class: Class) -> i64 {
@@ -339,6 +389,17 @@ pub enum BufferError {
 }
 
 impl BufferError {
+    /// Whether the file is of no use any more: not a database, damaged, or sealed with a key that is gone.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            Self::Sqlite(rusqlite::Error::SqliteFailure(e, _)) => matches!(e.code, DatabaseCorrupt | NotADatabase),
+            Self::Seal(SealError::WrongKey | SealError::Version(_)) => true,
+            _ => false,
+        }
+    }
+
     /// Whether there is no room on the disk: later there may be.
     #[must_use]
     pub fn is_full(&self) -> bool {

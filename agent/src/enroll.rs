@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use keyvigil_common::backoff::random_u64;
 use keyvigil_common::clock::SharedClock;
+use keyvigil_common::seal::write_private;
 use keyvigil_common::stop::{Stop, Tasks};
 use keyvigil_common::telemetry::chain;
 use keyvigil_common::tls::{self, TlsError};
@@ -40,7 +41,7 @@ pub async fn join(token: &JoinToken, dir: &Path, root: &RootFs, hostname: &str, 
     let config = Arc::new(tls::pinned_client_config(token.pin)?);
     let mut connection = Connection::open(dialer, &token.address, config, &tasks).await?;
     let key = NewKey::generate()?;
-    let body = json!({"id": token.id, "secret": *token.secret, "csr": key.csr, "hostname": hostname, "machine": machine(root, dir)});
+    let body = json!({"id": token.id, "secret": *token.secret, "csr": key.csr, "hostname": hostname, "machine": machine(root, dir)?});
     let answer = connection.post("/v1/join", "application/json", body.to_string().into_bytes()).await?;
     if !answer.status.is_success() {
         return Err(EnrollError::Refused(answer.detail()));
@@ -53,11 +54,21 @@ pub async fn join(token: &JoinToken, dir: &Path, root: &RootFs, hostname: &str, 
     Ok(identity)
 }
 
-/// A hash that tells this machine (and state directory) from others, and tells nothing else.
-fn machine(root: &RootFs, dir: &Path) -> String {
+/// A hash that tells this installation from others, and tells nothing else: of the machine's id and of a seed that is made in
+/// the state directory, since machines that were copied from one image share their id.
+fn machine(root: &RootFs, dir: &Path) -> Result<String, IdentityError> {
     let id = root.read("/etc/machine-id").unwrap_or_default();
-    let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
-    keyvigil_common::hex(&keyvigil_common::sha256(format!("keyvigil machine {} {}", id.trim(), dir.display()).as_bytes()))
+    let path = dir.join("machine.seed");
+    let fault = |e: std::io::Error| IdentityError::File(path.display().to_string(), e.to_string());
+    let seed = match std::fs::read_to_string(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            let seed = keyvigil_common::hex(&keyvigil_common::random::<16>());
+            write_private(&path, seed.as_bytes()).map_err(fault)?;
+            seed
+        }
+        other => other.map_err(fault)?,
+    };
+    Ok(keyvigil_common::hex(&keyvigil_common::sha256(format!("keyvigil machine {} {}", id.trim(), seed.trim()).as_bytes())))
 }
 
 /// Renews the certificate while the agent runs.

@@ -12,7 +12,7 @@ use keyvigil_agent::rootfs::RootFs;
 use keyvigil_agent::{collect, run, status};
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::config::{AGGREGATOR_SECTIONS, Faults, Sources};
-use keyvigil_common::process::{self, EXIT_CONFIG, EXIT_PERMISSION, EXIT_UNREACHABLE};
+use keyvigil_common::process::{self, EXIT_CONFIG, EXIT_PERMISSION, EXIT_TEMPORARY, EXIT_UNREACHABLE};
 use keyvigil_common::stop::Stop;
 use keyvigil_common::telemetry::{chain, start_logs};
 
@@ -42,7 +42,11 @@ async fn sense(config: Config, stop_with_stdin: bool) -> ExitCode {
         Ok(running) => running,
         Err(e) => {
             tracing::error!("cannot start: {}", chain(&e));
-            return ExitCode::from(if matches!(e, run::StartError::NotJoined(_)) { EXIT_CONFIG } else { 1 });
+            return ExitCode::from(match e {
+                run::StartError::NotJoined(_) => EXIT_CONFIG,
+                run::StartError::Locked(..) => EXIT_TEMPORARY,
+                _ => 1,
+            });
         }
     };
     tracing::info!(dir = %config.state_dir.display(), "sensing");

@@ -1,13 +1,18 @@
 //! The wiring of the agent: buffer, sampler, uplink, renewer. The only file that makes channels and spawns tasks. Clock,
 //! dialer and configuration come in as arguments, so that a test owns them.
 
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use keyvigil_common::clock::SharedClock;
+use keyvigil_common::limits::PUSH_FRAMES_MAX;
+use keyvigil_common::process;
 use keyvigil_common::seal::{MasterKey, SealError};
 use keyvigil_common::stop::{Stop, StopError, Tasks};
 use keyvigil_common::telemetry::{Registry, chain};
+use keyvigil_common::wire::Class;
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Bounds, Buffer, BufferError};
@@ -32,6 +37,7 @@ pub struct Running {
     pub registry: Registry,
     sampling: Tasks,
     delivery: Tasks,
+    _lock: File,
 }
 
 impl Running {
@@ -60,12 +66,13 @@ impl Running {
 /// No identity, or a buffer that cannot be opened.
 pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -> Result<Running, StartError> {
     let dir = &config.state_dir;
+    let lock = process::lock(dir).map_err(|e| StartError::Locked(dir.display().to_string(), e.to_string()))?;
     let identity = Identity::load(dir)?.ok_or_else(|| StartError::NotJoined(dir.display().to_string()))?;
     identity.tls()?;
     let master = MasterKey::load_or_create(&dir.join("buffer.key"))?;
     let bounds = Bounds { bytes: config.buffer.max_bytes, age_ms: config.buffer.max_age.as_ms() };
     let path = dir.join("buffer.db");
-    let buffer = Buffer::open(&path, &master, bounds).map_err(|source| StartError::Buffer { path: path.display().to_string(), source })?;
+    let buffer = open_buffer(&path, &master, bounds, clock.now_ms())?;
     let (buffer, registry, filled) = (Arc::new(buffer), Registry::default(), Arc::new(Notify::new()));
     let (sampling, delivery) = (Tasks::new(stop.child()), Tasks::new(Stop::new()));
     let (enhanced, enhanced_seen) = watch::channel(0);
@@ -80,6 +87,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         enhanced,
         tasks: delivery.clone(),
         metrics: Metrics::new(&registry),
+        frames_max: PUSH_FRAMES_MAX,
     };
     let renewer = Renewer { dir: dir.clone(), identity, dialer, clock: Arc::clone(&clock), tasks: delivery.clone() };
     let context = Context {
@@ -103,7 +111,28 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     sampling.spawn("sampler", sampler.run(sampling.stop().clone()));
     delivery.spawn("uplink", uplink.run());
     delivery.spawn("renewer", renewer.run());
-    Ok(Running { buffer, registry, sampling, delivery })
+    Ok(Running { buffer, registry, sampling, delivery, _lock: lock })
+}
+
+/// Opens the buffer. One that is damaged is set aside, so that the agent goes on; that it was is declared.
+fn open_buffer(path: &Path, master: &MasterKey, bounds: Bounds, now_ms: i64) -> Result<Buffer, StartError> {
+    let fault = |source| StartError::Buffer { path: path.display().to_string(), source };
+    let damaged = match Buffer::open(path, master, bounds) {
+        Err(e) if e.is_damaged() => e,
+        other => return other.map_err(fault),
+    };
+    let aside = path.with_extension(format!("db.damaged-{now_ms}"));
+    tracing::error!(error = chain(&damaged), kept = %aside.display(), "the buffer is damaged; it is set aside and a new one begins");
+    for suffix in ["", "-wal", "-shm"] {
+        let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+        match std::fs::rename(with(path), with(&aside)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(StartError::Aside(path.display().to_string(), e)),
+            _ => {}
+        }
+    }
+    let buffer = Buffer::open(path, master, bounds).map_err(fault)?;
+    buffer.append(&[], &[], &[(Class::Sample, 0, "the buffer was damaged; how much it held is not known")], now_ms).map_err(fault)?;
+    Ok(buffer)
 }
 
 fn ask_waiting(buffer: Arc<Buffer>) -> AskWaiting {
@@ -129,6 +158,12 @@ pub enum StartError {
     /// No identity.
     #[error("this host has not joined an aggregator yet (no identity in {0}): run `keyvigil-agent join TOKEN`; `keyvigil token create` makes one")]
     NotJoined(String),
+    /// Another agent works here.
+    #[error("{0} is in use by another agent ({1}): stop it, or name another directory with --dir")]
+    Locked(String, String),
+    /// A damaged buffer that cannot be moved.
+    #[error("the damaged buffer {0} cannot be set aside")]
+    Aside(String, #[source] std::io::Error),
     /// Identity.
     #[error("{0}")]
     Identity(#[from] IdentityError),

@@ -6,6 +6,7 @@ mod adaptive;
 mod coverage;
 mod seal;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use seal::Pending;
 
 /// How long a poke waits for more of its kind: an editor writes a file in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(300);
+/// How long sensors that are at work when the agent stops may take to answer.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// The host is described again after this time.
 const FACTS_AGAIN: Duration = Duration::from_secs(3_600);
 
@@ -128,13 +131,18 @@ impl Sampler {
                 () = sleep => self.notice_late(),
                 Some(slot) = self.pokes.1.recv() => self.hurry(slot),
                 Some(returned) = self.returns.1.recv() => self.take_back(returned),
+                Ok(()) = self.parts.enhanced.changed() => self.sooner(),
             }
             self.seal_if_ready().await;
         }
-        while self.running() > 0 {
-            let Some(returned) = self.returns.1.recv().await else { break };
-            self.take_back(returned);
-        }
+        // A sensor that hangs does not keep what the others saw from being stored.
+        let answers = async {
+            while self.running() > 0 {
+                let Some(returned) = self.returns.1.recv().await else { break };
+                self.take_back(returned);
+            }
+        };
+        let _ = tokio::time::timeout(LAST_ANSWERS, answers).await;
         self.pending.seal().await;
     }
 
@@ -157,12 +165,18 @@ impl Sampler {
             let past_mark = now_ms.rem_euclid(interval_ms);
             let on_mark = past_mark < 500.min(interval_ms / 2);
             let at_time = At { wall_ms: if on_mark { now_ms - past_mark } else { now_ms }, monotonic: now };
-            slot.due = now + Duration::from_millis((interval_ms - past_mark).unsigned_abs());
+            slot.due = now + until_mark(now_ms, slot.interval.current(enhanced));
             slot.started = Some(now);
             self.scrapes.inc();
-            let (answer, mut sink) = (self.returns.0.clone(), Sink::new(&self.parts.host, at_time));
+            let (answer, host) = (self.returns.0.clone(), self.parts.host.clone());
+            let (make, context) = (slot.row.make, self.parts.context.clone());
             tokio::task::spawn_blocking(move || {
-                collector.collect(at_time, &mut sink);
+                let mut sink = Sink::new(&host, at_time);
+                if catch_unwind(AssertUnwindSafe(|| collector.collect(at_time, &mut sink))).is_err() {
+                    // A fault of ours: the sensor begins anew, and says that it saw nothing.
+                    (collector, sink) = (make(&context), Sink::new(&host, at_time));
+                    sink.absent("everything", "the sensor failed, and begins anew; the log says how");
+                }
                 let _ = answer.blocking_send((at, collector, sink, at_time));
             });
         }
@@ -182,9 +196,20 @@ impl Sampler {
                 slot.late = true;
                 self.late.inc();
                 let reason = format!("no answer within {} s", slot.row.deadline_seconds);
-                let lost = self.coverage.update(slot.row.name, &[("sensor".to_owned(), reason)], self.parts.clock.now_ms());
-                self.pending.events(lost);
+                let now_ms = self.parts.clock.now_ms();
+                let lost = self.coverage.late(slot.row.name, &reason, now_ms);
+                self.pending.events(lost.into_iter().collect());
+                self.pending.coverage(slot.row.name, &self.parts.host, 1, now_ms);
             }
+        }
+    }
+
+    /// The aggregator asks for closer looks: those who look seldom do so sooner.
+    fn sooner(&mut self) {
+        let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
+        let enhanced = *self.parts.enhanced.borrow_and_update() > now_ms;
+        for slot in &mut self.slots {
+            slot.due = slot.due.min(now + until_mark(now_ms, slot.interval.current(enhanced)));
         }
     }
 
@@ -205,6 +230,8 @@ impl Sampler {
         slot.late = false;
         let interval = slot.interval.current(enhanced);
         slot.interval.learn(&sink.samples);
+        // What was learnt counts from now on, not only after an interval of the old length.
+        slot.due = slot.due.min(now + until_mark(now_ms, slot.interval.current(enhanced)));
         let name = slot.row.name;
         let changes = self.coverage.update(name, &sink.blind, now_ms);
         self.pending.events(changes);
@@ -228,6 +255,12 @@ impl Sampler {
             self.pending.seal().await;
         }
     }
+}
+
+/// Time to the next multiple of `interval` on the wall clock.
+fn until_mark(now_ms: i64, interval: Duration) -> Duration {
+    let interval_ms = i64::try_from(interval.as_millis().max(1)).unwrap_or(i64::MAX);
+    Duration::from_millis((interval_ms - now_ms.rem_euclid(interval_ms)).unsigned_abs())
 }
 
 impl Slot {

@@ -15,27 +15,31 @@ pub fn print(dir: &Path, now_ms: i64) -> ExitCode {
         Ok(Some(identity)) => {
             say(&format!("aggregator   {}", identity.address));
             say(&format!("host         {} (agent {})", identity.host, identity.agent));
-            match identity.validity_ms() {
+            let certificate = match identity.validity_ms() {
                 Ok((_, end)) if end > now_ms => {
                     say(&format!("certificate  valid for {} more hours; renews itself while the agent runs", (end - now_ms) / 3_600_000))
                 }
-                Ok(_) => say("certificate  expired: join again with a new token"),
-                Err(e) => say(&format!("certificate  {e}")),
+                Ok(_) => unhealthy("certificate  expired: join again with a new token"),
+                Err(e) => unhealthy(&format!("certificate  {e}")),
             };
+            let buffer = match waiting(&dir.join("buffer.db")) {
+                Ok((batches, items, bytes)) => say(&format!("buffer       {batches} batches with {items} items wait, {bytes} bytes")),
+                Err(e) => unhealthy(&format!("buffer       cannot be read: {e}")),
+            };
+            if certificate == ExitCode::SUCCESS { buffer } else { certificate }
         }
-        Ok(None) => {
-            say(&format!("not joined   no identity in {}: run `keyvigil-agent join TOKEN`", dir.display()));
-            return ExitCode::from(3);
-        }
+        Ok(None) => unhealthy(&format!("not joined   no identity in {}: run `keyvigil-agent join TOKEN`", dir.display())),
         Err(e) => {
             say(&format!("identity     {e}"));
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
     }
-    match waiting(&dir.join("buffer.db")) {
-        Ok((batches, items, bytes)) => say(&format!("buffer       {batches} batches with {items} items wait, {bytes} bytes")),
-        Err(e) => say(&format!("buffer       cannot be read: {e}")),
-    }
+}
+
+/// Says it, and that all is not well.
+fn unhealthy(line: &str) -> ExitCode {
+    say(line);
+    ExitCode::from(3)
 }
 
 /// Batches, items and bytes that wait.

@@ -9,6 +9,7 @@ use hyper::StatusCode;
 use keyvigil_common::backoff::{Backoff, random_u64};
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::limits::PUSH_FRAMES_MAX;
+use keyvigil_common::sequence::Range;
 use keyvigil_common::stop::{Stop, Tasks};
 use keyvigil_common::telemetry::{Number, Registry, chain};
 use keyvigil_common::wire::{self, Ack, Directive, Push};
@@ -46,6 +47,8 @@ pub struct Uplink {
     pub tasks: Tasks,
     /// Own numbers.
     pub metrics: Metrics,
+    /// Batches in one push: halved when that is too much, [`PUSH_FRAMES_MAX`] at first.
+    pub frames_max: usize,
 }
 
 /// Numbers of the uplink.
@@ -135,9 +138,10 @@ impl Uplink {
     /// Sends what is at the front of the buffer; whether there was anything.
     async fn deliver(&mut self, connection: &mut Option<Connection>) -> Result<bool, Failure> {
         let buffer = Arc::clone(&self.buffer);
-        let front = blocking(move || buffer.peek(PUSH_FRAMES_MAX, PUSH_BYTES)).await?;
+        let (frames_max, now_ms) = (self.frames_max, self.clock.now_ms());
+        let front = blocking(move || buffer.peek(frames_max, PUSH_BYTES, now_ms)).await?;
         let Front { epoch, dropped, frames } = front;
-        let Some(last) = frames.last().map(|f| f.0) else { return Ok(false) };
+        let (Some(first), Some(last)) = (frames.first().map(|f| f.0), frames.last().map(|f| f.0)) else { return Ok(false) };
         let push = wire::encode_push(&Push { epoch, dropped, frames }).map_err(Failure::Encode)?;
         let size = push.len() as u64;
         let answer = self.connected(connection).await?.post("/v1/push", "application/vnd.keyvigil.push", push).await?;
@@ -147,10 +151,11 @@ impl Uplink {
             if ack.epoch != epoch || ack.cursor < last {
                 return Err(Failure::Refused(format!("the ack speaks of {} and not of {last}", ack.cursor), None));
             }
+            self.frames_max = (self.frames_max * 2).min(PUSH_FRAMES_MAX);
             self.settle(ack).await?;
             return Ok(true);
         }
-        self.refused(&answer).await?;
+        self.refused(&answer, first).await?;
         Ok(true)
     }
 
@@ -186,17 +191,29 @@ impl Uplink {
         Ok(())
     }
 
-    /// Acts on a refusal: one batch may be set aside only if the aggregator said `permanent`.
-    async fn refused(&self, answer: &Answer) -> Result<(), Failure> {
+    /// Acts on a refusal. One batch may be set aside only if the aggregator said `permanent`; what is too much at once is sent
+    /// in smaller pieces; numbers that the aggregator has forgotten are declared. All else is kept, and waits.
+    async fn refused(&mut self, answer: &Answer, first: u64) -> Result<(), Failure> {
+        let (buffer, now_ms) = (Arc::clone(&self.buffer), self.clock.now_ms());
         let permanent = answer.status == StatusCode::UNPROCESSABLE_ENTITY && answer.member("permanent") == true;
-        let Some(seq) = answer.member("batch").as_u64().filter(|_| permanent) else {
-            return Err(Failure::Refused(answer.detail(), answer.retry_after));
-        };
-        tracing::error!(batch = seq, reason = answer.detail(), "the aggregator can never store this batch; it is set aside and declared");
-        let (buffer, now_ms, cause) = (Arc::clone(&self.buffer), self.clock.now_ms(), format!("refused for good: {}", answer.detail()));
-        blocking(move || buffer.set_aside(seq, &cause, now_ms)).await?;
-        self.metrics.set_aside.inc();
-        Ok(())
+        if let Some(seq) = answer.member("batch").as_u64().filter(|_| permanent) {
+            tracing::error!(batch = seq, reason = answer.detail(), "the aggregator can never store this batch; it is set aside and declared");
+            let cause = format!("refused for good: {}", answer.detail());
+            blocking(move || buffer.set_aside(seq, &cause, now_ms)).await?;
+            self.metrics.set_aside.inc();
+            return Ok(());
+        }
+        if answer.status == StatusCode::PAYLOAD_TOO_LARGE && self.frames_max > 1 {
+            self.frames_max /= 2;
+            return Ok(());
+        }
+        let forgotten = answer.member("expected").as_u64().filter(|_| answer.member("code") == "gap").and_then(|expected| Range::new(expected, first - 1));
+        if let Some(range) = forgotten {
+            tracing::error!(first = range.first, last = range.last, "the aggregator does not know what was acknowledged before; it is declared");
+            blocking(move || buffer.declare_forgotten(range, now_ms)).await?;
+            return Ok(());
+        }
+        Err(Failure::Refused(answer.detail(), answer.retry_after))
     }
 }
 

@@ -162,7 +162,11 @@ impl Enroll {
             Some(before) => before.agent.clone(),
             None if token.expires_ms <= now_ms => return Err(EnrollError::Expired),
             None if token.used.len() >= token.uses as usize => return Err(EnrollError::Used),
-            None => keyvigil_common::hex(&keyvigil_common::random::<16>()),
+            // The same machine stays who it was, so that its stream goes on; one that was revoked does not.
+            None => match self.fleet.of_machine(tenant_id, &request.machine) {
+                Some(before) => before.id,
+                None => keyvigil_common::hex(&keyvigil_common::random::<16>()),
+            },
         };
         let identity = Identity { tenant: tenant::DEFAULT.into(), agent: id.clone() };
         let issued = self.authority.sign_agent(&request.csr, &identity, now_ms, self.life_ms)?;
@@ -180,17 +184,17 @@ impl Enroll {
     }
 
     fn new_agent(&self, tx: &Tx<'_>, tenant: TenantId, identity: &Identity, host: &str, machine: &str, expires_ms: i64) -> Result<Agent, EnrollError> {
-        let (host, before) = self.fleet.claim(tenant, host, machine, &identity.agent);
-        if let Some(before) = before {
-            // The same machine joins anew: what it was before may not deliver any more.
-            self.put(tx, tenant, Agent { revoked: true, host: format!("{} (before)", before.host), ..before })?;
+        let now_ms = self.clock.now_ms();
+        let host = self.fleet.claim(tenant, host, &identity.agent, now_ms);
+        for before in self.fleet.abandoned(tenant, &host, now_ms) {
+            self.put(tx, tenant, Agent { revoked: true, ..before })?;
         }
         Ok(Agent {
             id: identity.agent.clone(),
             tenant: identity.tenant.clone(),
             host,
             machine: machine.chars().take(64).collect(),
-            enrolled_ms: self.clock.now_ms(),
+            enrolled_ms: now_ms,
             last_seen_ms: None,
             last_sample_ms: None,
             certificate_expires_ms: expires_ms,

@@ -13,6 +13,8 @@ use crate::store::{Store, StoreError, Tx};
 
 /// An agent is silent when nothing came from it for this long, ms, or for three of its intervals.
 const SILENT_MS_MIN: i64 = 60_000;
+/// Silence after which another agent may take an agent's host name, ms: a host that was installed anew, mostly.
+const ABANDONED_MS: i64 = 15 * 60_000;
 /// How stale the stored "heard of" may be, ms: after a restart it is at most this much too old.
 const PERSIST_MS: i64 = 30_000;
 
@@ -60,6 +62,10 @@ pub enum HostState {
 }
 
 impl Agent {
+    fn is_abandoned(&self, now_ms: i64) -> bool {
+        now_ms - self.last_seen_ms.unwrap_or(self.enrolled_ms) > ABANDONED_MS
+    }
+
     /// How it stands at `now_ms`.
     #[must_use]
     pub fn state(&self, now_ms: i64) -> HostState {
@@ -141,18 +147,25 @@ impl Fleet {
         Some((agent.clone(), persist))
     }
 
-    /// A host name that no other machine of the tenant has: the wanted one, or with a piece of `id` behind it. Also the
-    /// agent that this machine had before, if any.
+    /// The agent that a machine has, if it may deliver.
     #[must_use]
-    pub fn claim(&self, tenant: TenantId, wanted: &str, machine: &str, id: &str) -> (String, Option<Agent>) {
+    pub fn of_machine(&self, tenant: TenantId, machine: &str) -> Option<Agent> {
+        self.list(tenant).into_iter().find(|agent| !agent.revoked && !machine.is_empty() && agent.machine == machine)
+    }
+
+    /// Agents of a host name that were not heard of for so long that an agent which claims the name now takes their place.
+    #[must_use]
+    pub fn abandoned(&self, tenant: TenantId, host: &str, now_ms: i64) -> Vec<Agent> {
+        self.list(tenant).into_iter().filter(|a| a.host == host && !a.revoked && a.is_abandoned(now_ms)).collect()
+    }
+
+    /// A host name that no living agent of the tenant has: the wanted one, or with a piece of `id` behind it.
+    #[must_use]
+    pub fn claim(&self, tenant: TenantId, wanted: &str, id: &str, now_ms: i64) -> String {
         let agents = self.list(tenant);
-        let before = agents.iter().rfind(|a| a.machine == machine && (a.host == wanted || a.host.starts_with(&format!("{wanted}-")))).cloned();
-        let taken = |host: &str| agents.iter().any(|a| a.host == host && a.machine != machine);
-        match &before {
-            Some(before) => (before.host.clone(), Some(before.clone())),
-            None if taken(wanted) => (format!("{wanted}-{}", id.get(..4).unwrap_or(id)), None),
-            None => (wanted.to_owned(), None),
-        }
+        let taken = |host: &str| agents.iter().any(|a| a.host == host && !a.revoked && !a.is_abandoned(now_ms));
+        let pieces = [4, 8, id.len()].map(|length| format!("{wanted}-{}", id.get(..length).unwrap_or(id)));
+        std::iter::once(wanted.to_owned()).chain(pieces).find(|host| !taken(host)).unwrap_or_else(|| format!("{wanted}-{id}"))
     }
 }
 

@@ -8,7 +8,7 @@ use keyvigil_aggregator::config::{ALIASES, Config};
 use keyvigil_aggregator::run::{self, Running};
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::config::{AGENT_SECTIONS, Faults, Sources};
-use keyvigil_common::process::{self, EXIT_CONFIG};
+use keyvigil_common::process::{self, EXIT_CONFIG, EXIT_TEMPORARY};
 use keyvigil_common::stop::Stop;
 use keyvigil_common::telemetry::{chain, start_logs};
 
@@ -37,7 +37,11 @@ async fn serve(config: Config, output: Output, stop_with_stdin: bool) -> ExitCod
         Ok(running) => running,
         Err(e) => {
             tracing::error!("cannot start: {}", chain(&e));
-            return ExitCode::from(if matches!(e, run::StartError::Config(_)) { EXIT_CONFIG } else { 1 });
+            return ExitCode::from(match e {
+                run::StartError::Config(_) => EXIT_CONFIG,
+                run::StartError::Locked(..) => EXIT_TEMPORARY,
+                _ => 1,
+            });
         }
     };
     announce(&running, output);

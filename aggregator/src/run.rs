@@ -1,6 +1,7 @@
 //! The wiring: opens the store, builds the rooms, binds the listeners, starts every task. The only file that does. The
 //! clock and the configuration come in as arguments, so that a test owns them.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::config::{Faults, Secret};
+use keyvigil_common::process;
 use keyvigil_common::seal::{MasterKey, SealError, write_private};
 use keyvigil_common::stop::{Stop, StopError, Tasks};
 use keyvigil_common::telemetry::{Registry, chain};
@@ -64,6 +66,7 @@ pub struct Running {
     /// Its rooms, for tests and for the process itself.
     pub app: App,
     tasks: Tasks,
+    _lock: File,
 }
 
 impl Running {
@@ -77,7 +80,7 @@ impl Running {
     /// # Errors
     /// Who was late, or which task died.
     pub async fn stop(self) -> Result<(), StopError> {
-        let Self { app, tasks, .. } = self;
+        let Self { app, tasks, _lock, .. } = self;
         let drained = tasks.drain(DRAIN).await;
         drop(app);
         drained
@@ -91,6 +94,7 @@ impl Running {
 pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Running, StartError> {
     let dir = config.storage.path.clone();
     std::fs::create_dir_all(&dir).map_err(|source| StartError::Dir { path: dir.clone(), source })?;
+    let lock = process::lock(&dir).map_err(|e| StartError::Locked(dir.clone(), e.to_string()))?;
     let channels = Arc::new(notify::channels(&config.smtp, &config.slack).map_err(|faults| StartError::Config(Faults(faults)))?);
     let (app, authority) = build(&config, &dir, &clock, &channels).await?;
     let tasks = Tasks::new(stop);
@@ -98,7 +102,7 @@ pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Run
     for job in jobs(&config, &app, &channels) {
         tasks.spawn(job.name, job.drive(Arc::clone(&clock), tasks.stop().clone()));
     }
-    Ok(Running { endpoints, app, tasks })
+    Ok(Running { endpoints, app, tasks, _lock: lock })
 }
 
 /// Opens the store and builds the rooms on it.
@@ -328,6 +332,9 @@ pub enum StartError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another aggregator works here.
+    #[error("{path} is in use by another aggregator ({1}): stop it, or name another directory with --dir", path = .0.display())]
+    Locked(PathBuf, String),
     /// An address that cannot be bound.
     #[error("cannot listen on {0}: {1}")]
     Bind(String, String),

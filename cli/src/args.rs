@@ -161,7 +161,7 @@ pub(crate) struct Alerts {
     #[arg(long, value_name = "ID")]
     pub(crate) acknowledge: Option<String>,
     /// Who acknowledges (default: $USER).
-    #[arg(long, requires = "acknowledge", env = "USER", default_value = "")]
+    #[arg(long, env = "USER", default_value = "")]
     pub(crate) by: String,
     /// What there is to say about it.
     #[arg(long, requires = "acknowledge")]

@@ -101,7 +101,8 @@ async fn start_aggregator(args: &Up, dir: &Path) -> Result<(Kept, Endpoints), Fa
 async fn start_agent(dir: &Path, endpoints: &Endpoints) -> Result<Kept, Failed> {
     let (agent, state) = (program("keyvigil-agent")?, dir.join("agent"));
     let address = endpoints.ingest_url.trim_start_matches("https://");
-    if !joined_to(&state, address) {
+    let ca = std::fs::read_to_string(endpoints.dir.join("pki/ca.pem")).unwrap_or_default();
+    if !joined_to(&state, address, &ca) {
         let client = Client::new(&endpoints.url, Some(&endpoints.admin_token)).map_err(print::failed)?;
         let token = client.create_token(1, "5m").await.map_err(print::failed)?;
         let mut join = Command::new(&agent);
@@ -124,11 +125,11 @@ async fn start_agent(dir: &Path, endpoints: &Endpoints) -> Result<Kept, Failed> 
     spawn(&mut command)
 }
 
-/// Whether the agent in `state` belongs to the aggregator at `address`: with other ports it joins anew.
-fn joined_to(state: &Path, address: &str) -> bool {
+/// Whether the agent in `state` belongs to this aggregator: with other ports, or another CA, it joins anew.
+fn joined_to(state: &Path, address: &str, ca: &str) -> bool {
     let identity = std::fs::read(state.join("identity.json")).ok();
     let identity: Option<serde_json::Value> = identity.and_then(|bytes| serde_json::from_slice(&bytes).ok());
-    identity.is_some_and(|identity| identity["address"] == address)
+    identity.is_some_and(|identity| identity["address"] == address && identity["ca"].as_str().map(str::trim) == Some(ca.trim()))
 }
 
 /// A child in a process group of its own: Ctrl-C is ours to pass on, in the right order.

@@ -45,6 +45,10 @@ pub const KEY_FILE_BYTES_MAX: u64 = 4 << 20;
 pub const KEY_SNIFF_BYTES: usize = 64 << 10;
 /// Key objects taken from one file; the largest CA bundles hold some 150.
 pub const KEYS_PER_FILE_MAX: usize = 2_000;
+/// Key objects that one agent keeps track of; the rest of what lies below the configured paths is reported as not looked at.
+pub const KEYSTORE_KEYS_MAX: usize = 20_000;
+/// Bytes of an SSH key's comment: a name, not a document.
+pub const SSH_COMMENT_BYTES_MAX: usize = 256;
 /// Files that one keystore scan visits.
 pub const KEYSTORE_FILES_MAX: usize = 50_000;
 /// Directory levels below a configured path.

@@ -1,13 +1,18 @@
 //! What the mains of both daemons share: where the configuration is, exit codes, the runtime, and the word to stop.
 
+use std::fs::{File, TryLockError};
 use std::future::Future;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Faults;
+
+/// For work on blocking threads when the process ends.
+const LAST_WORK: Duration = Duration::from_secs(2);
 
 /// Bad configuration.
 pub const EXIT_CONFIG: u8 = 78;
@@ -25,10 +30,25 @@ pub fn config_file(named: Option<PathBuf>, default: &str) -> Option<PathBuf> {
 }
 
 /// Prints a line to standard output.
-#[expect(clippy::print_stdout, reason = "the daemons' few words to who called them")]
 pub fn say(line: &str) -> ExitCode {
-    println!("{line}");
-    ExitCode::SUCCESS
+    // Whoever reads may have seen enough (`| head`): that is no fault.
+    match writeln!(std::io::stdout(), "{line}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Takes a directory for this process alone, for as long as the file is held.
+///
+/// # Errors
+/// Another process has it, or the file cannot be made.
+pub fn lock(dir: &Path) -> std::io::Result<File> {
+    let file = File::options().create(true).append(true).open(dir.join("lock"))?;
+    file.try_lock().map_err(|e| match e {
+        TryLockError::WouldBlock => std::io::Error::other("it is locked"),
+        TryLockError::Error(e) => e,
+    })?;
+    Ok(file)
 }
 
 /// Prints what is wrong with the configuration; the exit code for it.
@@ -48,7 +68,12 @@ pub fn runtime(threads: usize, work: impl Future<Output = ExitCode>) -> ExitCode
         builder.worker_threads(threads);
     }
     match builder.enable_all().build() {
-        Ok(runtime) => runtime.block_on(work),
+        Ok(runtime) => {
+            let code = runtime.block_on(work);
+            // Work that hangs on a dead disk, or on a read that nobody answers, does not keep the process.
+            runtime.shutdown_timeout(LAST_WORK);
+            code
+        }
         Err(e) => {
             tracing::error!("cannot start a runtime: {e}");
             ExitCode::FAILURE
@@ -70,13 +95,27 @@ pub async fn asked_to_stop(with_stdin: bool) -> &'static str {
         if !with_stdin {
             std::future::pending::<()>().await;
         }
-        let mut stdin = tokio::io::stdin();
-        let mut buffer = [0u8; 64];
-        while stdin.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
+        // A thread of its own, that nobody waits for: a read of standard input cannot be cut short.
+        let (ended, end) = tokio::sync::oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            let mut buffer = [0u8; 64];
+            while std::io::stdin().read(&mut buffer).is_ok_and(|n| n > 0) {}
+            drop(ended);
+        });
+        let _ = end.await;
+    };
+    // Nothing is reloaded yet; the signal of those who think so must not be the end.
+    let hangup = async {
+        let Ok(mut stream) = signal(SignalKind::hangup()) else { return std::future::pending::<()>().await };
+        while stream.recv().await.is_some() {
+            tracing::warn!("SIGHUP: the configuration is read at start only; restart to apply changes");
+        }
+        std::future::pending::<()>().await;
     };
     tokio::select! {
         () = wait(SignalKind::terminate()) => "SIGTERM",
         () = wait(SignalKind::interrupt()) => "SIGINT",
         () = input => "end of standard input",
+        () = hangup => "SIGHUP",
     }
 }

@@ -52,6 +52,7 @@ impl Sender {
             enhanced: watch::channel(0).0,
             tasks: tasks.clone(),
             metrics: Metrics::new(&registry),
+            frames_max: keyvigil_common::limits::PUSH_FRAMES_MAX,
         };
         tasks.spawn("uplink", uplink.run());
         Self { buffer, filled, tasks, issued: BTreeMap::new(), base_ms }
@@ -72,7 +73,7 @@ impl Sender {
         let batch = Batch { sealed_ms: self.base_ms, series: vec![series], groups: vec![group], ..Batch::default() };
         let frame = encode_batch(&batch).expect("valid");
         let new = New { class: Class::Sample, items: count as u64, at_ms: self.base_ms, frame, told: Vec::new() };
-        self.buffer.append(&[new], &[], self.base_ms).expect("stored");
+        self.buffer.append(&[new], &[], &[], self.base_ms).expect("stored");
         self.filled.notify_one();
     }
 }

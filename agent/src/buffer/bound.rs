@@ -1,9 +1,10 @@
 //! What is given up when there is no room: too old first, then the oldest of the lowest class. Each loss becomes a gap,
 //! neighbours of one class and cause one gap together.
 
+use keyvigil_common::sequence::Range;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Bounds, BufferError};
+use super::{Bounds, BufferError, Told};
 
 /// Gives up what must go so that `incoming` more bytes fit. Returns how many batches.
 pub(super) fn make_room(tx: &Connection, bounds: Bounds, incoming: u64, now_ms: i64) -> Result<u64, BufferError> {
@@ -48,5 +49,23 @@ pub(super) fn record_gap(tx: &Connection, seq: i64, class: i64, items: i64, caus
         let sql = "INSERT INTO gap (first, last, class, items, at_ms, cause) VALUES (?1, ?1, ?2, ?3, ?4, ?5)";
         tx.prepare_cached(sql)?.execute(params![seq, class, items, now_ms, cause])?;
     }
+    Ok(())
+}
+
+/// A batch tells of a gap: what it tells goes, what joined the gap since stays to be told.
+pub(super) fn forget_told(tx: &Connection, told: &Told) -> Result<(), BufferError> {
+    let (last, items) = (told.last.cast_signed(), told.items.cast_signed());
+    tx.prepare_cached("DELETE FROM gap WHERE id = ?1 AND last <= ?2")?.execute(params![told.id, last])?;
+    tx.prepare_cached("UPDATE gap SET first = ?2 + 1, items = items - ?3 WHERE id = ?1")?.execute(params![told.id, last, items])?;
+    Ok(())
+}
+
+/// Records numbers that were acknowledged once and are asked for again.
+pub(super) fn record_forgotten(tx: &Connection, range: Range, now_ms: i64) -> Result<(), BufferError> {
+    let (first, last) = (range.first.cast_signed(), range.last.cast_signed());
+    tx.prepare_cached("INSERT OR REPLACE INTO dropped VALUES (?1, ?2)")?.execute(params![first, last])?;
+    let cause = "acknowledged before, and not known to the aggregator any more";
+    let sql = "INSERT INTO gap (first, last, class, items, at_ms, cause) VALUES (?1, ?2, 2, 0, ?3, ?4)";
+    tx.prepare_cached(sql)?.execute(params![first, last, now_ms, cause])?;
     Ok(())
 }

@@ -18,19 +18,19 @@ fn batches_come_out_in_order_until_acknowledged_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let buffer = open(&dir, WIDE);
     for at in 1..=5 {
-        buffer.append(&[new(Class::Sample, 10, at)], &[], at).unwrap();
+        buffer.append(&[new(Class::Sample, 10, at)], &[], &[], at).unwrap();
     }
     let epoch = buffer.epoch();
     buffer.ack(2).unwrap();
     drop(buffer);
     let buffer = open(&dir, WIDE);
-    let front = buffer.peek(2, 1 << 20).unwrap();
+    let front = buffer.peek(2, 1 << 20, 0).unwrap();
     assert_eq!(front.epoch, epoch, "the same file is the same epoch");
     assert_eq!(front.frames, [(3, vec![3; 10]), (4, vec![4; 10])]);
-    assert_eq!(buffer.peek(10, 60).unwrap().frames.len(), 1, "one at least, however large");
+    assert_eq!(buffer.peek(10, 60, 0).unwrap().frames.len(), 1, "one at least, however large");
     buffer.ack(5).unwrap();
-    buffer.append(&[new(Class::Sample, 10, 9)], &[], 9).unwrap();
-    assert_eq!(buffer.peek(9, 1 << 20).unwrap().frames[0].0, 6, "numbers go on after everything was acknowledged");
+    buffer.append(&[new(Class::Sample, 10, 9)], &[], &[], 9).unwrap();
+    assert_eq!(buffer.peek(9, 1 << 20, 0).unwrap().frames[0].0, 6, "numbers go on after everything was acknowledged");
 }
 
 #[test]
@@ -39,18 +39,18 @@ fn what_must_go_goes_by_class_then_age_and_is_declared() {
     let sealed = 100 + keyvigil_common::seal::OVERHEAD_BYTES as u64;
     let buffer = open(&dir, Bounds { bytes: 4 * sealed, age_ms: 1_000_000 });
     for (class, at) in [(Class::Security, 1), (Class::Sample, 2), (Class::Key, 3), (Class::Sample, 4)] {
-        buffer.append(&[new(class, 100, at)], &[], at).unwrap();
+        buffer.append(&[new(class, 100, at)], &[], &[], at).unwrap();
     }
     for at in 5..=6 {
-        assert_eq!(buffer.append(&[new(Class::Security, 100, at)], &[], at).unwrap(), 1);
+        assert_eq!(buffer.append(&[new(Class::Security, 100, at)], &[], &[], at).unwrap(), 1);
     }
-    let left: Vec<u64> = buffer.peek(9, 1 << 20).unwrap().frames.iter().map(|f| f.0).collect();
+    let left: Vec<u64> = buffer.peek(9, 1 << 20, 0).unwrap().frames.iter().map(|f| f.0).collect();
     assert_eq!(left, [1, 3, 5, 6], "both samples went, oldest first");
     let gaps: Vec<Gap> = buffer.gaps().unwrap().into_iter().map(|(_, gap)| gap).collect();
     assert_eq!(gaps.iter().map(|g| (g.range.first, g.range.last, g.items)).collect::<Vec<_>>(), [(2, 2, 10), (4, 4, 10)]);
     assert_eq!(gaps[0].cause, "buffer full");
-    assert_eq!(buffer.peek(9, 1 << 20).unwrap().dropped, [Range { first: 2, last: 2 }, Range { first: 4, last: 4 }]);
-    buffer.append(&[new(Class::Key, 10, 2_000_000)], &[], 2_000_000).unwrap();
+    assert_eq!(buffer.peek(9, 1 << 20, 0).unwrap().dropped, [Range { first: 2, last: 2 }, Range { first: 4, last: 4 }]);
+    buffer.append(&[new(Class::Key, 10, 2_000_000)], &[], &[], 2_000_000).unwrap();
     assert_eq!(buffer.level().unwrap().batches, 1, "the others were too old");
 }
 
@@ -58,17 +58,17 @@ fn what_must_go_goes_by_class_then_age_and_is_declared() {
 fn a_gap_waits_until_a_batch_that_tells_of_it_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let buffer = open(&dir, WIDE);
-    buffer.declare_lost(Class::Sample, 7, "disk full", 5).unwrap();
+    buffer.append(&[], &[], &[(Class::Sample, 7, "disk full")], 5).unwrap();
     let (id, gap) = buffer.gaps().unwrap().remove(0);
     assert_eq!((gap.items, gap.cause.as_str()), (7, "disk full"));
     drop(buffer);
     let buffer = open(&dir, WIDE);
     assert_eq!(buffer.gaps().unwrap().len(), 1, "over a restart too");
-    buffer.append(&[New { told: vec![id], ..new(Class::Key, 10, 6) }], &[], 6).unwrap();
+    buffer.append(&[New { told: vec![Told { id, last: gap.range.last, items: gap.items }], ..new(Class::Key, 10, 6) }], &[], &[], 6).unwrap();
     assert!(buffer.gaps().unwrap().is_empty());
-    assert_eq!(buffer.peek(9, 99).unwrap().dropped.len(), 1, "the number stays declared until the ack passes it");
+    assert_eq!(buffer.peek(9, 99, 0).unwrap().dropped.len(), 1, "the number stays declared until the ack passes it");
     buffer.ack(2).unwrap();
-    assert!(buffer.peek(9, 99).unwrap().dropped.is_empty());
+    assert!(buffer.peek(9, 99, 0).unwrap().dropped.is_empty());
 }
 
 #[test]
@@ -77,9 +77,9 @@ fn what_sensors_remember_is_stored_with_the_batch_and_nothing_is_readable_in_the
     let buffer = open(&dir, WIDE);
     let mut batch = new(Class::Key, 10, 1);
     batch.frame = b"marker-frame".to_vec();
-    buffer.append(&[batch], &[("keystore", "a".into(), Some(b"marker-value".to_vec())), ("other", "a".into(), Some(vec![1]))], 1).unwrap();
+    buffer.append(&[batch], &[("keystore", "a".into(), Some(b"marker-value".to_vec())), ("other", "a".into(), Some(vec![1]))], &[], 1).unwrap();
     assert_eq!(buffer.remembered("keystore").unwrap(), [("a".to_owned(), b"marker-value".to_vec())]);
-    buffer.append(&[], &[("keystore", "a".into(), None)], 2).unwrap();
+    buffer.append(&[], &[("keystore", "a".into(), None)], &[], 2).unwrap();
     assert!(buffer.remembered("keystore").unwrap().is_empty());
     for name in ["buffer.db", "buffer.db-wal"] {
         let bytes = std::fs::read(dir.path().join(name)).unwrap_or_default();
@@ -130,7 +130,7 @@ proptest! {
                     let batch = new(class, bytes, at);
                     last += 1;
                     frames.insert(last, batch.frame.clone());
-                    buffer.append(&[batch], &[], at).unwrap();
+                    buffer.append(&[batch], &[], &[], at).unwrap();
                 }
                 Action::Ack(cursor) => {
                     acked = acked.max(cursor.min(last));
@@ -141,7 +141,7 @@ proptest! {
                     buffer = open(&dir, bounds);
                 }
             }
-            let front = buffer.peek(1_000, 1 << 30).unwrap();
+            let front = buffer.peek(1_000, 1 << 30, 0).unwrap();
             let level = buffer.level().unwrap();
             prop_assert_eq!((level.last_seq, level.batches), (last, front.frames.len() as u64));
             prop_assert!(level.bytes <= bounds.bytes + 400 + 64, "one batch may stand alone above the bound");

@@ -5,6 +5,7 @@
 use aws_lc_rs::digest::{SHA256, digest};
 use keyvigil_common::hex;
 use keyvigil_common::key::{KeyFacts, KeyKind};
+use keyvigil_common::limits::SSH_COMMENT_BYTES_MAX;
 
 use super::der::bit_length;
 use super::pem::decode;
@@ -94,9 +95,15 @@ pub fn private_key(body: &[u8]) -> Result<KeyFacts, String> {
         let rounds = options.string().and_then(|_| options.u32());
         facts.kdf = Some(rounds.map_or_else(|| format!("{kdf}, {cipher}"), |rounds| format!("{kdf}, {rounds} rounds, {cipher}")));
     } else {
-        facts.subject = comment_behind(private).filter(|comment| !comment.is_empty());
+        facts.subject = comment_behind(private).filter(|comment| !comment.is_empty()).map(|comment| short(&comment));
     }
     Ok(facts)
+}
+
+/// A comment, cut to what names a key.
+fn short(comment: &str) -> String {
+    let end = (0..=SSH_COMMENT_BYTES_MAX.min(comment.len())).rev().find(|at| comment.is_char_boundary(*at));
+    comment[..end.unwrap_or(0)].to_owned()
 }
 
 /// The comment, which stands behind the private fields.
@@ -231,7 +238,7 @@ pub fn line(line: &[u8]) -> Option<Result<KeyFacts, String>> {
             return certificate_blob(&blob);
         }
         let mut facts = public_blob(KeyKind::SshPublicKey, &blob)?;
-        facts.subject = Some(comment).filter(|comment| !comment.is_empty());
+        facts.subject = Some(short(&comment)).filter(|comment| !comment.is_empty());
         Ok(facts)
     });
     Some(facts)

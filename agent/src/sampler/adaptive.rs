@@ -11,6 +11,8 @@ const BAND: f64 = 0.05;
 const FLOOR: f64 = 0.001;
 /// Quiet scrapes before each stretch.
 const PATIENCE: u32 = 3;
+/// Series remembered of one sensor.
+const KNOWN_MAX: usize = 20_000;
 
 /// The interval of one sensor.
 #[derive(Debug)]
@@ -45,6 +47,10 @@ impl Adaptive {
         if self.min == self.max {
             return;
         }
+        // A host that makes and drops interfaces all day must not be remembered whole: what lives is learnt again at once.
+        if self.known.len() > KNOWN_MAX {
+            self.known.clear();
+        }
         let mut moved = false;
         for sample in samples {
             moved |= self.moves(sample);
@@ -59,7 +65,6 @@ impl Adaptive {
             self.quiet = 0;
             self.current = (self.current * 2).min(self.max);
         }
-        // What vanished is forgotten with the next restart; a host has few thousand series at most.
     }
 
     fn moves(&mut self, sample: &Sample) -> bool {

@@ -8,6 +8,9 @@ use keyvigil_common::event::{Event, EventKind};
 /// Sensors whose blindness is news even if they never saw.
 const ALWAYS_NEWS: [&str; 1] = ["keystore"];
 
+/// What a sensor that does not answer cannot see.
+const LATE: &str = "anything";
+
 /// What is not seen now.
 #[derive(Debug, Default)]
 pub(super) struct Coverage {
@@ -17,6 +20,12 @@ pub(super) struct Coverage {
 }
 
 impl Coverage {
+    /// `sensor` does not answer: it sees nothing, whatever it saw before; what else it is blind to is not over by that.
+    pub(super) fn late(&mut self, sensor: &'static str, reason: &str, now_ms: i64) -> Option<Event> {
+        let known = self.blind.insert((sensor, LATE.to_owned()), reason.to_owned());
+        known.is_none().then(|| event(EventKind::CoverageLost, sensor, LATE, reason, now_ms))
+    }
+
     /// Takes what `sensor` could not see this time; the events that follow.
     pub(super) fn update(&mut self, sensor: &'static str, blind: &[(String, String)], now_ms: i64) -> Vec<Event> {
         let first = !self.asked.contains(&sensor);
@@ -30,6 +39,7 @@ impl Coverage {
                 events.push(event(EventKind::CoverageLost, sensor, what, reason, now_ms));
             }
         }
+        // That it did not answer is over now that it has.
         let seen: Vec<String> =
             self.blind.keys().filter(|(s, what)| *s == sensor && !blind.iter().any(|(b, _)| b == what)).map(|(_, what)| what.clone()).collect();
         for what in seen {
@@ -64,6 +74,9 @@ mod tests {
         assert_eq!(lost.iter().map(|e| e.kind).collect::<Vec<_>>(), [EventKind::CoverageLost]);
         assert!(coverage.update("disk", &[("/data".to_owned(), "hung".to_owned())], 3).is_empty());
         assert_eq!(coverage.update("disk", &[], 4)[0].kind, EventKind::CoverageRestored);
+        assert_eq!(coverage.late("clock", "no answer", 5).map(|e| e.kind), Some(EventKind::CoverageLost), "also on its first look");
+        assert!(coverage.late("clock", "no answer", 6).is_none());
+        assert_eq!(coverage.update("clock", &[], 7)[0].kind, EventKind::CoverageRestored);
         assert_eq!(coverage.update("keystore", &[("/etc/ssl".to_owned(), "denied".to_owned())], 5).len(), 1, "a keystore out of sight is news at once");
     }
 }

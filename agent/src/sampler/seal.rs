@@ -10,10 +10,10 @@ use keyvigil_common::clock::SharedClock;
 use keyvigil_common::event::{Event, EventKind};
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 use keyvigil_common::telemetry::{Number, Registry, chain};
-use keyvigil_common::wire::{self, Batch, Class, Column, Group, HostFacts};
+use keyvigil_common::wire::{self, Batch, Class, Column, Gap, Group, HostFacts};
 use tokio::sync::Notify;
 
-use crate::buffer::{Buffer, New, Remember};
+use crate::buffer::{Buffer, Lost, New, Remember, Told};
 use crate::collect::Sink;
 
 /// Longest time that something seen waits to be sealed.
@@ -34,6 +34,8 @@ pub(super) struct Pending {
     /// Encoded batches that the disk did not take.
     waiting: VecDeque<New>,
     waiting_remember: Vec<Remember>,
+    /// The disk took nothing the last time.
+    stuck: bool,
     /// Items given up because even memory was full.
     lost: HashMap<Class, u64>,
     buffer: Arc<Buffer>,
@@ -68,6 +70,7 @@ impl Pending {
             since: None,
             waiting: VecDeque::new(),
             waiting_remember: Vec::new(),
+            stuck: false,
             lost: HashMap::new(),
             buffer,
             clock,
@@ -127,7 +130,7 @@ impl Pending {
     pub(super) async fn seal(&mut self) {
         self.since = None;
         let now_ms = self.clock.now_ms();
-        let (told, gaps): (Vec<i64>, Vec<_>) = self.buffer.gaps().unwrap_or_default().into_iter().unzip();
+        let (told, gaps) = self.untold();
         let (security, ordinary): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.events).into_iter().partition(|e| is_security(e.kind));
         let sightings = std::mem::take(&mut self.sightings);
         let empty = || Batch { sealed_ms: now_ms, ..Batch::default() };
@@ -139,12 +142,25 @@ impl Pending {
                 self.enqueue(class, batch, told, now_ms);
             }
         }
-        self.waiting_remember.append(&mut self.remember);
+        for (sensor, key, value) in std::mem::take(&mut self.remember) {
+            // Only while the disk takes nothing is there an older one.
+            if !self.waiting_remember.is_empty() && self.stuck {
+                self.waiting_remember.retain(|(s, k, _)| *s != sensor || *k != key);
+            }
+            self.waiting_remember.push((sensor, key, value));
+        }
         self.store(now_ms).await;
     }
 
+    /// Losses that no batch tells of yet, stored or waiting.
+    fn untold(&self) -> (Vec<Told>, Vec<Gap>) {
+        let waiting: Vec<i64> = self.waiting.iter().flat_map(|batch| &batch.told).map(|told| told.id).collect();
+        let gaps = self.buffer.gaps().unwrap_or_default().into_iter().filter(|(id, _)| !waiting.contains(id));
+        gaps.map(|(id, gap)| (Told { id, last: gap.range.last, items: gap.items }, gap)).unzip()
+    }
+
     /// Encodes a batch; one that is too large is split in halves.
-    fn enqueue(&mut self, class: Class, mut batch: Batch, told: Vec<i64>, at_ms: i64) {
+    fn enqueue(&mut self, class: Class, mut batch: Batch, told: Vec<Told>, at_ms: i64) {
         batch.clamp();
         let items = batch.items();
         match wire::encode_batch(&batch) {
@@ -168,14 +184,9 @@ impl Pending {
         if batches.is_empty() && remember.is_empty() {
             return;
         }
-        let (buffer, lost) = (Arc::clone(&self.buffer), self.lost.clone());
-        let stored = tokio::task::spawn_blocking(move || {
-            let given_up = buffer.append(&batches, &remember, now_ms)?;
-            for (class, items) in lost {
-                buffer.declare_lost(class, items, "the disk took nothing and memory was full", now_ms)?;
-            }
-            Ok::<u64, crate::buffer::BufferError>(given_up)
-        });
+        let buffer = Arc::clone(&self.buffer);
+        let lost: Vec<Lost> = self.lost.iter().map(|(class, items)| (*class, *items, "the disk took nothing and memory was full")).collect();
+        let stored = tokio::task::spawn_blocking(move || buffer.append(&batches, &remember, &lost, now_ms));
         match stored.await {
             Ok(Ok(given_up)) => {
                 self.numbers.batches.add(self.waiting.len() as u64);
@@ -183,10 +194,12 @@ impl Pending {
                 self.waiting.clear();
                 self.waiting_remember.clear();
                 self.lost.clear();
+                self.stuck = false;
                 self.filled.notify_one();
             }
             Ok(Err(e)) => {
                 self.numbers.failures.inc();
+                self.stuck = true;
                 let advice = if e.is_full() { "free some space on the disk of the state directory" } else { "look at the disk of the state directory" };
                 tracing::error!(buffer = %self.buffer.path().display(), error = chain(&e), waiting = self.waiting.len(), "cannot store; keeping it in memory: {advice}");
                 self.keep_within_memory();

@@ -72,7 +72,6 @@ export function keys() {
     key('Example Issuing CA 2', {
       not_after: now + 4.1 * 365 * D,
       is_ca: true,
-      trust_store: true,
       bits: 4096,
       sans: [],
       subject: 'CN=Example Issuing CA 2,O=Example,C=DE',
@@ -141,8 +140,8 @@ export function keysAnswer(url) {
   const field = sort.replace('-', '');
   const found = keys().filter(
     (k) =>
-      (!p.get('trust_store') || String(k.trust_store ?? false) === p.get('trust_store')) &&
       (!p.get('kind') || k.kind === p.get('kind')) &&
+      (!p.get('trust_store') || String(k.trust_store) === p.get('trust_store')) &&
       (!p.get('status') || k.status === p.get('status')) &&
       (!p.get('host') || k.places.some((one) => one.host === p.get('host'))) &&
       (before === Infinity || (k.not_after !== null && k.not_after < before)) &&
@@ -156,8 +155,10 @@ export function keysAnswer(url) {
 export function summary() {
   const list = keys();
   const within = (days) =>
-    list.filter((k) => k.status === 'active' && k.not_after !== null && k.not_after > Date.now() && k.not_after < Date.now() + days * D)
-      .length;
+    list.filter(
+      (k) =>
+        k.status === 'active' && !k.trust_store && k.not_after !== null && k.not_after > Date.now() && k.not_after < Date.now() + days * D,
+    ).length;
   return {
     total: list.length,
     by_kind: {},
@@ -166,7 +167,7 @@ export function summary() {
     expiring: { '7d': within(7), '30d': within(30), '90d': within(90) },
     expired: 2,
     hosts: 4,
-    expiring_excluded: 196,
+    expiring_excluded: 0,
   };
 }
 
@@ -185,7 +186,10 @@ export function events() {
     evidence: {},
   });
   return [
-    one('9', 'coverage_lost', 5 * M, 'web-2', undefined, 'agent silent: nothing heard for 3 intervals'),
+    one('12', 'data_lost', 3 * M, 'web-2', undefined, '1204 sample items were given up: buffer full'),
+    one('11', 'auth_failure', 4 * M, 'edge-fra-2', undefined, 'login as root failed', { peer: '203.0.113.7' }),
+    one('10', 'unreadable', 5 * M, 'db-1', undefined, '/etc/ssl/broken.pem cannot be read: not base64. What to do: write it again'),
+    one('9', 'coverage_lost', 5 * M, 'web-2', undefined, 'the disk sensor cannot see /srv: permission denied'),
     one('8', 'rotated', 21 * M, 'web-1', list[1], 'shop.example.org was renewed, valid until 26 November'),
     one('7', 'policy_violation', 26 * M, 'web-1', list[11], 'private key readable by others: mode 0644'),
     one('6', 'accessed', 38 * M, 'db-1', list[12], 'opened for reading', { exe: '/usr/bin/rsync', uid: 34 }),

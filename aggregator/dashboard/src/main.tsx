@@ -3,7 +3,9 @@ import { render } from 'preact';
 import { listen } from './routes';
 import { App } from './shell/App';
 import { start } from './state/refresh';
-import './styles.css';
+import './styles/frame.css';
+import './styles/parts.css';
+import './styles/narrow.css';
 
 listen();
 start();

@@ -2,7 +2,7 @@
 // Knows nothing of what the pages show.
 import { computed, signal } from '@preact/signals';
 import type { ComponentChildren, JSX } from 'preact';
-import { DEFAULT_RANGE, parseRange, type Range } from './lib/time';
+import { parseRange, type Range } from './lib/time';
 
 export type PageId = 'overview' | 'keys' | 'alerts';
 
@@ -50,8 +50,10 @@ export function param(name: string): string | undefined {
 }
 
 export const hostFilter = computed<string | undefined>(() => param('host'));
-/** The range where the address names none; set once, when it is known how old the data is. */
-export const usual = signal<string>(DEFAULT_RANGE);
+/** The range where the address names none; undefined until it is known how old the data is, then set once. */
+export const usual = signal<string | undefined>(undefined);
+/** Before that nothing is asked for that would be thrown away at once. */
+export const rangeKnown = computed(() => usual.value !== undefined || param('range') !== undefined || param('from') !== undefined);
 export const range = computed<Range>(() => parseRange({ range: param('range'), from: param('from'), to: param('to') }, usual.value));
 
 /** Address of a path with the parameters that go along, and others that replace them. */

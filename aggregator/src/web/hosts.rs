@@ -19,10 +19,10 @@ pub(super) async fn list(State(app): State<App>) -> Json<Value> {
     Json(json!({"hosts": hosts}))
 }
 
-/// Agents that count: the revoked ones only while no other has taken their machine.
+/// Agents that count: the revoked ones only while no other has taken their host name.
 pub(super) fn visible(app: &App) -> Vec<Agent> {
     let agents = app.fleet.list(app.tenant);
-    let replaced = |a: &Agent| a.revoked && agents.iter().any(|b| !b.revoked && b.machine == a.machine);
+    let replaced = |a: &Agent| a.revoked && agents.iter().any(|b| !b.revoked && b.host == a.host);
     agents.iter().filter(|a| !replaced(a)).cloned().collect()
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyvigil_common::key::{KeyFacts, Place, clamp_text};
+use keyvigil_common::limits::KEYSTORE_KEYS_MAX;
 
 use super::disk::{Contents, Disk, Stamp};
 use super::model::Observed;
@@ -43,8 +44,9 @@ impl Reader {
     /// Reads what changed among `files` and forgets what is not among them.
     pub(super) fn read(&mut self, disk: &Disk, at: At, files: Vec<Named>, owners: &mut Owners<'_>) {
         let mut before = std::mem::take(&mut self.0);
+        let mut left = KEYSTORE_KEYS_MAX;
         for file in files {
-            let held = match before.remove(&file.stamp.identity()) {
+            let mut held = match before.remove(&file.stamp.identity()) {
                 Some(mut held) if held.settled && held.stamp == file.stamp => {
                     held.fresh = held.path != file.path;
                     if held.fresh {
@@ -57,6 +59,16 @@ impl Reader {
                     None => continue,
                 },
             };
+            match left.checked_sub(held.objects.len()) {
+                Some(rest) => left = rest,
+                None => {
+                    held.objects = Vec::new();
+                    // Looked at again once there is room.
+                    held.settled = false;
+                    held.troubles =
+                        vec![Trouble::limit(format!("more than {KEYSTORE_KEYS_MAX} keys lie below the configured paths; those of this file are left out"))];
+                }
+            }
             // By the stamp of the walk: the file may be another one by now, and then the next scan reads it.
             self.0.insert(file.stamp.identity(), held);
         }

@@ -138,7 +138,8 @@ export interface KeysParams {
   kind?: string | undefined;
   status?: string | undefined;
   expires_before?: string | undefined;
-  trust_store?: string | undefined;
+  /** `false` leaves out the public CAs of the system's trust store, `true` shows only them. */
+  trust_store?: 'true' | 'false' | undefined;
   search?: string | undefined;
   sort?: string | undefined;
   limit?: number | undefined;

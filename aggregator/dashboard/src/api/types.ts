@@ -207,8 +207,8 @@ export interface Rule {
   aggregation: string;
   window_seconds: number;
   threshold_value: number | null;
-  kind?: string;
-  /** Of a `key_expiry` rule. */
+  kind: 'threshold' | 'key_expiry';
+  /** Of a `key_expiry` rule: how long before the end it fires. */
   days?: number[];
   comparison: string;
   duration_seconds: number;

@@ -11,7 +11,7 @@ import { extent } from '../lib/series';
 import { sortRows } from '../lib/sort';
 import { chartInterval, intervalText, lengthWords, rangeLength, rangeParams, rangeWords } from '../lib/time';
 import type { Unit } from '../lib/units';
-import { hostFilter, range } from '../routes';
+import { hostFilter, range, rangeKnown } from '../routes';
 import { hostNames, useFleet } from '../state/fleet';
 import { utc } from '../state/prefs';
 import { useResource } from '../state/resource';
@@ -112,7 +112,9 @@ export function MetricChart(props: Props): JSX.Element {
   const [asTable, setAsTable] = useState(false);
   const asked = range.value;
   const interval = chartInterval(rangeLength(asked));
-  const resource = useResource(JSON.stringify([queries, asked, hostFilter.value]), (signal) => load(props, signal));
+  const resource = useResource(rangeKnown.value ? JSON.stringify([queries, asked, hostFilter.value]) : null, (signal) =>
+    load(props, signal),
+  );
   const threshold = thresholdOf(rules, queries, unit);
   const shownMarks = useMemo(() => marks(events, rangeLength(asked) / 40), [events, asked]);
   const found = linesOf(resource.data ?? [], props, hostNames(fleet));

@@ -85,6 +85,11 @@ interface Handlers {
   onSelect: (from: number, to: number) => void;
 }
 
+/** Steps between the labels of time, s: also two minutes, so that five of them have more than one label. */
+const TIME_STEPS = [1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200].concat(
+  [1, 2, 5, 10, 30, 90, 365].map((days) => days * 86400),
+);
+
 /** Time below, values at the left. */
 function axes(model: () => Model, colors: (typeof CHART)[Theme], utc: boolean): uPlot.Axis[] {
   return [
@@ -96,6 +101,7 @@ function axes(model: () => Model, colors: (typeof CHART)[Theme], utc: boolean): 
       gap: 14,
       space: 72,
       grid: { show: false },
+      incrs: TIME_STEPS,
       ticks: { stroke: colors.axis, width: 1, size: 4 },
       values: (_plot, splits, _axis, _space, step) => splits.map((seconds) => axisLabel(seconds * 1000, step * 1000, utc)),
     },
@@ -123,7 +129,7 @@ export function options(
   const colors = CHART[theme];
   return {
     ...size,
-    padding: [8, 12, 0, 0],
+    padding: [8, 18, 0, 0],
     legend: { show: false },
     tzDate: (seconds) => (utc ? uPlot.tzDate(new Date(seconds * 1000), 'Etc/UTC') : new Date(seconds * 1000)),
     cursor: {

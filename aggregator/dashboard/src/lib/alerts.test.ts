@@ -7,6 +7,7 @@ const RULE: Rule = {
   rule_id: 'high-cpu',
   name: 'High CPU',
   description: '',
+  kind: 'threshold',
   metric_pattern: 'system.cpu.usage_total',
   aggregation: 'avg',
   window_seconds: 60,
@@ -52,6 +53,7 @@ it('counts what was firing', () => {
 });
 
 it('says in words when a certificate rule fires', () => {
-  const rule = { ...RULE, kind: 'key_expiry', days: [30, 14, 7, 1], threshold_value: null };
+  const rule: Rule = { ...RULE, kind: 'key_expiry', days: [30, 14, 7, 1], threshold_value: null };
   expect(conditionText(rule)).toBe('a certificate ends within 30, 14, 7 or 1 days');
+  expect(conditionText({ ...rule, days: [1] })).toBe('a certificate ends within 1 day');
 });

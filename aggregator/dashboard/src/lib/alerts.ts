@@ -1,6 +1,6 @@
 // Alerts in words: what a rule watches, where an alert is, how many were firing at a time. Pure.
 import type { Alert, AlertState, Priority, Rule } from '../api/types';
-import { secondsWords, withUnit } from './format';
+import { listWords, secondsWords, withUnit } from './format';
 import { PRIORITIES } from '../api/types';
 import { SECOND, dateOnly, lengthWords } from './time';
 import { unitOfMetric } from './units';
@@ -40,9 +40,12 @@ export function againstText(alert: Pick<Alert, 'value' | 'threshold' | 'comparis
   return alert.threshold === null ? value : `${value} ${alert.comparison} ${valueText(alert.threshold, alert.metric_id)}`;
 }
 
-/** `system.cpu.usage_total > 90 % for 5 min (avg over 1 min)`. */
+/** `system.cpu.usage_total > 90 % for 5 min (avg over 1 min)`, `a certificate ends within 7 or 1 days`. */
 export function conditionText(rule: Rule): string {
-  if (rule.kind === 'key_expiry') return `a certificate ends within ${(rule.days ?? []).join(', ').replace(/, (\d+)$/, ' or $1')} days`;
+  if (rule.kind === 'key_expiry') {
+    const days = rule.days ?? [];
+    return `a certificate ends within ${listWords(days, 'or')} ${days.length === 1 && days[0] === 1 ? 'day' : 'days'}`;
+  }
   const window = rule.window_seconds > 0 ? ` (${rule.aggregation} over ${secondsWords(rule.window_seconds)})` : ` (${rule.aggregation})`;
   const duration = rule.duration_seconds > 0 ? ` for ${secondsWords(rule.duration_seconds)}` : '';
   return `${rule.metric_pattern} ${rule.comparison} ${valueText(rule.threshold_value, rule.metric_pattern)}${duration}${window}`;

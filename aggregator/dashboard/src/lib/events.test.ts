@@ -1,7 +1,7 @@
 // Checks that many equal events become one line and one mark, and that the gravest is the one seen.
 import { describe, expect, it } from 'vitest';
 import type { KeyEvent } from '../api/types';
-import { eventLetter, fold, marks } from './events';
+import { eventLetter, eventWord, fold, foldedText, marks } from './events';
 
 function event(kind: string, time: number, host = 'a'): KeyEvent {
   return { id: `${kind}${time}`, kind, time, host, key: null, path: null, actor: null, message: '', evidence: {} };
@@ -25,6 +25,21 @@ describe('fold', () => {
   });
   it('starts anew after a minute', () => {
     expect(fold([event('created', 200_000), event('created', 100_000)])).toHaveLength(2);
+  });
+});
+
+describe('words', () => {
+  it('names what concerns no key', () => {
+    const kinds = ['coverage_lost', 'auth_failure', 'data_lost', 'unreadable', 'something_new'];
+    expect(kinds.map(eventWord)).toEqual(['Coverage lost', 'Login failed', 'Data lost', 'Unreadable', 'Something new']);
+  });
+  it('counts what is quiet, and says what is not', () => {
+    const lost = { ...event('coverage_lost', 1), message: 'the disk sensor cannot see /srv: no permission' };
+    expect(foldedText({ event: lost, count: 1, from: 1 })).toBe(lost.message);
+    expect(foldedText({ event: lost, count: 3, from: 1 })).toBe(`${lost.message}, and 2 more`);
+    expect(foldedText({ event: event('created', 1), count: 1204, from: 1 })).toBe('1,204 keys created');
+    expect(foldedText({ event: event('something_new', 1), count: 2, from: 1 })).toBe('2 × something new');
+    expect(foldedText({ event: event('agent_started', 1), count: 1, from: 1 })).toBe('Agent started');
   });
 });
 

@@ -1,24 +1,33 @@
 // Events in few words: letters for the time axis, neighbours that say the same folded into one line. Pure.
 import type { KeyEvent } from '../api/types';
+import { sentence, thousands, words } from './format';
 import { MINUTE } from './time';
 
 export type Weight = 'critical' | 'warning' | 'quiet';
 
-const KINDS: Record<string, { letter: string; weight: Weight }> = {
-  created: { letter: 'C', weight: 'quiet' },
-  rotated: { letter: 'R', weight: 'quiet' },
-  expired: { letter: 'E', weight: 'warning' },
-  revoked: { letter: 'V', weight: 'warning' },
-  removed: { letter: 'X', weight: 'quiet' },
-  accessed: { letter: 'U', weight: 'quiet' },
-  denied: { letter: 'D', weight: 'warning' },
-  policy_violation: { letter: 'P', weight: 'warning' },
-  coverage_lost: { letter: 'L', weight: 'warning' },
-  coverage_restored: { letter: 'S', weight: 'quiet' },
-  auth_failure: { letter: 'F', weight: 'warning' },
-  unreadable: { letter: 'N', weight: 'quiet' },
-  data_lost: { letter: 'G', weight: 'critical' },
-  agent_started: { letter: 'A', weight: 'quiet' },
+interface Kind {
+  letter: string;
+  weight: Weight;
+  word: string;
+  /** What several are called, of the quiet ones. */
+  many?: string;
+}
+
+const KINDS: Record<string, Kind> = {
+  created: { letter: 'C', weight: 'quiet', word: 'Created', many: 'keys created' },
+  rotated: { letter: 'R', weight: 'quiet', word: 'Rotated', many: 'keys rotated' },
+  expired: { letter: 'E', weight: 'warning', word: 'Expired' },
+  revoked: { letter: 'V', weight: 'warning', word: 'Revoked' },
+  removed: { letter: 'X', weight: 'quiet', word: 'Removed', many: 'keys removed' },
+  accessed: { letter: 'U', weight: 'quiet', word: 'Accessed', many: 'accesses to keys' },
+  denied: { letter: 'D', weight: 'warning', word: 'Access denied' },
+  policy_violation: { letter: 'P', weight: 'warning', word: 'Policy violation' },
+  coverage_lost: { letter: 'L', weight: 'warning', word: 'Coverage lost' },
+  coverage_restored: { letter: 'S', weight: 'quiet', word: 'Coverage back', many: 'things in sight again' },
+  auth_failure: { letter: 'F', weight: 'warning', word: 'Login failed' },
+  unreadable: { letter: 'N', weight: 'quiet', word: 'Unreadable', many: 'key files cannot be read' },
+  data_lost: { letter: 'G', weight: 'critical', word: 'Data lost' },
+  agent_started: { letter: 'A', weight: 'quiet', word: 'Agent started', many: 'starts of the agent' },
 };
 
 const WEIGHTS: readonly Weight[] = ['quiet', 'warning', 'critical'];
@@ -29,6 +38,10 @@ export function eventLetter(kind: string): string {
 
 export function eventWeight(kind: string): Weight {
   return KINDS[kind]?.weight ?? 'quiet';
+}
+
+export function eventWord(kind: string): string {
+  return KINDS[kind]?.word ?? sentence(words(kind));
 }
 
 export interface Folded {
@@ -52,6 +65,14 @@ export function fold(events: readonly KeyEvent[]): Folded[] {
     }
   }
   return out;
+}
+
+/** What is said of a line: of many quiet events their number, of others what the newest says. */
+export function foldedText({ event, count }: Folded): string {
+  const message = event.message || eventWord(event.kind);
+  if (count === 1) return message;
+  if (eventWeight(event.kind) !== 'quiet') return `${message}, and ${thousands(count - 1)} more`;
+  return `${thousands(count)} ${KINDS[event.kind]?.many ?? `× ${words(event.kind)}`}`;
 }
 
 export interface Mark {
@@ -82,6 +103,6 @@ export function marks(events: readonly KeyEvent[], apart: number): Mark[] {
   }
   return out.map(({ mark, counts }) => ({
     ...mark,
-    text: [...counts].map(([kind, count]) => `${count} ${kind.replaceAll('_', ' ')}`).join(', '),
+    text: [...counts].map(([kind, count]) => `${count} ${eventWord(kind).toLowerCase()}`).join(', '),
   }));
 }

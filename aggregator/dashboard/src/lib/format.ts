@@ -37,6 +37,11 @@ export function plural(count: number, word: string, many = `${word}s`): string {
   return `${thousands(count)} ${count === 1 ? word : many}`;
 }
 
+/** `a, b and c`. */
+export function listWords(items: readonly (string | number)[], last: 'and' | 'or'): string {
+  return items.length < 2 ? items.join('') : `${items.slice(0, -1).join(', ')} ${last} ${items[items.length - 1]}`;
+}
+
 /** First 12 characters of a fingerprint, without the name of its hash. */
 export function shortFingerprint(fingerprint: string): string {
   return fingerprint.replace(/^SHA256:/, '').slice(0, 12);

@@ -1,7 +1,18 @@
 // Checks how keys are named and how urgent their end is.
 import { describe, expect, it } from 'vitest';
 import type { Key } from '../api/types';
-import { algorithmText, commonName, expiryUrgency, hostsOf, keyName, relationWord, worldReadable } from './keys';
+import {
+  algorithmText,
+  commonName,
+  expiryMatters,
+  expiryUrgency,
+  hostsOf,
+  keyName,
+  publicCas,
+  relationWord,
+  trustStoreParam,
+  worldReadable,
+} from './keys';
 import { DAY } from './time';
 
 const NOW = Date.UTC(2026, 10, 22);
@@ -90,6 +101,30 @@ describe('urgency', () => {
     expect(expiryUrgency(key({ not_after: NOW, status: 'superseded' }), NOW)).toBe('none');
     expect(expiryUrgency(key({ not_after: NOW, trust_store: true }), NOW)).toBe('none');
     expect(expiryUrgency(key({}), NOW)).toBe('none');
+  });
+});
+
+describe('whose end matters', () => {
+  it('is what is in use and of this house', () => {
+    const soon = { not_after: NOW + DAY / 2 };
+    expect(expiryMatters(key(soon))).toBe(true);
+    expect(expiryMatters(key({ ...soon, kind: 'ssh_certificate' }))).toBe(true);
+    for (const over of [{ trust_store: true }, { status: 'removed' }, { status: 'revoked' }, { kind: 'crl' }] as const) {
+      expect(expiryMatters(key({ ...soon, ...over }))).toBe(false);
+      expect(expiryUrgency(key({ ...soon, ...over }), NOW)).toBe('none');
+    }
+  });
+});
+
+describe('public CAs', () => {
+  it.each([
+    [undefined, 'hidden', 'false'],
+    ['nonsense', 'hidden', 'false'],
+    ['shown', 'shown', undefined],
+    ['only', 'only', 'true'],
+  ] as const)('%s -> %s', (text, choice, asked) => {
+    expect(publicCas(text)).toBe(choice);
+    expect(trustStoreParam(choice)).toBe(asked);
   });
 });
 

@@ -37,14 +37,32 @@ export function hostsOf(key: Key): string[] {
 
 export type Urgency = 'critical' | 'warning' | 'none' | 'past';
 
-/** Red is for now: what ended long ago, or was replaced, is past. */
-export function expiryUrgency(key: Pick<Key, 'not_after' | 'status' | 'trust_store'>, now: number): Urgency {
-  if (key.not_after === null || key.trust_store || key.status === 'superseded' || key.status === 'removed' || key.status === 'revoked')
-    return 'none';
+/** Whether somebody should act before it ends, as the aggregator counts it: a credential in use that the system did not ship. */
+export function expiryMatters(key: Pick<Key, 'kind' | 'not_after' | 'status' | 'trust_store'>): boolean {
+  const used = key.status === 'active' || key.status === 'expired';
+  return used && key.not_after !== null && !key.trust_store && (key.kind === 'certificate' || key.kind === 'ssh_certificate');
+}
+
+/** Red is for now: what ended long ago is past. */
+export function expiryUrgency(key: Pick<Key, 'kind' | 'not_after' | 'status' | 'trust_store'>, now: number): Urgency {
+  if (key.not_after === null || !expiryMatters(key)) return 'none';
   const left = key.not_after - now;
   if (left < -30 * DAY) return 'past';
   if (left < DAY) return 'critical';
   return left < 7 * DAY ? 'warning' : 'none';
+}
+
+/** Whether public CAs are among the keys shown: not unless asked for, because hundreds of them would bury the others. */
+export type PublicCas = 'hidden' | 'shown' | 'only';
+
+export function publicCas(text: string | undefined): PublicCas {
+  return text === 'shown' || text === 'only' ? text : 'hidden';
+}
+
+/** The API's `trust_store` for it. */
+export function trustStoreParam(choice: PublicCas): 'true' | 'false' | undefined {
+  if (choice === 'shown') return undefined;
+  return choice === 'only' ? 'true' : 'false';
 }
 
 /** Key pairs whose halves are both known: a certificate's private key, or the other way round. */

@@ -1,10 +1,10 @@
 // What every page needs to know of the fleet: hosts, the state of alerts, the aggregator itself. Asked for once per
 // beat by the frame around the pages and handed down.
 import { createContext } from 'preact';
-import { useContext, useEffect, useRef } from 'preact/hooks';
+import { useContext, useEffect } from 'preact/hooks';
 import { api } from '../api/client';
 import type { AlertsStatus, Host, Status } from '../api/types';
-import { usualRange } from '../lib/time';
+import { DEFAULT_RANGE, usualRange } from '../lib/time';
 import { usual } from '../routes';
 import { serverClock } from './refresh';
 import { useResource, type Resource } from './resource';
@@ -25,13 +25,14 @@ export function useFleetSource(): Fleet {
   useEffect(() => {
     if (time !== undefined) serverClock(time);
   }, [time]);
-  // Decided once: a range that changed by itself would take the page from under its reader.
-  const decided = useRef(false);
+  const failed = status.error ?? hosts.error;
   useEffect(() => {
-    if (decided.current || hosts.data === undefined || time === undefined) return;
-    decided.current = true;
-    usual.value = usualRange(time - Math.min(...hosts.data.map((host) => host.enrolled)));
-  }, [hosts.data, time]);
+    // Decided once: a range that changed by itself would take the page from under its reader.
+    if (usual.peek() !== undefined) return;
+    if (hosts.data !== undefined && time !== undefined)
+      usual.value = usualRange(time - Math.min(...hosts.data.map((host) => host.enrolled)));
+    else if (failed !== undefined) usual.value = DEFAULT_RANGE;
+  }, [hosts.data, time, failed]);
   return { status, hosts, alerts };
 }
 

@@ -1,8 +1,8 @@
 // Events as lines: when, what, where, said in one sentence. Each leads to its key.
 import type { JSX } from 'preact';
 import type { KeyEvent } from '../api/types';
-import { eventWeight, fold, type Folded } from '../lib/events';
-import { sentence, thousands, words } from '../lib/format';
+import { eventWeight, eventWord, fold, foldedText } from '../lib/events';
+import { thousands } from '../lib/format';
 import { Link, href } from '../routes';
 import { Shape } from './StateBadge';
 import { Time } from './Time';
@@ -11,11 +11,6 @@ interface Props {
   events: readonly KeyEvent[];
   most: number;
   withHost?: boolean;
-}
-
-function what({ event, count }: Folded): string {
-  if (count > 1) return `${thousands(count)} × ${words(event.kind)}`;
-  return event.message || sentence(words(event.kind));
 }
 
 function who(event: KeyEvent): string | undefined {
@@ -35,7 +30,7 @@ export function EventRows({ events, most, withHost }: Props): JSX.Element {
         {folded.slice(0, most).map((group) => {
           const { event } = group;
           const weight = eventWeight(event.kind);
-          const text = what(group);
+          const text = foldedText(group);
           return (
             <li key={event.id}>
               <span class="event-when">
@@ -43,7 +38,7 @@ export function EventRows({ events, most, withHost }: Props): JSX.Element {
               </span>
               <span class={`event-kind ${weight}`}>
                 {weight !== 'quiet' && <Shape kind={weight} />}
-                {sentence(words(event.kind))}
+                {eventWord(event.kind)}
               </span>
               <span class="event-what" title={[text, event.path, who(event)].filter(Boolean).join('\n')}>
                 {event.key !== null && group.count === 1 ? <Link to={href(`/keys/${encodeURIComponent(event.key)}`)}>{text}</Link> : text}

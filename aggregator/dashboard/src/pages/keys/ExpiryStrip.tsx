@@ -3,7 +3,7 @@ import type { JSX } from 'preact';
 import { api } from '../../api/client';
 import type { Key, KeysSummary } from '../../api/types';
 import type { Badge } from '../../lib/alerts';
-import { keyName } from '../../lib/keys';
+import { expiryMatters, keyName } from '../../lib/keys';
 import { DAY, relative } from '../../lib/time';
 import { Link, hostFilter, href, param } from '../../routes';
 import { now } from '../../state/refresh';
@@ -30,10 +30,10 @@ function boxes(
   at: number,
   host: string | undefined,
 ): Box[] {
-  const ending = (soon ?? []).filter((key) => key.not_after !== null);
+  const ending = (soon ?? []).filter(expiryMatters);
   const between = (from: number, to: number): Key[] =>
     ending.filter((key) => (key.not_after ?? 0) > at + from * DAY && (key.not_after ?? 0) <= at + to * DAY);
-  const recently = (past ?? []).filter((key) => (key.not_after ?? 0) > at - 30 * DAY && (key.not_after ?? 0) <= at);
+  const recently = (past ?? []).filter((key) => expiryMatters(key) && (key.not_after ?? 0) > at - 30 * DAY && (key.not_after ?? 0) <= at);
   const today = between(0, 1);
   const within = (days: 7 | 30 | 90): number | undefined =>
     host === undefined ? summary.expiring[`${days}d`] : soon && between(0, days).length;

@@ -52,6 +52,7 @@ function Facts({ value: key }: { value: Key }): JSX.Element {
         </Fact>
         <Fact name="Valid from">{key.not_before === null ? null : dateOnly(key.not_before, utc.value)}</Fact>
         <Fact name="Kind">{sentence(words(key.kind)) + (key.is_ca ? ', may sign others' : '')}</Fact>
+        <Fact name="Trust">{key.trust_store ? 'public CA that the system ships; its end raises no alert' : null}</Fact>
         <Fact name="Algorithm">{algorithmText(key)}</Fact>
         <Fact name="Signed with">{key.signature_algorithm}</Fact>
         <Fact name="Protection">{encryption(key)}</Fact>
@@ -131,6 +132,30 @@ function relatedColumns(key: Key): readonly Column<Key>[] {
   ];
 }
 
+/** The other half of the pair; a public CA keeps its own, so that there nothing is missing. */
+function Pair({ value: key, related }: { value: Key; related: readonly Key[] }): JSX.Element | null {
+  if (key.trust_store && related.length === 0) return null;
+  return (
+    <Panel title="Same key pair" name="related" note={related.length > 0 ? plural(related.length, 'key') : undefined}>
+      {related.length > 0 ? (
+        <Table
+          id="related"
+          caption="Keys with the same fingerprint"
+          columns={relatedColumns(key)}
+          rows={related}
+          rowKey={(other) => other.id}
+          to={(other) => href(`/keys/${other.id}`)}
+          sort={{ param: 'related', initial: 'name' }}
+        />
+      ) : (
+        <EmptyState title={key.kind === 'certificate' ? 'Its private key was not found' : 'No other half was found'}>
+          Agents look only in their `[keystore] paths`; the other half may lie elsewhere.
+        </EmptyState>
+      )}
+    </Panel>
+  );
+}
+
 function Detail({ answer }: { answer: KeyAnswer }): JSX.Element {
   const { key, events } = answer;
   const secret = key.kind.endsWith('private_key');
@@ -150,23 +175,7 @@ function Detail({ answer }: { answer: KeyAnswer }): JSX.Element {
             sort={{ param: 'places', initial: 'path' }}
           />
         </Panel>
-        <Panel title="Same key pair" name="related" note={related.length > 0 ? plural(related.length, 'key') : undefined}>
-          {related.length > 0 ? (
-            <Table
-              id="related"
-              caption="Keys with the same fingerprint"
-              columns={relatedColumns(key)}
-              rows={related}
-              rowKey={(other) => other.id}
-              to={(other) => href(`/keys/${other.id}`)}
-              sort={{ param: 'related', initial: 'name' }}
-            />
-          ) : (
-            <EmptyState title={key.kind === 'certificate' ? 'Its private key was not found' : 'No other half was found'}>
-              Agents look only in their `[keystore] paths`; the other half may lie elsewhere.
-            </EmptyState>
-          )}
-        </Panel>
+        <Pair value={key} related={related} />
         <Panel title="History" name="history">
           {events.length > 0 ? (
             <EventRows events={events} most={50} withHost />

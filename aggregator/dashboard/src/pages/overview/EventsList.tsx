@@ -1,4 +1,4 @@
-// What happened to keys lately, newest first, with neighbours that say the same folded into one line.
+// What happened lately to keys and to the watch over them, newest first; neighbours that say the same are one line.
 import type { JSX } from 'preact';
 import type { EventsAnswer } from '../../api/types';
 import { rangeWords } from '../../lib/time';
@@ -13,14 +13,15 @@ const ROWS = 12;
 export function EventsList({ events }: { events: Resource<EventsAnswer> }): JSX.Element {
   const words = rangeWords(range.value, utc.value).toLowerCase();
   return (
-    <Panel title="Key events" name="events" note={words}>
+    <Panel title="Security events" name="events" note={words}>
       <Shown resource={events} what="The list of events" height={160}>
         {(data) =>
           data.events.length > 0 ? (
             <EventRows events={data.events} most={ROWS} withHost />
           ) : (
-            <EmptyState title="Nothing happened to keys">
-              In the {words}, no key was created, rotated, removed or misused. A longer range at the top shows what was before.
+            <EmptyState title="Nothing happened">
+              In the {words} no key was created, rotated, removed or misused, no login failed, no sensor lost sight and no data was lost. A
+              longer range at the top shows what was before.
             </EmptyState>
           )
         }

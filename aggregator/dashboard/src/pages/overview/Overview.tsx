@@ -1,7 +1,7 @@
 // System overview: "Is anything wrong, and where?" Decision: open what is wrong, or go home.
 import type { JSX } from 'preact';
 import { api } from '../../api/client';
-import { hostFilter, range } from '../../routes';
+import { hostFilter, range, rangeKnown } from '../../routes';
 import { rangeParams } from '../../lib/time';
 import { useResource } from '../../state/resource';
 import { Charts } from './Charts';
@@ -15,7 +15,7 @@ const EVENTS = 300;
 export function Overview(): JSX.Element {
   const host = hostFilter.value;
   const asked = range.value;
-  const events = useResource(JSON.stringify(['events', host, asked]), (signal) =>
+  const events = useResource(rangeKnown.value ? JSON.stringify(['events', host, asked]) : null, (signal) =>
     api.events({ host, limit: EVENTS, ...rangeParams(asked) }, signal),
   );
   return (
