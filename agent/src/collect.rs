@@ -247,7 +247,7 @@ pub const COLLECTORS: &[Row] = &[
     row("network", (10, 60), 5, network::METRICS, |c| Box::new(network::Network::new(c))),
     row("sockets", (10, 60), 5, sockets::METRICS, |c| Box::new(sockets::Sockets::new(c))),
     row("disk", (10, 60), 5, disk::METRICS, |c| Box::new(disk::Disks::new(c))),
-    row("filesystem", (30, 300), 10, filesystem::METRICS, |c| Box::new(filesystem::Filesystems::new(c))),
+    row("filesystem", (30, 120), 10, filesystem::METRICS, |c| Box::new(filesystem::Filesystems::new(c))),
     row("kernel", (10, 60), 5, kernel::METRICS, |c| Box::new(kernel::Kernel::new(c))),
     row("clock", (30, 300), 5, clock::METRICS, |c| Box::new(clock::Clock::new(c))),
     row("own", (10, 60), 5, own::METRICS, |c| Box::new(own::Own::new(c))),

@@ -33,6 +33,18 @@ impl Up {
         Self { child, at }
     }
 
+    /// Starts it where it cannot start; what it says.
+    ///
+    /// # Panics
+    /// Where it cannot be run at all.
+    #[must_use]
+    pub fn try_start(dir: &Path) -> String {
+        let mut command = Command::new(program("keyvigil"));
+        command.arg("up").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0"]);
+        let out = command.stdin(Stdio::null()).output().expect("it starts");
+        format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+    }
+
     /// A client with the admin token.
     ///
     /// # Panics

@@ -20,6 +20,7 @@ use keyvigil_tests::harness::until;
 use keyvigil_tests::host::small_host;
 use keyvigil_tests::link::Link;
 use keyvigil_tests::process::{Agent, Aggregator, run};
+use keyvigil_tests::up::Up;
 use tokio::sync::{Notify, watch};
 
 const BOUNDS: Bounds = Bounds { bytes: 1 << 30, age_ms: 1 << 40 };
@@ -154,4 +155,34 @@ async fn an_agent_that_is_killed_again_and_again_delivers_every_number_once() {
     assert_eq!(level.batches, 0, "a clean end delivers what is left");
     assert_eq!(cursor().await, Some(level.last_seq), "each number was settled");
     assert_eq!(client.gaps().await.expect("gaps")["gaps"], serde_json::json!([]), "nothing was given up");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_joins_again_goes_on_and_one_that_meets_another_aggregator_declares_what_that_does_not_know() {
+    keyvigil_common::tls::install_provider();
+    let dir = tempfile::tempdir().expect("a directory");
+    let state = dir.path().join("up");
+    let cursor = async |client: &Client| client.hosts().await.ok()?["hosts"][0]["cursor"].as_u64();
+    // Other ports each time, so the agent joins again; its buffer stays.
+    for _ in 0..2 {
+        let up = Up::start(&state, &[("KEYVIGIL_KEYSTORE__PATHS", "/nonexistent")]);
+        let client = up.client();
+        until("it delivers", || async { cursor(&client).await.filter(|now| *now > 0) }).await;
+        let hosts = client.hosts().await.expect("hosts");
+        assert_eq!(hosts["hosts"].as_array().map(Vec::len), Some(1), "the same host, once: {hosts}");
+        assert_eq!(client.gaps().await.expect("gaps")["gaps"], serde_json::json!([]));
+        assert!(up.interrupt(), "a clean end");
+    }
+    std::fs::remove_dir_all(state.join("aggregator")).expect("the aggregator's state is gone");
+    let up = Up::start(&state, &[("KEYVIGIL_KEYSTORE__PATHS", "/nonexistent")]);
+    let client = up.client();
+    until("it delivers to the new one", || async { cursor(&client).await.filter(|now| *now > 0) }).await;
+    let gaps = until("what the new one does not know is told", || async {
+        let gaps = client.gaps().await.ok()?;
+        gaps["gaps"].as_array().filter(|g| !g.is_empty()).cloned()
+    })
+    .await;
+    assert!(gaps[0]["cause"].as_str().is_some_and(|cause| cause.contains("acknowledged before")), "{gaps:?}");
+    let second = Up::try_start(&state);
+    assert!(second.contains("is in use by another aggregator"), "two in one directory: {second}");
 }

@@ -72,6 +72,50 @@ fn a_gap_waits_until_a_batch_that_tells_of_it_is_stored() {
 }
 
 #[test]
+fn a_gap_that_grows_while_it_is_told_keeps_the_rest_to_be_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let sealed = 100 + keyvigil_common::seal::OVERHEAD_BYTES as u64;
+    let buffer = open(&dir, Bounds { bytes: 2 * sealed, age_ms: 1_000_000 });
+    for at in 1..=3 {
+        buffer.append(&[new(Class::Sample, 100, at)], &[], &[], at).unwrap();
+    }
+    let (id, gap) = buffer.gaps().unwrap().remove(0);
+    assert_eq!((gap.range.first, gap.range.last), (1, 1));
+    // The batch that tells of it needs room itself: number 2 goes, and would join the gap that is being told.
+    let told = vec![Told { id, last: gap.range.last, items: gap.items }];
+    buffer.append(&[New { told, ..new(Class::Sample, 100, 4) }], &[], &[], 4).unwrap();
+    let rest: Vec<Gap> = buffer.gaps().unwrap().into_iter().map(|(_, gap)| gap).collect();
+    assert_eq!(rest.iter().map(|g| (g.range.first, g.range.last, g.items)).collect::<Vec<_>>(), [(2, 2, 10)]);
+}
+
+#[test]
+fn a_batch_that_was_damaged_on_disk_is_declared_and_holds_up_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let buffer = open(&dir, WIDE);
+    for at in 1..=3 {
+        buffer.append(&[new(Class::Sample, 10, at)], &[], &[], at).unwrap();
+    }
+    buffer.lock().execute("UPDATE batch SET body = zeroblob(length(body)) WHERE seq = 2", []).unwrap();
+    let front = buffer.peek(9, 1 << 20, 5).unwrap();
+    assert_eq!(front.frames.iter().map(|f| f.0).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!((front.dropped, buffer.gaps().unwrap()[0].1.cause.as_str()), (vec![Range { first: 2, last: 2 }], "damaged on disk"));
+}
+
+#[test]
+fn no_push_declares_more_ranges_than_one_may() {
+    let dir = tempfile::tempdir().unwrap();
+    let buffer = open(&dir, WIDE);
+    for at in 1..=(2 * PUSH_DROPPED_MAX as i64 + 100) {
+        buffer.append(&[new(Class::Sample, 1, at)], &[], &[], at).unwrap();
+    }
+    for seq in (1..=2 * PUSH_DROPPED_MAX as u64 + 100).step_by(2) {
+        buffer.set_aside(seq, "every second one", 0).unwrap();
+    }
+    let front = buffer.peek(100_000, 1 << 30, 0).unwrap();
+    assert_eq!((front.dropped.len(), front.frames.len()), (PUSH_DROPPED_MAX, PUSH_DROPPED_MAX));
+}
+
+#[test]
 fn what_sensors_remember_is_stored_with_the_batch_and_nothing_is_readable_in_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let buffer = open(&dir, WIDE);

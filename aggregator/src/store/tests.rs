@@ -183,3 +183,30 @@ async fn a_counter_that_just_began_has_its_zero_and_an_old_one_has_not() {
     append(&store, batch(&["young"], T0 + 60_000, 1, 1.0, T0 + 50_000)).await.unwrap();
     assert_eq!(read(&store, "young", T0 + 50_000, T0 + 60_000).await, [(T0 + 50_000, 0.0), (T0 + 60_000, 1.0)], "a restart is a reset to zero");
 }
+
+#[tokio::test]
+async fn a_series_with_as_many_tags_as_there_may_be_does_not_keep_the_store_from_starting() {
+    let fixture = Fixture::new();
+    let mut wide = batch(&["wide"], T0, 1, 0.0, 0);
+    let tags = (0..keyvigil_common::limits::TAGS_MAX).map(|n| (format!("t{n}"), "x"));
+    wide.series[0].tags = Tags::new(tags).unwrap();
+    append(&fixture.open(), wide).await.unwrap();
+    assert_eq!(read(&fixture.open(), "wide", T0, T0).await.len(), 1);
+}
+
+#[tokio::test]
+async fn more_samples_than_one_block_holds_are_read_back_and_merged_once() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let count = 40_000;
+    for part in 0..2 {
+        let mut dense = batch(&["dense"], T0, count, 0.0, 0);
+        dense.groups[0].times = (0..count as i64).map(|n| T0 + 2 * n + part).collect();
+        append(&store, dense).await.unwrap();
+        store.flush().await.unwrap();
+    }
+    assert_eq!(read(&store, "dense", T0, T0 + 1_000_000).await.len(), 2 * count);
+    assert_eq!(store.merge(T0 + 30 * 86_400_000).await.unwrap(), 1);
+    assert_eq!(store.merge(T0 + 30 * 86_400_000).await.unwrap(), 0, "long columns are not merged again and again");
+    assert_eq!(read(&store, "dense", T0, T0 + 1_000_000).await.len(), 2 * count);
+}
