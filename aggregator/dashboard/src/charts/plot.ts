@@ -61,9 +61,6 @@ export function axisScale(model: Model): Scaled {
   return scaleFor(model.unit, valueRange(model)[1] / 1.08);
 }
 
-/** Seconds between two samples of a sensor that sees nothing move, and some. */
-const QUIET = 150;
-
 function lineOptions(line: Line, index: number, theme: Theme, model: () => Model): uPlot.Series {
   const stroke = seriesColor(line.color, theme);
   return {
@@ -72,9 +69,6 @@ function lineOptions(line: Line, index: number, theme: Theme, model: () => Model
     width: 1.5,
     dash: [...dashPattern(line.dash)],
     spanGaps: false,
-    // An agent that has seen nothing move looks less often: a hole as long as that is no gap.
-    gaps: (plot, _series, _from, _to, holes) =>
-      holes.filter(([from, to]) => plot.posToVal(to, 'x', true) - plot.posToVal(from, 'x', true) > QUIET),
     points: {
       show: true,
       size: 4,

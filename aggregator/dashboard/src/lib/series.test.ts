@@ -1,19 +1,19 @@
 // Checks that gaps stay gaps, slow sampling does not look like one, and nothing is invented at the end of a line.
 import { describe, expect, it } from 'vitest';
-import { bridge, extent, lastValue, lonely, summarize, toGrid, valueAt, type Point } from './series';
+import { bridge, extent, lastValue, lonely, summarize, toGrid, valueAt, type Cell, type Point } from './series';
 
 describe('toGrid', () => {
   it('aligns series of different lengths on one grid', () => {
     const a: Point[] = [
       [0, 1],
-      [60_000, 2],
+      [300_000, 2],
     ];
     const b: Point[] = [
-      [60_000, 5],
-      [180_000, 6],
+      [300_000, 5],
+      [900_000, 6],
     ];
-    expect(toGrid([a, b], 60_000)).toEqual({
-      times: [0, 60_000, 120_000, 180_000],
+    expect(toGrid([a, b], 300_000)).toEqual({
+      times: [0, 300_000, 600_000, 900_000],
       rows: [
         [1, 2, null, null],
         [null, 5, null, 6],
@@ -31,9 +31,14 @@ describe('bridge', () => {
     const minutely = Array.from({ length: 25 }, (_, index) => (index % 6 === 0 ? index : null));
     expect(bridge(minutely, 10_000).filter((cell) => cell === null)).toEqual([]);
   });
+  it('passes over the pause of an agent that sees nothing move, but not over a longer one', () => {
+    const pause = (buckets: number): Cell[] => [1, 2, 3, 4, ...new Array<Cell>(buckets).fill(null), 5];
+    expect(bridge(pause(11), 10_000)).not.toContain(null);
+    expect(bridge(pause(15), 10_000)).toContain(null);
+  });
   it('keeps real gaps', () => {
     expect(bridge([1, 2, null, 3, 4], 7_200_000)).toEqual([1, 2, null, 3, 4]);
-    expect(bridge([1, 2, 3, null, null, null, null, 4], 10_000)).toEqual([1, 2, 3, null, null, null, null, 4]);
+    expect(bridge([1, 2, 3, null, null, null, null, 4], 60_000)).toEqual([1, 2, 3, null, null, null, null, 4]);
   });
   it('invents nothing before the first and after the last sample', () => {
     expect(bridge([null, 1, null, null], 10_000)).toEqual([null, 1, null, null]);

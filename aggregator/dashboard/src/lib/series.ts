@@ -33,6 +33,9 @@ export function toGrid(series: readonly (readonly Point[])[], interval: number):
   return { times, rows };
 }
 
+/** An agent that sees nothing move looks less often: two minutes apart at the most, and some jitter. */
+const QUIET = 150 * SECOND;
+
 /** Buckets that are empty only because samples come less often than buckets do are no gaps: they become `undefined`. */
 export function bridge(row: readonly Cell[], interval: number): Cell[] {
   const filled = row.flatMap((cell, index) => (typeof cell === 'number' ? [index] : []));
@@ -42,8 +45,8 @@ export function bridge(row: readonly Cell[], interval: number): Cell[] {
     .sort((a, b) => a - b);
   // Two samples tell no rhythm: from the third distance on we believe one.
   const median = steps.length >= 3 ? (steps[Math.floor(steps.length / 2)] ?? 1) : 1;
-  // Half as long again as usual is jitter; so is anything under half a minute, the slowest usual scrape.
-  const longest = Math.max(median * 1.5, (30 * SECOND) / interval);
+  // Half as long again as usual is jitter.
+  const longest = Math.max(median * 1.5, QUIET / interval);
   const out = [...row];
   for (let i = 1; i < filled.length; i += 1) {
     const from = filled[i - 1] ?? 0;
