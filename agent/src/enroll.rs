@@ -36,7 +36,7 @@ struct Granted {
 /// # Errors
 /// What failed, in words.
 pub async fn join(token: &JoinToken, dir: &Path, root: &RootFs, hostname: &str, dialer: &Dialer) -> Result<Identity, EnrollError> {
-    std::fs::create_dir_all(dir).map_err(|e| IdentityError::File(dir.display().to_string(), e.to_string()))?;
+    std::fs::create_dir_all(dir).map_err(|e| IdentityError::file(dir, e))?;
     let tasks = Tasks::new(Stop::new());
     let config = Arc::new(tls::pinned_client_config(token.pin)?);
     let mut connection = Connection::open(dialer, &token.address, config, &tasks).await?;
@@ -59,7 +59,7 @@ pub async fn join(token: &JoinToken, dir: &Path, root: &RootFs, hostname: &str, 
 fn machine(root: &RootFs, dir: &Path) -> Result<String, IdentityError> {
     let id = root.read("/etc/machine-id").unwrap_or_default();
     let path = dir.join("machine.seed");
-    let fault = |e: std::io::Error| IdentityError::File(path.display().to_string(), e.to_string());
+    let fault = |e: std::io::Error| IdentityError::file(&path, e);
     let seed = match std::fs::read_to_string(&path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
             let seed = keyvigil_common::hex(&keyvigil_common::random::<16>());
@@ -154,7 +154,7 @@ pub enum EnrollError {
     #[error("the aggregator's answer is not understood: {0}")]
     Answer(String),
     /// Identity.
-    #[error("{0}")]
+    #[error(transparent)]
     Identity(#[from] IdentityError),
     /// TLS.
     #[error("TLS")]

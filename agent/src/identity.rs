@@ -82,9 +82,9 @@ impl Identity {
     pub fn load(dir: &Path) -> Result<Option<Self>, IdentityError> {
         let path = Self::path(dir);
         match std::fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| IdentityError::File(path.display().to_string(), e.to_string())),
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|e| IdentityError::file(&path, e)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(IdentityError::File(path.display().to_string(), e.to_string())),
+            Err(e) => Err(IdentityError::file(&path, e)),
         }
     }
 
@@ -94,8 +94,8 @@ impl Identity {
     /// The file system's.
     pub fn save(&self, dir: &Path) -> Result<(), IdentityError> {
         let path = Self::path(dir);
-        let bytes = Zeroizing::new(serde_json::to_vec_pretty(self).map_err(|e| IdentityError::File(path.display().to_string(), e.to_string()))?);
-        write_private(&path, &bytes).map_err(|e| IdentityError::File(path.display().to_string(), e.to_string()))
+        let bytes = Zeroizing::new(serde_json::to_vec_pretty(self).map_err(|e| IdentityError::file(&path, e))?);
+        write_private(&path, &bytes).map_err(|e| IdentityError::file(&path, e))
     }
 
     /// TLS by which the aggregator knows this agent.
@@ -128,9 +128,9 @@ fn parse(pem: &str) -> Result<CertificateDer<'static>, IdentityError> {
 /// What can be wrong with an identity.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// The file.
-    #[error("{0}: {1}")]
-    File(String, String),
+    /// The directory, or a file in it.
+    #[error("cannot use {0}")]
+    File(String, #[source] std::io::Error),
     /// Not PEM.
     #[error("the identity holds a certificate or key that does not parse: {0}; join again with a new token")]
     Pem(String),
@@ -140,4 +140,10 @@ pub enum IdentityError {
     /// TLS.
     #[error("TLS")]
     Tls(#[from] TlsError),
+}
+
+impl IdentityError {
+    pub(crate) fn file(path: &Path, error: impl Into<std::io::Error>) -> Self {
+        Self::File(path.display().to_string(), error.into())
+    }
 }

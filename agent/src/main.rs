@@ -44,8 +44,8 @@ async fn sense(config: Config, stop_with_stdin: bool) -> ExitCode {
             tracing::error!("cannot start: {}", chain(&e));
             return ExitCode::from(match e {
                 run::StartError::NotJoined(_) => EXIT_CONFIG,
-                run::StartError::Locked(..) => EXIT_TEMPORARY,
-                _ => 1,
+                run::StartError::Locked(_) => EXIT_TEMPORARY,
+                e => process::failure_code(&e),
             });
         }
     };
@@ -88,7 +88,7 @@ async fn join(config: Config, token: String, name: Option<String>) -> ExitCode {
             let code = match &e {
                 EnrollError::Http(_) => EXIT_UNREACHABLE,
                 EnrollError::Refused(_) => EXIT_PERMISSION,
-                _ => 1,
+                e => process::failure_code(e),
             };
             fail(code, &format!("cannot join: {}", chain(&e)))
         }

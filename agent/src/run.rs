@@ -66,7 +66,10 @@ impl Running {
 /// No identity, or a buffer that cannot be opened.
 pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -> Result<Running, StartError> {
     let dir = &config.state_dir;
-    let lock = process::lock(dir).map_err(|e| StartError::Locked(dir.display().to_string(), e.to_string()))?;
+    let lock = match process::lock(dir) {
+        Ok(lock) => lock.ok_or_else(|| StartError::Locked(dir.display().to_string()))?,
+        Err(e) => return Err(IdentityError::file(dir, e).into()),
+    };
     let identity = Identity::load(dir)?.ok_or_else(|| StartError::NotJoined(dir.display().to_string()))?;
     identity.tls()?;
     let master = MasterKey::load_or_create(&dir.join("buffer.key"))?;
@@ -159,13 +162,13 @@ pub enum StartError {
     #[error("this host has not joined an aggregator yet (no identity in {0}): run `keyvigil-agent join TOKEN`; `keyvigil token create` makes one")]
     NotJoined(String),
     /// Another agent works here.
-    #[error("{0} is in use by another agent ({1}): stop it, or name another directory with --dir")]
-    Locked(String, String),
+    #[error("{0} is in use by another agent: stop it, or name another directory with --dir")]
+    Locked(String),
     /// A damaged buffer that cannot be moved.
     #[error("the damaged buffer {0} cannot be set aside")]
     Aside(String, #[source] std::io::Error),
     /// Identity.
-    #[error("{0}")]
+    #[error(transparent)]
     Identity(#[from] IdentityError),
     /// Key of the buffer.
     #[error("buffer key")]

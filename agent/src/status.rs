@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use keyvigil_common::process::say;
+use keyvigil_common::process::{failure_code, say};
+use keyvigil_common::telemetry::chain;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::identity::Identity;
@@ -30,8 +31,8 @@ pub fn print(dir: &Path, now_ms: i64) -> ExitCode {
         }
         Ok(None) => unhealthy(&format!("not joined   no identity in {}: run `keyvigil-agent join TOKEN`", dir.display())),
         Err(e) => {
-            say(&format!("identity     {e}"));
-            ExitCode::FAILURE
+            say(&format!("identity     {}", chain(&e)));
+            ExitCode::from(failure_code(&e))
         }
     }
 }

@@ -39,8 +39,8 @@ async fn serve(config: Config, output: Output, stop_with_stdin: bool) -> ExitCod
             tracing::error!("cannot start: {}", chain(&e));
             return ExitCode::from(match e {
                 run::StartError::Config(_) => EXIT_CONFIG,
-                run::StartError::Locked(..) => EXIT_TEMPORARY,
-                _ => 1,
+                run::StartError::Locked(_) => EXIT_TEMPORARY,
+                e => process::failure_code(&e),
             });
         }
     };

@@ -2,7 +2,7 @@
 //! clock and the configuration come in as arguments, so that a test owns them.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,8 +93,8 @@ impl Running {
 /// What cannot be opened, read or bound; then nothing runs.
 pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Running, StartError> {
     let dir = config.storage.path.clone();
-    std::fs::create_dir_all(&dir).map_err(|source| StartError::Dir { path: dir.clone(), source })?;
-    let lock = process::lock(&dir).map_err(|e| StartError::Locked(dir.clone(), e.to_string()))?;
+    let lock = std::fs::create_dir_all(&dir).and_then(|()| process::lock(&dir)).map_err(|source| StartError::Dir { path: dir.clone(), source })?;
+    let lock = lock.ok_or_else(|| StartError::Locked(dir.clone()))?;
     let channels = Arc::new(notify::channels(&config.smtp, &config.slack).map_err(|faults| StartError::Config(Faults(faults)))?);
     let (app, authority) = build(&config, &dir, &clock, &channels).await?;
     let tasks = Tasks::new(stop);
@@ -183,11 +183,15 @@ async fn open_doors(config: &Config, app: &App, authority: Arc<Authority>, tasks
     let listen = &config.listen;
     let bound = [bind(&listen.api).await?, bind(&listen.ingest).await?, bind(&listen.metrics).await?, bind(&listen.health).await?];
     let [api, ingest, metrics, health] = bound.map(|listener| (listener.local_addr(), listener));
-    let names = host_names(config);
+    let mut names = host_names(config);
+    names.extend([&api.0, &ingest.0].into_iter().flatten().filter(|a| !a.ip().is_unspecified()).map(|a| a.ip().to_string()));
+    names.sort();
+    names.dedup();
     let ingest_tls = Arc::new(ArcSwap::from_pointee(ingest_config(&authority, &names, app.clock.now_ms())?));
     let web_tls = Arc::new(ArcSwap::from_pointee(web_config(&authority, &names, app.clock.now_ms())?));
     let mut urls = Vec::new();
     let mut app = app.clone();
+    app.open_on_loopback &= api.0.as_ref().is_ok_and(|address| address.ip().is_loopback());
     if app.advertise.is_empty() {
         app.advertise = advertised(ingest.0.as_ref().map_err(|e| StartError::Bind(listen.ingest.clone(), e.to_string()))?, &names);
     }
@@ -201,7 +205,7 @@ async fn open_doors(config: &Config, app: &App, authority: Arc<Authority>, tasks
         // Plain text only where nobody can listen in; a proxy in front is the administrator's word.
         let plain = address.ip().is_loopback() || listen.tls == "external";
         let tls: WatchedTls = (!plain).then(|| Arc::clone(&web_tls));
-        urls.push(format!("{}://{address}", if plain { "http" } else { "https" }));
+        urls.push(format!("{}://{}", if plain { "http" } else { "https" }, from_here(address)));
         tasks.spawn(name, listen::serve(name, listener, tls, router, tasks.clone()));
     }
     let address = ingest.0.map_err(|e| StartError::Bind(listen.ingest.clone(), e.to_string()))?;
@@ -210,7 +214,7 @@ async fn open_doors(config: &Config, app: &App, authority: Arc<Authority>, tasks
     let [url, metrics, health] = urls.try_into().unwrap_or_default();
     Ok(Endpoints {
         url,
-        ingest_url: format!("https://{address}"),
+        ingest_url: format!("https://{}", from_here(address)),
         metrics_url: format!("{metrics}/metrics"),
         health_url: format!("{health}/health"),
         admin_token: app.admin_token.expose().to_owned(),
@@ -220,6 +224,14 @@ async fn open_doors(config: &Config, app: &App, authority: Arc<Authority>, tasks
 
 async fn bind(address: &str) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|e| StartError::Bind(address.to_owned(), e.to_string()))
+}
+
+/// Where a program on this host reaches a listener.
+fn from_here(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    address
 }
 
 fn host_name() -> String {
@@ -232,8 +244,6 @@ fn host_names(config: &Config) -> Vec<String> {
     names.push(host_name());
     names.extend(config.listen.advertise.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned()));
     names.retain(|n| !n.is_empty());
-    names.sort();
-    names.dedup();
     names
 }
 
@@ -333,8 +343,8 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// Another aggregator works here.
-    #[error("{path} is in use by another aggregator ({1}): stop it, or name another directory with --dir", path = .0.display())]
-    Locked(PathBuf, String),
+    #[error("{path} is in use by another aggregator: stop it, or name another directory with --dir", path = .0.display())]
+    Locked(PathBuf),
     /// An address that cannot be bound.
     #[error("cannot listen on {0}: {1}")]
     Bind(String, String),

@@ -29,6 +29,9 @@ pub(crate) struct Global {
     /// File that holds the admin token; the variable KEYVIGIL_TOKEN may hold the token itself.
     #[arg(long, global = true, env = "KEYVIGIL_TOKEN_FILE")]
     pub(crate) token_file: Option<PathBuf>,
+    /// File with the certificate of the CA that the aggregator's own certificate is of (`pki/ca.pem` in its directory), in PEM.
+    #[arg(long, global = true, env = "KEYVIGIL_CA_FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
     /// Form of the answer.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
@@ -71,7 +74,8 @@ pub(crate) struct Up {
     /// State directory (default: $XDG_STATE_HOME/keyvigil or ~/.local/state/keyvigil).
     #[arg(long)]
     pub(crate) dir: Option<PathBuf>,
-    /// Address of API and dashboard; port 0 picks free ports for all listeners.
+    /// Address of API and dashboard; port 0 picks free ports for all listeners. One that is not on loopback serves TLS with a
+    /// certificate of the aggregator's own CA, and takes agents of other hosts too.
     #[arg(long, default_value = "127.0.0.1:8080")]
     pub(crate) listen: String,
     /// Starts no agent on this host.

@@ -198,7 +198,9 @@ pub(crate) async fn token(client: &Client, command: Token, output: Output) -> Do
         }
         Token::Revoke { id } => {
             client.call(Method::DELETE, &format!("/enroll-tokens/{id}"), &[], None).await.map_err(failed)?;
-            say(&format!("token {} is revoked", clean(&id)));
+            if !as_json(&serde_json::json!({"id": id, "revoked": true}), output) {
+                say(&format!("token {} is revoked", clean(&id)));
+            }
         }
     }
     Ok(())

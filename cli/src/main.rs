@@ -25,7 +25,7 @@ async fn run(global: Global, command: Command) -> Result<ExitCode, Failed> {
     if let Command::Up(args) = command {
         return up::up(args, output).await;
     }
-    let client = Client::new(&global.url, token(&global)?.as_deref()).map_err(failed)?;
+    let client = client(&global)?;
     match command {
         Command::Up(_) => {}
         Command::Status => ask::status(&client, output).await?,
@@ -38,6 +38,18 @@ async fn run(global: Global, command: Command) -> Result<ExitCode, Failed> {
         Command::Token(command) => ask::token(&client, command, output).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn client(global: &Global) -> Result<Client, Failed> {
+    let token = token(global)?;
+    match &global.ca_file {
+        None => Client::new(&global.url, token.as_deref()),
+        Some(path) => {
+            let ca = std::fs::read(path).map_err(|e| Failed::new(2, format!("cannot read the CA file {}: {e}", path.display())))?;
+            Client::with_ca(&global.url, token.as_deref(), &ca)
+        }
+    }
+    .map_err(failed)
 }
 
 /// The admin token: from the file that was named, else from the environment. Never from the command line.

@@ -32,6 +32,7 @@ impl Failed {
 pub(crate) fn failed(error: ClientError) -> Failed {
     let code = match &error {
         ClientError::Unreachable(..) => EXIT_UNREACHABLE,
+        ClientError::Address(..) | ClientError::Authority(_) => 2,
         ClientError::Refused { status, .. } if matches!(status.as_u16(), 401 | 403) => EXIT_PERMISSION,
         ClientError::Refused { status, .. } if status.as_u16() == 400 => 2,
         _ => 1,

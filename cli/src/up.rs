@@ -2,6 +2,7 @@
 //! see. The children end when their standard input does, so none outlives this process, however it ends.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -15,6 +16,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use crate::args::{Output, Up};
 use crate::print::{self, Failed};
 
+/// Of the ingest listener.
+const INGEST_PORT: u16 = 8443;
 /// How long a child may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -75,12 +78,7 @@ fn program(name: &str) -> Result<PathBuf, Failed> {
 async fn start_aggregator(args: &Up, dir: &Path) -> Result<(Kept, Endpoints), Failed> {
     let mut command = Command::new(program("keyvigil-aggregator")?);
     command.arg("--dir").arg(dir.join("aggregator")).args(["run", "--output", "json", "--stop-with-stdin"]);
-    command.env("KEYVIGIL_LISTEN__API", &args.listen);
-    if args.listen.ends_with(":0") {
-        for name in ["INGEST", "METRICS", "HEALTH"] {
-            command.env(format!("KEYVIGIL_LISTEN__{name}"), "127.0.0.1:0");
-        }
-    }
+    command.env("KEYVIGIL_LISTEN__API", &args.listen).envs(other_listeners(&args.listen));
     // A chatty log hides the one address that matters.
     if std::env::var_os("LOG_LEVEL").is_none() {
         command.env("LOG_LEVEL", "warn");
@@ -98,12 +96,29 @@ async fn start_aggregator(args: &Up, dir: &Path) -> Result<(Kept, Endpoints), Fa
     }
 }
 
+/// Where the other listeners go, as the aggregator's variables: on free ports if the API is on one, and agents of other
+/// hosts are let in where people of other hosts are.
+fn other_listeners(api: &str) -> Vec<(String, String)> {
+    let free = api.ends_with(":0");
+    let outside = api.parse::<SocketAddr>().ok().filter(|address| !address.ip().is_loopback());
+    let mut set = Vec::new();
+    if let Some(address) = outside {
+        set.push(("INGEST", SocketAddr::new(address.ip(), if free { 0 } else { INGEST_PORT }).to_string()));
+    } else if free {
+        set.push(("INGEST", "127.0.0.1:0".to_owned()));
+    }
+    if free {
+        set.extend(["METRICS", "HEALTH"].map(|name| (name, "127.0.0.1:0".to_owned())));
+    }
+    set.into_iter().map(|(name, address)| (format!("KEYVIGIL_LISTEN__{name}"), address)).collect()
+}
+
 async fn start_agent(dir: &Path, endpoints: &Endpoints) -> Result<Kept, Failed> {
     let (agent, state) = (program("keyvigil-agent")?, dir.join("agent"));
     let address = endpoints.ingest_url.trim_start_matches("https://");
-    let ca = std::fs::read_to_string(endpoints.dir.join("pki/ca.pem")).unwrap_or_default();
+    let ca = std::fs::read_to_string(ca_file(endpoints)).unwrap_or_default();
     if !joined_to(&state, address, &ca) {
-        let client = Client::new(&endpoints.url, Some(&endpoints.admin_token)).map_err(print::failed)?;
+        let client = Client::with_ca(&endpoints.url, Some(&endpoints.admin_token), ca.as_bytes()).map_err(print::failed)?;
         let token = client.create_token(1, "5m").await.map_err(print::failed)?;
         let mut join = Command::new(&agent);
         join.arg("--dir").arg(&state).args(["join", "-"]).stdout(Stdio::null());
@@ -123,6 +138,11 @@ async fn start_agent(dir: &Path, endpoints: &Endpoints) -> Result<Kept, Failed> 
         command.env("LOG_LEVEL", "warn");
     }
     spawn(&mut command)
+}
+
+/// The CA of an aggregator on this host.
+fn ca_file(endpoints: &Endpoints) -> PathBuf {
+    endpoints.dir.join("pki/ca.pem")
 }
 
 /// Whether the agent in `state` belongs to this aggregator: with other ports, or another CA, it joins anew.
@@ -165,7 +185,8 @@ fn announce(endpoints: &Endpoints, dir: &Path, output: Output) {
     process::say(&format!("Metrics     {}", endpoints.metrics_url));
     process::say(&format!("Health      {}", endpoints.health_url));
     process::say(&format!("Data        {}", dir.display()));
-    process::say(&format!("Add a host  keyvigil --url {} --token-file {}/aggregator/admin.token token create", endpoints.url, dir.display()));
+    let ca = if endpoints.url.starts_with("https:") { format!(" --ca-file {}", ca_file(endpoints).display()) } else { String::new() };
+    process::say(&format!("Add a host  keyvigil --url {}{ca} --token-file {}/aggregator/admin.token token create", endpoints.url, dir.display()));
     if std::io::stdout().is_terminal() {
         process::say("Ctrl-C stops it.");
     }

@@ -89,14 +89,32 @@ impl Client {
     /// A client of the aggregator at `base` (`http://127.0.0.1:8080`), with a token where one is needed.
     ///
     /// # Errors
-    /// TLS cannot be set up.
+    /// A `base` that is no address, or TLS that cannot be set up.
     pub fn new(base: &str, token: Option<&str>) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder()
-            .timeout(TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(|e| ClientError::Unreachable(base.to_owned(), e.to_string()))?;
+        Self::build(base, token, reqwest::Client::builder())
+    }
+
+    /// The same, where the aggregator's certificate is of a CA that this system does not know: its own, for one
+    /// (`pki/ca.pem` in its directory). `ca` is one or more certificates in PEM.
+    ///
+    /// # Errors
+    /// As [`Client::new`]; a CA that is not PEM.
+    pub fn with_ca(base: &str, token: Option<&str>, ca: &[u8]) -> Result<Self, ClientError> {
+        let certificates = reqwest::Certificate::from_pem_bundle(ca).map_err(|e| ClientError::Authority(crate::telemetry::chain(&e)))?;
+        if certificates.is_empty() {
+            return Err(ClientError::Authority("there is no certificate in it".into()));
+        }
+        Self::build(base, token, reqwest::Client::builder().tls_certs_merge(certificates))
+    }
+
+    fn build(base: &str, token: Option<&str>, builder: reqwest::ClientBuilder) -> Result<Self, ClientError> {
+        let address = |reason: String| ClientError::Address(base.to_owned(), reason);
+        let url = reqwest::Url::parse(base).map_err(|e| address(e.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(address(format!("{:?} is neither http nor https", url.scheme())));
+        }
+        let built = builder.timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
+        let http = built.map_err(|e| address(crate::telemetry::chain(&e)))?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), token: token.map(Secret::from), http })
     }
 
@@ -256,6 +274,12 @@ impl Client {
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    /// Not an address.
+    #[error("{0:?} is not the address of an aggregator: {1}. It looks like http://127.0.0.1:8080")]
+    Address(String, String),
+    /// Not a CA.
+    #[error("the CA file is not usable: {0}")]
+    Authority(String),
     /// No answer.
     #[error("cannot reach the aggregator at {0}: {1}")]
     Unreachable(String, String),

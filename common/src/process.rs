@@ -38,17 +38,25 @@ pub fn say(line: &str) -> ExitCode {
     }
 }
 
-/// Takes a directory for this process alone, for as long as the file is held.
+/// Takes a directory for this process alone, for as long as the file is held. `None`: another process has it.
 ///
 /// # Errors
-/// Another process has it, or the file cannot be made.
-pub fn lock(dir: &Path) -> std::io::Result<File> {
+/// The file cannot be made.
+pub fn lock(dir: &Path) -> std::io::Result<Option<File>> {
     let file = File::options().create(true).append(true).open(dir.join("lock"))?;
-    file.try_lock().map_err(|e| match e {
-        TryLockError::WouldBlock => std::io::Error::other("it is locked"),
-        TryLockError::Error(e) => e,
-    })?;
-    Ok(file)
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(e)) => Err(e),
+    }
+}
+
+/// The exit code for a failure: not allowed, where that lies at its bottom, else 1.
+#[must_use]
+pub fn failure_code(error: &(dyn std::error::Error + 'static)) -> u8 {
+    let mut causes = std::iter::successors(Some(error), |e| e.source());
+    let denied = |e: &std::io::Error| matches!(e.kind(), std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem);
+    if causes.any(|e| e.downcast_ref().is_some_and(denied)) { EXIT_PERMISSION } else { 1 }
 }
 
 /// Prints what is wrong with the configuration; the exit code for it.

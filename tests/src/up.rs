@@ -24,8 +24,17 @@ impl Up {
     /// Where it does not start.
     #[must_use]
     pub fn start(dir: &Path, env: &[(&str, &str)]) -> Self {
+        Self::start_at(dir, "127.0.0.1:0", env)
+    }
+
+    /// Starts it on an address.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    pub fn start_at(dir: &Path, listen: &str, env: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program("keyvigil"));
-        command.arg("up").arg("--dir").arg(dir).args(["--listen", "127.0.0.1:0", "--output", "json"]).envs(env.iter().copied());
+        command.arg("up").arg("--dir").arg(dir).args(["--listen", listen, "--output", "json"]).envs(env.iter().copied());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
