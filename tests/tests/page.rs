@@ -7,10 +7,24 @@ use std::process::Command;
 use keyvigil_common::client::Query;
 use keyvigil_tests::harness::until;
 use keyvigil_tests::host::certificate;
+use keyvigil_tests::process::Aggregator;
 use keyvigil_tests::up::Up;
 use serde_json::json;
 
 const DASHBOARD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../aggregator/dashboard");
+
+/// Runs the checks of a script in a browser.
+fn browse(script: &str, args: &[&str]) {
+    let out = Command::new("node").arg(script).args(args).current_dir(DASHBOARD).output().expect("node is installed");
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn the_page_of_an_aggregator_without_hosts_says_what_to_do_and_shows_nothing_as_fine() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let aggregator = Aggregator::start(&dir.path().join("state"), &[]);
+    browse("e2e/empty.mjs", &[aggregator.at["url"].as_str().expect("text"), dir.path().join("shots").to_str().expect("UTF-8")]);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_shows_this_host_its_keys_and_an_alert_in_real_chromium() {
@@ -37,14 +51,8 @@ async fn the_page_shows_this_host_its_keys_and_an_alert_in_real_chromium() {
     .await;
 
     let shots = std::env::var("KEYVIGIL_SHOTS").unwrap_or_else(|_| dir.path().join("shots").to_string_lossy().into_owned());
-    let out = Command::new("node")
-        .args(["e2e/page.mjs", up.text("url"), &shots, "--expect-key-subject", "CN=page.example.org", "--expect-alert", "Always on"])
-        .args(["--token", up.text("admin_token")])
-        .current_dir(DASHBOARD)
-        .output()
-        .expect("node is installed");
-    let text = String::from_utf8_lossy(&out.stdout);
-    assert!(out.status.success(), "{text}{}", String::from_utf8_lossy(&out.stderr));
+    let expect = ["--expect-key-subject", "CN=page.example.org", "--expect-alert", "Always on", "--token", up.text("admin_token")];
+    browse("e2e/page.mjs", &[&[up.text("url"), &shots], &expect[..]].concat());
     drop(path);
     assert!(up.interrupt(), "Ctrl-C ends all cleanly");
 }

@@ -42,6 +42,11 @@ export function useFleet(): Fleet {
   return fleet;
 }
 
+/** Whether any host reports; while none does, silence says nothing about keys. Undefined: not known yet. */
+export function anyReports(fleet: Fleet): boolean | undefined {
+  return fleet.hosts.data?.some((host) => host.state === 'up');
+}
+
 /** Names of all known hosts, for colours and the filter. */
 export function hostNames(fleet: Fleet): string[] {
   return (fleet.hosts.data ?? []).map((host) => host.host).sort();

@@ -5,7 +5,7 @@ import type { Alert, Rule } from '../../api/types';
 import { againstText, alertBadge, priorityRank, whereText } from '../../lib/alerts';
 import { plural, sentence } from '../../lib/format';
 import { hostFilter, href, param } from '../../routes';
-import { useFleet } from '../../state/fleet';
+import { anyReports, useFleet } from '../../state/fleet';
 import { useResource, type Resource } from '../../state/resource';
 import { EmptyState, Panel, Shown } from '../../ui/Panel';
 import { StateBadge } from '../../ui/StateBadge';
@@ -136,16 +136,19 @@ interface Props {
 
 /** Since when it is quiet: the end of the last alert, else the start of the aggregator. */
 function Quiet({ resolved, rules }: Pick<Props, 'resolved' | 'rules'>): JSX.Element {
-  const started = useFleet().status.data?.started;
+  const fleet = useFleet();
+  const started = fleet.status.data?.started;
+  const seeing = anyReports(fleet);
   const ends = (resolved ?? []).flatMap((alert) => (alert.resolved_at === null ? [] : [alert.resolved_at]));
   const last = ends.length > 0 ? Math.max(...ends) : undefined;
   const host = hostFilter.value;
   return (
     <div class="empty">
       <p class="empty-title">
-        <StateBadge kind="ok" word={host === undefined ? 'Nothing is firing' : `Nothing is firing on ${host}`} />
+        <StateBadge kind={seeing ? 'ok' : 'unknown'} word={host === undefined ? 'Nothing is firing' : `Nothing is firing on ${host}`} />
       </p>
       <p>
+        {seeing === false && 'No host reports, so nothing is known of its keys. '}
         {last !== undefined ? (
           <>
             The last alert ended <Time at={last} />.{' '}

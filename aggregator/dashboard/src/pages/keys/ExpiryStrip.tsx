@@ -68,7 +68,7 @@ function boxes(
   ];
 }
 
-function BoxView({ box, chosen }: { box: Box; chosen: boolean }): JSX.Element {
+function BoxView({ box, chosen, nothing }: { box: Box; chosen: boolean; nothing: boolean }): JSX.Element {
   const shown = box.count === 0 || box.count === undefined ? [] : box.names.slice(0, 2);
   const more = box.names.length - shown.length;
   return (
@@ -90,7 +90,9 @@ function BoxView({ box, chosen }: { box: Box; chosen: boolean }): JSX.Element {
           </span>
         ))}
         {shown.length === 0 && (
-          <span class="tile-note">{box.count === undefined ? 'not known yet' : box.count === 0 ? box.none : 'all named before'}</span>
+          <span class="tile-note">
+            {box.count === undefined ? 'not known yet' : box.count === 0 ? (nothing ? 'no keys seen yet' : box.none) : 'all named before'}
+          </span>
         )}
         {more > 0 && <span class="tile-note">and {more} more</span>}
       </span>
@@ -121,7 +123,7 @@ export function ExpiryStrip({ summary }: { summary: Resource<KeysSummary> }): JS
         {(data) => (
           <div class="tiles strip">
             {boxes(data, soon.data, past.data, now.value, host).map((box) => (
-              <BoxView key={box.id} box={box} chosen={chosen === box.id} />
+              <BoxView key={box.id} box={box} chosen={chosen === box.id} nothing={data.total === 0} />
             ))}
           </div>
         )}

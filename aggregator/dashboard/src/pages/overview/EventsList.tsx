@@ -3,6 +3,7 @@ import type { JSX } from 'preact';
 import type { EventsAnswer } from '../../api/types';
 import { rangeWords } from '../../lib/time';
 import { range } from '../../routes';
+import { anyReports, useFleet } from '../../state/fleet';
 import { utc } from '../../state/prefs';
 import type { Resource } from '../../state/resource';
 import { EventRows } from '../../ui/EventRows';
@@ -11,6 +12,7 @@ import { EmptyState, Panel, Shown } from '../../ui/Panel';
 const ROWS = 12;
 
 export function EventsList({ events }: { events: Resource<EventsAnswer> }): JSX.Element {
+  const seeing = anyReports(useFleet());
   const words = rangeWords(range.value, utc.value).toLowerCase();
   return (
     <Panel title="Security events" name="events" note={words}>
@@ -18,6 +20,8 @@ export function EventsList({ events }: { events: Resource<EventsAnswer> }): JSX.
         {(data) =>
           data.events.length > 0 ? (
             <EventRows events={data.events} most={ROWS} withHost />
+          ) : seeing === false ? (
+            <EmptyState title="Nothing was heard of">No host reports: what happened to its keys in the {words} is not known.</EmptyState>
           ) : (
             <EmptyState title="Nothing happened">
               In the {words} no key was created, rotated, removed or misused, no login failed, no sensor lost sight and no data was lost. A

@@ -6,7 +6,7 @@ import { firingHistory } from '../../lib/alerts';
 import { plural, sig3, thousands } from '../../lib/format';
 import { DAY, HOUR, MINUTE, lengthWords } from '../../lib/time';
 import { href, hostFilter } from '../../routes';
-import { useFleet } from '../../state/fleet';
+import { anyReports, useFleet } from '../../state/fleet';
 import { now } from '../../state/refresh';
 import { useResource, type Resource } from '../../state/resource';
 import { ErrorNote } from '../../ui/Panel';
@@ -65,19 +65,20 @@ function everywhere(): string {
 
 function AlertsTile({ status, history }: { status: AlertsStatus; history: Alert[] | undefined }): JSX.Element {
   const critical = status.by_priority.critical ?? 0;
+  const seeing = anyReports(useFleet());
   const parts = [
     critical > 0 ? `${critical} critical` : undefined,
     status.firing - critical > 0 ? `${status.firing - critical} other` : undefined,
     status.acknowledged > 0 ? `${status.acknowledged} acknowledged` : undefined,
     status.pending > 0 ? `${status.pending} pending` : undefined,
   ].filter((part) => part !== undefined);
-  const state = critical > 0 ? 'critical' : status.firing > 0 ? 'warning' : 'ok';
+  const state = critical > 0 ? 'critical' : status.firing > 0 ? 'warning' : seeing ? 'ok' : 'unknown';
   const spark = history && history.length > 0 ? firingHistory(history, now.value, HOUR, 30) : undefined;
   return (
     <Tile
       word="Alerts firing"
       figure={thousands(status.firing)}
-      note={(parts.join(', ') || `${plural(status.rules, 'rule')} watching`) + everywhere()}
+      note={(parts.join(', ') || (seeing === false ? 'no host reports' : `${plural(status.rules, 'rule')} watching`)) + everywhere()}
       state={state}
       to={href('/alerts')}
       spark={spark}
