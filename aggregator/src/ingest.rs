@@ -1,6 +1,7 @@
 //! The one door: who delivers, within which limits, whether it was here before; then the store, then the ack. Foreign
 //! protocols become a batch in `ingest/` and come through here too. Nothing is acknowledged before the commit.
 
+pub mod intake;
 pub mod json;
 mod own;
 
@@ -15,6 +16,8 @@ use keyvigil_common::tls::Identity;
 use keyvigil_common::wire::{self, Ack, Batch, Gap, WireError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use intake::{Intake, Names, Taken};
 
 use crate::fleet::{self, Agent, Fleet, News};
 use crate::index::TenantId;
@@ -49,6 +52,7 @@ pub struct Ingest {
     store: Store,
     fleet: Arc<Fleet>,
     inventory: Arc<Inventory>,
+    names: Arc<Names>,
     clock: SharedClock,
     /// Bytes that may be worked on at once.
     room: Arc<Semaphore>,
@@ -91,7 +95,8 @@ impl Metrics {
 struct Arrived {
     seq: u64,
     hash: [u8; 32],
-    frame: Vec<u8>,
+    /// As it goes into level 0.
+    body: Vec<u8>,
     batch: Batch,
 }
 
@@ -100,7 +105,7 @@ impl Ingest {
     #[must_use]
     pub fn new(store: Store, fleet: Arc<Fleet>, inventory: Arc<Inventory>, clock: SharedClock, registry: &Registry) -> Self {
         let room = Arc::new(Semaphore::new(INGEST_INFLIGHT_BYTES_MAX));
-        Self { store, fleet, inventory, clock, room, metrics: Metrics::new(registry), pace: Arc::default() }
+        Self { store, fleet, inventory, names: Arc::default(), clock, room, metrics: Metrics::new(registry), pace: Arc::default() }
     }
 
     /// Samples stored since the start.
@@ -151,12 +156,11 @@ impl Ingest {
         }
         let _decoded = self.room(claimed * DECODED_BYTES_PER_RAW)?;
         let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
-        let now_ms = self.clock.now_ms();
-        let arrived = push.frames.into_iter().map(|(seq, frame)| arrive(seq, frame, now_ms)).collect::<Result<Vec<_>, _>>()?;
+        let arrived = push.frames.into_iter().map(|(seq, frame)| self.arrive(seq, &frame, tenant, &agent.host)).collect::<Result<Vec<_>, _>>()?;
         let dropped = push.dropped;
         let (this, host) = (self.clone(), agent.host.clone());
         let cursor = self.store.write(move |tx| this.settle(tx, &stream, &host, arrived, &dropped)).await?;
-        Ok(Ack { epoch: push.epoch, cursor, now_ms, directives: Vec::new() })
+        Ok(Ack { epoch: push.epoch, cursor, now_ms: self.clock.now_ms(), directives: Vec::new() })
     }
 
     /// Room for `bytes` of memory, held until the permit is dropped.
@@ -180,11 +184,40 @@ impl Ingest {
         }
     }
 
+    /// Stores what a foreign protocol brought; returns once it is on disk.
+    ///
+    /// # Errors
+    /// Too many series, or a store that cannot write.
+    pub async fn store(&self, taken: Taken) -> Result<(), Refusal> {
+        let Taken { tenant, rows, fresh, hashes, .. } = taken;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let samples = rows.len() as u64;
+        let ids = self.store.append(tenant, rows, fresh).await?;
+        self.names.remember(hashes.into_iter().zip(ids));
+        self.metrics.samples.add(samples);
+        Ok(())
+    }
+
+    /// Begins to take the samples of a request.
+    #[must_use]
+    pub fn begin(&self, tenant: TenantId) -> Intake<'_> {
+        self.names.begin(tenant, self.clock.now_ms())
+    }
+
+    /// Decodes and checks one batch.
+    fn arrive(&self, seq: u64, frame: &[u8], tenant: TenantId, host: &str) -> Result<Arrived, Refusal> {
+        let batch = wire::decode_batch(frame).map_err(|fault| Refusal::of_frame(seq, fault))?;
+        check(seq, &batch, self.clock.now_ms())?;
+        Ok(Arrived { seq, hash: keyvigil_common::sha256(frame), body: self.store.seal_batch(tenant, host, frame)?, batch })
+    }
+
     /// Stores what is new of a push, in its transaction. Returns the cursor.
     fn settle(&self, tx: &Tx<'_>, stream: &Stream, host: &str, arrived: Vec<Arrived>, dropped: &[Range]) -> Result<u64, StoreError> {
         let mut news = News::default();
         let (mut samples, mut events, mut fresh, mut repeats) = (0, 0, 0, 0);
-        for Arrived { seq, hash, frame, batch } in arrived {
+        for Arrived { seq, hash, body, mut batch } in arrived {
             if tx.settle(stream, seq, &hash, dropped)? == Settled::Repeat {
                 repeats += 1;
                 continue;
@@ -194,7 +227,7 @@ impl Ingest {
             events += batch.events.len() as u64;
             news.last_sample_ms = news.last_sample_ms.max(batch.span_ms().map(|(_, last)| last));
             news.interval_ms = batch.groups.iter().map(|g| g.interval_ms).max().or(news.interval_ms);
-            tx.append(stream.tenant, Some(host), &batch, &frame)?;
+            tx.append_batch(stream.tenant, Some(host), &mut batch, &body)?;
             news.facts = batch.host.clone().or(news.facts);
             self.record(tx, stream.tenant, host, batch)?;
         }
@@ -244,9 +277,7 @@ impl Ingest {
     }
 }
 
-fn arrive(seq: u64, frame: Vec<u8>, now_ms: i64) -> Result<Arrived, Refusal> {
-    let hash = keyvigil_common::sha256(&frame);
-    let batch = wire::decode_batch(&frame).map_err(|fault| Refusal::of_frame(seq, fault))?;
+fn check(seq: u64, batch: &Batch, now_ms: i64) -> Result<(), Refusal> {
     if batch.series.iter().any(|series| series.tags.get("host").is_none() && series.tags.len() >= TAGS_MAX) {
         return Err(Refusal::of_frame(seq, WireError::Shape("a series without room for the tag `host`")));
     }
@@ -258,7 +289,7 @@ fn arrive(seq: u64, frame: Vec<u8>, now_ms: i64) -> Result<Arrived, Refusal> {
             "batch {seq} has samples {} h ahead of the aggregator's clock: set the clock of the host or of the aggregator",
             (last - now_ms) / 3_600_000
         ))),
-        _ => Ok(Arrived { seq, hash, frame, batch }),
+        _ => Ok(()),
     }
 }
 

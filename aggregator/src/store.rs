@@ -6,8 +6,10 @@ mod block;
 mod compact;
 mod head;
 pub mod ledger;
+pub mod level0;
 pub mod outbox;
 mod partition;
+pub(crate) mod series;
 mod sqlite;
 mod tx;
 mod writer;
@@ -17,6 +19,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyvigil_common::limits::QUERY_SAMPLES_MAX;
+use keyvigil_common::sample::Series;
 use keyvigil_common::seal::{KeyRing, MasterKey, SealError};
 
 pub use head::Point;
@@ -52,7 +55,8 @@ pub(crate) struct Shared {
     head: Head,
     partitions: Partitions,
     next_row: AtomicI64,
-    pending: Mutex<tx::Pending>,
+    next_series: Mutex<SeriesId>,
+    pending: Mutex<series::Pending>,
 }
 
 impl Store {
@@ -74,6 +78,7 @@ impl Store {
             head: Head::default(),
             partitions: Partitions::new(dir.join("days")),
             next_row: AtomicI64::new(1),
+            next_series: Mutex::new(1),
             pending: Mutex::default(),
         });
         shared.load(&connection)?;
@@ -97,6 +102,23 @@ impl Store {
                 Ok((value, move || effects.apply()))
             })
             .await
+    }
+
+    /// An agent's batch as the body of a level-0 row, for [`Tx::append_batch`]. Done before the transaction: sealing is work.
+    ///
+    /// # Errors
+    /// The key's.
+    pub fn seal_batch(&self, tenant: TenantId, host: &str, frame: &[u8]) -> Result<Vec<u8>, StoreError> {
+        self.0.shared.seal_level0(tenant, &level0::frame_body(host, frame))
+    }
+
+    /// Stores samples and the series among them that are new; returns their ids once all is on disk.
+    ///
+    /// # Errors
+    /// Too many series, or a store that cannot write.
+    pub(crate) async fn append(&self, tenant: TenantId, rows: level0::Rows, fresh: Vec<Series>) -> Result<Vec<SeriesId>, StoreError> {
+        let body = if fresh.is_empty() { Some(self.0.shared.seal_level0(tenant, &rows.encode())?) } else { None };
+        self.write(move |tx| tx.append_rows(tenant, rows, &fresh, body)).await
     }
 
     /// Runs `read` on the state database, on a blocking thread.
@@ -137,6 +159,12 @@ impl Store {
     #[must_use]
     pub fn latest(&self, id: SeriesId) -> Option<Point> {
         self.0.shared.head.latest(id)
+    }
+
+    /// Memory of level 0, bytes.
+    #[must_use]
+    pub fn head_bytes(&self) -> usize {
+        self.0.shared.head.bytes()
     }
 
     /// Points of level 0.
@@ -234,25 +262,38 @@ impl Shared {
         Ok(Size { block_samples, head_samples: self.head.points() as u64, bytes: main + days })
     }
 
+    fn seal_level0(&self, tenant: TenantId, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
+        Ok(self.ring.seal(plain, format!("level0:{tenant}").as_bytes())?)
+    }
+
+    fn open_level0(&self, tenant: TenantId, body: &[u8]) -> Result<head::Samples, StoreError> {
+        let plain = self.ring.unseal(body, format!("level0:{tenant}").as_bytes())?;
+        match level0::open(&plain)? {
+            level0::Body::Rows(rows) => Ok(head::Samples::Rows(rows)),
+            level0::Body::Frame { host, frame } => {
+                let batch = keyvigil_common::wire::decode_batch(frame)?;
+                let id = |series: &Series| {
+                    let mut series = series.clone();
+                    host.into_iter().for_each(|host| series.tags.set("host", host));
+                    self.index.id(tenant, &series).unwrap_or(0)
+                };
+                let ids = batch.series.iter().map(id).collect();
+                Ok(head::Samples::Groups(batch.groups, ids))
+            }
+        }
+    }
+
     /// Reads series and level 0 back into memory.
     fn load(&self, connection: &rusqlite::Connection) -> Result<(), StoreError> {
-        let mut statement = connection.prepare("SELECT id, tenant, body FROM series")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let (id, tenant, body): (SeriesId, TenantId, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            self.index.insert(tenant, id, tx::open_series(&self.ring, id, &body)?);
-        }
+        self.load_series(connection)?;
         let applied = self.partitions.applied()?;
         let mut statement = connection.prepare("SELECT id, tenant, body FROM level0 ORDER BY id")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (id, tenant, body): (i64, TenantId, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            let samples = tx::open_level0(self, tenant, id, &body)?;
-            let fresh = samples.into_iter().map(|(series, mut points)| {
-                points.retain(|p| applied.get(&partition::day_of(p.0)).is_none_or(|through| id > *through));
-                (series, points)
-            });
-            self.head.append(id, fresh.filter(|(_, points)| !points.is_empty()));
+            let samples = self.open_level0(tenant, &body)?;
+            // What a crash left here and in blocks is in blocks.
+            self.head.append(id, &samples.only(|at_ms| applied.get(&partition::day_of(at_ms)).is_none_or(|through| id > *through)));
         }
         let last: Option<i64> = connection.query_row("SELECT max(seq) FROM sqlite_sequence WHERE name = 'level0'", [], |row| row.get(0))?;
         let past = applied.values().copied().max().unwrap_or(0).max(last.unwrap_or(0));
@@ -315,6 +356,9 @@ pub enum StoreError {
     /// Level 0 or a series that does not decode.
     #[error("stored batch")]
     Wire(#[from] keyvigil_common::wire::WireError),
+    /// A row of level 0 that does not decode.
+    #[error("a stored request does not decode")]
+    Level0,
     /// A record that does not decode.
     #[error("stored record")]
     Json(#[from] serde_json::Error),

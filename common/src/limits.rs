@@ -64,6 +64,8 @@ pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 pub const JSON_BODY_BYTES_MAX: usize = 8 << 20;
 /// Metrics in one JSON push.
 pub const JSON_METRICS_MAX: usize = 50_000;
+/// Series that a refusal names; the others are counted.
+pub const REJECTED_NAMED_MAX: usize = 10;
 /// Bytes of a metric pattern.
 pub const PATTERN_BYTES_MAX: usize = 1_024;
 

@@ -1,13 +1,13 @@
 //! Metrics as JSON (`POST /api/v1/metrics`): each is checked by itself, the good ones become a batch, the others are named.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use keyvigil_common::limits::{FUTURE_MS_MAX, JSON_METRICS_MAX, TIMESTAMP_MS_MIN};
 use keyvigil_common::sample::{MetricType, Series, Tags};
-use keyvigil_common::wire::{self, Batch, Column, Group};
 use serde::{Deserialize, Serialize};
 
-use super::Ingest;
+use super::{Ingest, Refusal};
 use crate::index::TenantId;
 use crate::query;
 use crate::store::StoreError;
@@ -59,31 +59,28 @@ impl Ingest {
     /// Stores the valid metrics of a push and names the others.
     ///
     /// # Errors
-    /// Too many metrics at once, or a store that cannot write.
-    pub async fn push_json(&self, tenant: TenantId, push: MetricsPush) -> Result<PushResult, StoreError> {
+    /// Too many metrics at once, too many series, or a store that cannot write.
+    pub async fn push_json(&self, tenant: TenantId, push: MetricsPush) -> Result<PushResult, Refusal> {
         if push.metrics.len() > JSON_METRICS_MAX {
-            return Err(StoreError::Refused(format!("{} metrics; one request takes at most {JSON_METRICS_MAX}", push.metrics.len())));
+            return Err(Refusal::Store(StoreError::Refused(format!("{} metrics; one request takes at most {JSON_METRICS_MAX}", push.metrics.len()))));
         }
         let now_ms = self.clock.now_ms();
         let mut result = PushResult::default();
-        let mut taken: BTreeMap<i64, BTreeMap<Series, f64>> = BTreeMap::new();
-        for (index, value) in push.metrics.into_iter().enumerate() {
-            match check(value, now_ms) {
-                Ok((series, at_ms, value)) => {
-                    result.accepted += 1;
-                    taken.entry(at_ms).or_default().insert(series, value);
+        let taken = {
+            let mut intake = self.begin(tenant);
+            for (index, value) in push.metrics.into_iter().enumerate() {
+                match check(value, now_ms) {
+                    Ok((series, at_ms, value)) => {
+                        result.accepted += 1;
+                        let sample = std::iter::once(Ok::<_, Infallible>((at_ms, value)));
+                        let Ok(()) = intake.column(format!("json\0{:?}{series}", series.metric_type).as_bytes(), 0, || Ok(series.clone()), sample);
+                    }
+                    Err(reason) => result.rejected.push(Rejected { index, reason }),
                 }
-                Err(reason) => result.rejected.push(Rejected { index, reason }),
             }
-        }
-        if result.accepted == 0 {
-            return Ok(result);
-        }
-        let batch = batch(taken, now_ms);
-        let frame = wire::encode_batch(&batch)?;
-        let samples = batch.samples() as u64;
-        self.store.write(move |tx| tx.append(tenant, None, &batch, &frame)).await?;
-        self.metrics.samples.add(samples);
+            intake.finish()
+        };
+        self.store(taken).await?;
         Ok(result)
     }
 }
@@ -101,21 +98,4 @@ fn check(value: serde_json::Value, now_ms: i64) -> Result<(Series, i64, f64), St
     let tags = Tags::new(metric.tags).map_err(|e| e.to_string())?;
     let series = Series::new(metric.metric_id, metric.metric_type.unwrap_or(MetricType::Gauge), tags).map_err(|e| e.to_string())?;
     Ok((series, at_ms, metric.value))
-}
-
-fn batch(taken: BTreeMap<i64, BTreeMap<Series, f64>>, now_ms: i64) -> Batch {
-    let mut places: BTreeMap<Series, u32> = BTreeMap::new();
-    let mut groups = Vec::new();
-    for (at_ms, samples) in taken {
-        let mut columns = Vec::with_capacity(samples.len());
-        for (series, value) in samples {
-            let next = u32::try_from(places.len()).unwrap_or(u32::MAX);
-            let series = *places.entry(series).or_insert(next);
-            columns.push(Column { series, start_ms: 0, values: vec![value] });
-        }
-        groups.push(Group { sensor: "push".into(), interval_ms: 0, times: vec![at_ms], columns });
-    }
-    let mut series: Vec<(u32, Series)> = places.into_iter().map(|(series, at)| (at, series)).collect();
-    series.sort_by_key(|(at, _)| *at);
-    Batch { sealed_ms: now_ms, series: series.into_iter().map(|(_, s)| s).collect(), groups, ..Batch::default() }
 }

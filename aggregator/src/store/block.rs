@@ -4,7 +4,13 @@
 //! Layout, little endian: version 1 (u8); points (u32); length of times (u32); times (pco of i64);
 //! series (u32); for each series its id (u32) and length (u32); then the values of each (pco of f64).
 
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+
 use pco::ChunkConfig;
+
+use super::Point;
 
 const VERSION: u8 = 1;
 /// Points of one column that a block may claim.
@@ -92,31 +98,42 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// Groups series by equal time columns, into blocks of bounded size.
-pub(crate) fn group(mut series: Vec<(u32, Vec<i64>, Vec<f64>)>) -> Vec<Block> {
-    series.sort_by(|a, b| a.1.cmp(&b.1).then(a.0.cmp(&b.0)));
-    let mut blocks: Vec<Block> = Vec::new();
-    for (id, times, values) in series {
-        match blocks.last_mut() {
-            Some(block) if block.times == times && block.columns.len() < SERIES_PER_BLOCK => block.columns.push((id, values)),
-            _ => blocks.push(Block { times, columns: vec![(id, values)] }),
+/// Series whose time columns are equal, as blocks of bounded size, made one by one. Samples are ascending.
+pub(crate) fn group<'a>(series: &'a [(u32, Cow<'a, [Point]>)]) -> impl Iterator<Item = Block> + 'a {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    let mut known: HashMap<u64, Vec<usize>> = HashMap::new();
+    let hasher = RandomState::new();
+    for (at, (_, points)) in series.iter().enumerate() {
+        let mut state = hasher.build_hasher();
+        points.iter().for_each(|p| p.0.hash(&mut state));
+        let alike = known.entry(state.finish()).or_default();
+        let same = |group: &&usize| {
+            let first = &series[groups[**group][0]].1;
+            first.len() == points.len() && first.iter().zip(points.iter()).all(|(a, b)| a.0 == b.0)
+        };
+        match alike.iter().find(same) {
+            Some(group) => groups[*group].push(at),
+            None => {
+                alike.push(groups.len());
+                groups.push(vec![at]);
+            }
         }
     }
-    blocks.into_iter().flat_map(cut).collect()
+    groups.into_iter().flat_map(move |members| {
+        let length = members.first().map_or(0, |at| series[*at].1.len());
+        let parts: Vec<_> = members.chunks(SERIES_PER_BLOCK).map(<[usize]>::to_vec).collect();
+        parts.into_iter().flat_map(move |members| (0..length).step_by(POINTS_PER_BLOCK).map(move |from| block(series, &members, from)))
+    })
 }
 
-/// A long block as several.
-fn cut(block: Block) -> Vec<Block> {
-    if block.times.len() <= POINTS_PER_BLOCK {
-        return vec![block];
-    }
-    let parts = (0..block.times.len()).step_by(POINTS_PER_BLOCK).map(|from| from..(from + POINTS_PER_BLOCK).min(block.times.len()));
-    parts
-        .map(|part| Block {
-            times: block.times[part.clone()].to_vec(),
-            columns: block.columns.iter().map(|(id, values)| (*id, values[part.clone()].to_vec())).collect(),
-        })
-        .collect()
+/// The block of `members` from their point `from` on.
+fn block(series: &[(u32, Cow<'_, [Point]>)], members: &[usize], from: usize) -> Block {
+    let part = |at: usize| {
+        let points = &series[at].1;
+        &points[from..(from + POINTS_PER_BLOCK).min(points.len())]
+    };
+    let times = members.first().map(|at| part(*at).iter().map(|p| p.0).collect()).unwrap_or_default();
+    Block { times, columns: members.iter().map(|at| (series[*at].0, part(*at).iter().map(|p| p.1).collect())).collect() }
 }
 
 /// Why a block could not be written or read.
@@ -170,8 +187,9 @@ mod tests {
     fn series_that_were_sampled_together_share_their_times() {
         let times = vec![1, 2, 3];
         let odd = vec![1, 2, 4];
-        let many = (0..300).map(|id| (id, times.clone(), vec![0.0; 3])).chain([(999, odd.clone(), vec![1.0; 3])]).collect();
-        let blocks = group(many);
+        let points = |times: &[i64], value: f64| Cow::Owned(times.iter().map(|t| (*t, value)).collect());
+        let many: Vec<(u32, Cow<'_, [Point]>)> = (0..300).map(|id| (id, points(&times, 0.0))).chain([(999, points(&odd, 1.0))]).collect();
+        let blocks: Vec<Block> = group(&many).collect();
         assert_eq!(blocks.iter().map(|b| b.columns.len()).collect::<Vec<_>>(), [SERIES_PER_BLOCK, 300 - SERIES_PER_BLOCK, 1]);
         assert_eq!(blocks[2].times, odd);
     }
@@ -180,8 +198,8 @@ mod tests {
     fn a_long_column_goes_on_in_further_blocks_and_each_can_be_read() {
         let count = POINTS_PER_BLOCK * 2 + 7;
         let times: Vec<i64> = (0..count as i64).collect();
-        let values: Vec<f64> = times.iter().map(|t| *t as f64).collect();
-        let blocks = group(vec![(1, times.clone(), values)]);
+        let points = times.iter().map(|t| (*t, *t as f64)).collect();
+        let blocks: Vec<Block> = group(&[(1, Cow::Owned(points))]).collect();
         let read: Vec<i64> = blocks.iter().flat_map(|b| Block::decode(&b.encode().unwrap(), |_| true).unwrap().times).collect();
         assert_eq!((blocks.len(), read), (3, times));
     }

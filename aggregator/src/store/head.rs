@@ -2,16 +2,63 @@
 //! answered from here. Two generations: `active` grows; `frozen` is being written as blocks and is dropped once they are
 //! visible, so a reader that looks here first and on disk second never misses a sample (what it sees twice is the same).
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use keyvigil_common::wire::Group;
+
+use super::level0::{Rows, Run};
 use crate::index::SeriesId;
 
 /// One sample.
 pub type Point = (i64, f64);
 
-/// Samples of one series, in the order they came.
-pub(crate) type Columns = HashMap<SeriesId, Vec<Point>>;
+/// Samples of each series, in the order they came, at the place of its id.
+pub(crate) type Columns = Vec<Vec<Point>>;
+
+/// Counters that began at most this long before their first sample get a zero at their start, ms.
+const COUNTER_START_MS_MAX: i64 = 3_600_000;
+/// The newest sample of a series that has none.
+const NONE: Point = (i64::MIN, 0.0);
+
+/// What one row of level 0 adds.
+#[derive(Debug)]
+pub(crate) enum Samples {
+    /// Of an agent's batch: its groups, and the ids of its dictionary (0: not to be kept).
+    Groups(Vec<Group>, Vec<SeriesId>),
+    /// Of every other protocol.
+    Rows(Rows),
+}
+
+impl Samples {
+    /// Calls `each` with the series, the start of its counter (0: not known), times and values of each column.
+    pub(crate) fn each(&self, mut each: impl FnMut(SeriesId, i64, &[i64], &[f64])) {
+        match self {
+            Self::Groups(groups, ids) => {
+                for (group, column) in groups.iter().flat_map(|group| group.columns.iter().map(move |column| (group, column))) {
+                    let id = ids.get(column.series as usize).copied().unwrap_or(0);
+                    if id != 0 {
+                        each(id, column.start_ms, &group.times, &column.values);
+                    }
+                }
+            }
+            Self::Rows(rows) => rows.runs().for_each(|(run, times, values)| each(run.series, run.start_ms, times, values)),
+        }
+    }
+
+    /// Only the samples whose times `keep` says.
+    pub(crate) fn only(&self, keep: impl Fn(i64) -> bool) -> Self {
+        let mut rows = Rows::default();
+        self.each(|series, start_ms, times, values| {
+            let kept = times.iter().copied().zip(values.iter().copied()).filter(|p| keep(p.0));
+            kept.for_each(|(time, value)| {
+                rows.times.push(time);
+                rows.values.push(value);
+            });
+            rows.runs.push(Run { series, start_ms, end: u32::try_from(rows.times.len()).unwrap_or(u32::MAX) });
+        });
+        Self::Rows(rows)
+    }
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct Head(RwLock<Inner>);
@@ -23,38 +70,54 @@ struct Inner {
     /// Last level-0 row whose samples are in `active`.
     through: i64,
     points: usize,
-    latest: HashMap<SeriesId, Point>,
+    frozen_points: usize,
+    latest: Vec<Point>,
+}
+
+impl Inner {
+    fn add(&mut self, id: SeriesId, start_ms: i64, times: &[i64], values: &[f64]) {
+        let (Some(first), at) = (times.first().copied(), id as usize) else { return };
+        if at >= self.active.len() {
+            self.active.resize_with(at + 1, Vec::new);
+        }
+        if at >= self.latest.len() {
+            self.latest.resize(at + 1, NONE);
+        }
+        let (points, latest) = (&mut self.active[at], &mut self.latest[at]);
+        if start_ms > 0 && start_ms < first && start_ms > latest.0 && first - start_ms <= COUNTER_START_MS_MAX {
+            points.push((start_ms, 0.0));
+            self.points += 1;
+        }
+        points.extend(times.iter().copied().zip(values.iter().copied()));
+        self.points += times.len();
+        for point in times.iter().copied().zip(values.iter().copied()) {
+            if point.0 >= latest.0 {
+                *latest = point;
+            }
+        }
+    }
 }
 
 impl Head {
     /// Adds the samples of level-0 row `row`. Called in the order of the rows.
-    pub(crate) fn append(&self, row: i64, samples: impl IntoIterator<Item = (SeriesId, Vec<Point>)>) {
+    pub(crate) fn append(&self, row: i64, samples: &Samples) {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         inner.through = inner.through.max(row);
-        for (id, points) in samples {
-            inner.points += points.len();
-            if let Some(newest) = points.iter().copied().max_by_key(|p| p.0) {
-                let latest = inner.latest.entry(id).or_insert(newest);
-                if newest.0 >= latest.0 {
-                    *latest = newest;
-                }
-            }
-            inner.active.entry(id).or_default().extend(points);
-        }
+        samples.each(|id, start_ms, times, values| inner.add(id, start_ms, times, values));
     }
 
     /// Samples of `id` in `from..=to`, unsorted, frozen ones first.
     pub(crate) fn read(&self, id: SeriesId, from: i64, to: i64, out: &mut Vec<Point>) {
         let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let columns = inner.frozen.as_deref().into_iter().chain([&inner.active]);
-        for points in columns.filter_map(|c| c.get(&id)) {
+        for points in columns.filter_map(|c| c.get(id as usize)) {
             out.extend(points.iter().filter(|p| (from..=to).contains(&p.0)));
         }
     }
 
     /// Newest sample of each series since the start of this process.
     pub(crate) fn latest(&self, id: SeriesId) -> Option<Point> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).latest.get(&id).copied()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).latest.get(id as usize).copied().filter(|p| p.0 != NONE.0)
     }
 
     /// Points in the active generation.
@@ -62,34 +125,48 @@ impl Head {
         self.0.read().unwrap_or_else(PoisonError::into_inner).points
     }
 
+    /// Memory that samples and the places of series take, bytes. Spare room of growing columns is counted as half of them.
+    pub(crate) fn bytes(&self) -> usize {
+        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let places = inner.active.len() + inner.frozen.as_ref().map_or(0, |f| f.len());
+        (inner.points * 3 / 2 + inner.frozen_points * 3 / 2 + inner.latest.len()) * size_of::<Point>() + places * size_of::<Vec<Point>>()
+    }
+
     /// Freezes what is there; `None` if there is nothing, or the last frozen part is still being written. Returns the
     /// samples and the last row they come from.
     pub(crate) fn freeze(&self) -> Option<(Arc<Columns>, i64)> {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if inner.frozen.is_some() || inner.active.is_empty() {
+        if inner.frozen.is_some() || inner.points == 0 {
             return None;
         }
         let frozen = Arc::new(std::mem::take(&mut inner.active));
-        inner.points = 0;
+        inner.frozen_points = std::mem::take(&mut inner.points);
         inner.frozen = Some(Arc::clone(&frozen));
         Some((frozen, inner.through))
     }
 
     /// The frozen part is on disk as blocks.
     pub(crate) fn thaw(&self) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).frozen = None;
+        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let frozen = inner.frozen.take();
+        inner.frozen_points = 0;
+        drop(inner);
+        // Freed outside the lock: it may be the last hold on millions of samples.
+        drop(frozen);
     }
 
     /// The frozen part could not be written: it becomes active again, before what came since.
     pub(crate) fn unfreeze(&self) {
         let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let Some(frozen) = inner.frozen.take() else { return };
-        let newer = std::mem::take(&mut inner.active);
-        inner.active = Arc::unwrap_or_clone(frozen);
-        for (id, points) in newer {
-            inner.active.entry(id).or_default().extend(points);
+        let newer = std::mem::replace(&mut inner.active, Arc::unwrap_or_clone(frozen));
+        if newer.len() > inner.active.len() {
+            inner.active.resize_with(newer.len(), Vec::new);
         }
-        inner.points = inner.active.values().map(Vec::len).sum();
+        for (points, newer) in inner.active.iter_mut().zip(newer) {
+            points.extend(newer);
+        }
+        inner.points += std::mem::take(&mut inner.frozen_points);
     }
 }
 
@@ -112,6 +189,10 @@ pub(crate) fn settle(points: &mut Vec<Point>) {
 mod tests {
     use super::*;
 
+    fn one(series: SeriesId, time: i64, value: f64) -> Samples {
+        Samples::Rows(Rows { runs: vec![Run { series, start_ms: 0, end: 1 }], times: vec![time], values: vec![value] })
+    }
+
     #[test]
     fn the_last_value_of_an_instant_wins() {
         let mut points = vec![(3, 1.0), (1, 1.0), (3, 2.0), (2, 5.0), (1, 9.0)];
@@ -122,10 +203,10 @@ mod tests {
     #[test]
     fn samples_stay_readable_while_they_are_written_and_when_that_fails() {
         let head = Head::default();
-        head.append(1, [(7, vec![(10, 1.0)])]);
+        head.append(1, &one(7, 10, 1.0));
         let (frozen, through) = head.freeze().unwrap();
-        assert_eq!((frozen.len(), through), (1, 1));
-        head.append(2, [(7, vec![(20, 2.0)])]);
+        assert_eq!((frozen[7].len(), through), (1, 1));
+        head.append(2, &one(7, 20, 2.0));
         assert!(head.freeze().is_none(), "one frozen part at a time");
         let read = |head: &Head| {
             let mut out = Vec::new();

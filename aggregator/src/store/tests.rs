@@ -29,9 +29,9 @@ fn batch(names: &[&str], from: i64, count: usize, offset: f64, start_ms: i64) ->
     Batch { sealed_ms: from, series, groups: vec![Group { sensor: "test".into(), interval_ms: 10_000, times, columns }], ..Batch::default() }
 }
 
-async fn append(store: &Store, batch: Batch) -> Result<(), StoreError> {
-    let frame = encode_batch(&batch).unwrap();
-    store.write(move |tx| tx.append(tx.tenant("default")?, Some("web-1"), &batch, &frame)).await
+async fn append(store: &Store, mut batch: Batch) -> Result<(), StoreError> {
+    let body = store.seal_batch(1, "web-1", &encode_batch(&batch).unwrap()).unwrap();
+    store.write(move |tx| tx.append_batch(tx.tenant("default")?, Some("web-1"), &mut batch, &body)).await
 }
 
 async fn read(store: &Store, name: &str, from: i64, to: i64) -> Vec<Point> {
@@ -114,10 +114,10 @@ async fn a_crash_between_blocks_and_the_deletion_of_level_0_doubles_nothing() {
 async fn a_piece_that_fails_does_not_fail_its_neighbours_and_leaves_nothing() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let bad = batch(&["poison"], T0, 5, 0.0, 0);
-    let frame = encode_batch(&bad).unwrap();
+    let mut bad = batch(&["poison"], T0, 5, 0.0, 0);
+    let body = store.seal_batch(1, "web-1", &encode_batch(&bad).unwrap()).unwrap();
     let failing = store.write(move |tx| {
-        tx.append(tx.tenant("default")?, Some("web-1"), &bad, &frame)?;
+        tx.append_batch(tx.tenant("default")?, Some("web-1"), &mut bad, &body)?;
         Err::<(), _>(StoreError::Refused("on purpose".into()))
     });
     let (failed, good) = tokio::join!(failing, append(&store, batch(&["good"], T0, 5, 0.0, 0)));

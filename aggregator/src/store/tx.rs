@@ -2,36 +2,27 @@
 //! waits as [`Effects`] until the commit succeeded. Ledger verbs are in `ledger`.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
-use keyvigil_common::limits::SERIES_MAX;
 use keyvigil_common::sample::Series;
-use keyvigil_common::seal::KeyRing;
 use keyvigil_common::sequence::{Range, Ranges, Verdict, judge};
-use keyvigil_common::wire::{self, Batch};
+use keyvigil_common::wire::Batch;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Point, Shared, StoreError};
+use super::head::Samples;
+use super::level0::Rows;
+use super::{Shared, StoreError, series};
 use crate::index::{SeriesId, TenantId};
 
-/// Counters that began at most this long before their first sample get a zero at their start, ms.
-const COUNTER_START_MS_MAX: i64 = 3_600_000;
 /// Hashes kept of each stream: what an agent may resend after a lost ack.
 const SETTLED_KEPT: u64 = 4_096;
-
-/// Series made in transactions that are not committed yet; only the writing thread adds.
-pub(crate) type Pending = HashMap<(TenantId, Series), SeriesId>;
-
-/// Samples by series.
-type Samples = Vec<(SeriesId, Vec<Point>)>;
 
 /// An open transaction.
 pub struct Tx<'a> {
     pub(super) connection: &'a Connection,
     pub(super) shared: &'a Arc<Shared>,
-    effects: RefCell<Effects>,
+    pub(super) effects: RefCell<Effects>,
 }
 
 /// Where a batch comes from.
@@ -57,7 +48,7 @@ pub enum Settled {
 /// Changes to memory that follow the commit.
 pub(super) struct Effects {
     shared: Arc<Shared>,
-    series: Vec<(TenantId, Series, SeriesId)>,
+    pub(super) series: Vec<(TenantId, Series, SeriesId)>,
     rows: Vec<(i64, Samples)>,
     others: Vec<Box<dyn FnOnce() + Send>>,
 }
@@ -69,7 +60,7 @@ impl Effects {
             self.shared.index.insert(*tenant, *id, series.clone());
         }
         for (row, samples) in self.rows.drain(..) {
-            self.shared.head.append(row, samples);
+            self.shared.head.append(row, &samples);
         }
         self.others.drain(..).for_each(|effect| effect());
     }
@@ -166,47 +157,45 @@ impl<'a> Tx<'a> {
         Ok(found.map_or(0, i64::cast_unsigned))
     }
 
-    /// Appends the samples of a batch as a level-0 row. Each series gets the tag `host`, where `host` is given.
+    /// Appends the samples of an agent's batch, and takes them out of it. Each series gets the tag `host`, where `host` is
+    /// given. `body`: the batch as [`super::Store::seal_batch`] sealed it.
     ///
     /// # Errors
     /// Too many series, or the database's.
-    pub fn append(&self, tenant: TenantId, host: Option<&str>, batch: &Batch, frame: &[u8]) -> Result<(), StoreError> {
+    pub fn append_batch(&self, tenant: TenantId, host: Option<&str>, batch: &mut Batch, body: &[u8]) -> Result<(), StoreError> {
         if batch.groups.is_empty() {
             return Ok(());
         }
-        let ids = batch.series.iter().map(|series| self.series_id(tenant, &tagged(series, host))).collect::<Result<Vec<_>, _>>()?;
-        let row = self.shared.next_row.fetch_add(1, Ordering::Relaxed);
-        let host = host.unwrap_or_default();
-        let mut plain = Vec::with_capacity(2 + host.len() + frame.len());
-        plain.extend_from_slice(&u16::try_from(host.len()).unwrap_or(0).to_le_bytes());
-        plain.extend_from_slice(host.as_bytes());
-        plain.extend_from_slice(frame);
-        let body = self.shared.ring.seal(&plain, format!("level0:{tenant}:{row}").as_bytes())?;
-        self.connection.prepare_cached("INSERT INTO level0 VALUES (?1, ?2, ?3)")?.execute(params![row, tenant, body])?;
-        let samples = points(self.shared, batch, &ids);
-        self.effects.borrow_mut().rows.push((row, samples));
-        Ok(())
+        let ids = self.series_ids(tenant, &batch.series, host)?;
+        self.append(tenant, body, Samples::Groups(std::mem::take(&mut batch.groups), ids))
     }
 
-    fn series_id(&self, tenant: TenantId, series: &Series) -> Result<SeriesId, StoreError> {
-        if let Some(id) = self.shared.index.id(tenant, series) {
-            return Ok(id);
+    /// Appends `rows`, in which the series of `fresh` are meant by their place in it and [`series::FRESH`]. `body`: the rows
+    /// as they were sealed, if none is fresh. Returns the ids of `fresh`.
+    ///
+    /// # Errors
+    /// Too many series, or the database's.
+    pub(super) fn append_rows(&self, tenant: TenantId, mut rows: Rows, fresh: &[Series], body: Option<Vec<u8>>) -> Result<Vec<SeriesId>, StoreError> {
+        let ids = self.series_ids(tenant, fresh, None)?;
+        for run in &mut rows.runs {
+            if run.series & series::FRESH != 0 {
+                run.series = ids.get((run.series & !series::FRESH) as usize).copied().unwrap_or(0);
+            }
         }
-        let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (tenant, series.clone());
-        if let Some(id) = pending.get(&key) {
-            return Ok(*id);
-        }
-        if self.shared.index.len() + pending.len() >= SERIES_MAX {
-            return Err(StoreError::TooManySeries { max: SERIES_MAX, series: series.to_string() });
-        }
-        let next: SeriesId = self.connection.prepare_cached("SELECT ifnull(max(id), 0) + 1 FROM series")?.query_row([], |row| row.get(0))?;
-        let plain = series_json(series)?;
-        let body = self.shared.ring.seal(&plain, format!("series:{next}").as_bytes())?;
-        self.connection.prepare_cached("INSERT INTO series VALUES (?1, ?2, ?3)")?.execute(params![next, tenant, body])?;
-        pending.insert(key, next);
-        self.effects.borrow_mut().series.push((tenant, series.clone(), next));
-        Ok(next)
+        let body = match body {
+            Some(body) => body,
+            None => self.shared.seal_level0(tenant, &rows.encode())?,
+        };
+        self.append(tenant, &body, Samples::Rows(rows))?;
+        Ok(ids)
+    }
+
+    fn append(&self, tenant: TenantId, body: &[u8], samples: Samples) -> Result<(), StoreError> {
+        // Numbered here, on the one writing thread: rows must come into memory in the order of their numbers.
+        let row = self.shared.next_row.fetch_add(1, Ordering::Relaxed);
+        self.connection.prepare_cached("INSERT INTO level0 VALUES (?1, ?2, ?3)")?.execute(params![row, tenant, body])?;
+        self.effects.borrow_mut().rows.push((row, samples));
+        Ok(())
     }
 
     /// Deletes level-0 rows that are blocks now.
@@ -219,53 +208,4 @@ impl<'a> Tx<'a> {
 /// Sequence numbers are stored with their bits as they are.
 fn signed(seq: u64) -> i64 {
     seq.cast_signed()
-}
-
-fn tagged(series: &Series, host: Option<&str>) -> Series {
-    let mut series = series.clone();
-    if let Some(host) = host {
-        series.tags.set("host", host);
-    }
-    series
-}
-
-/// A series as JSON: stored for years, so not in the wire's form.
-fn series_json(series: &Series) -> Result<Vec<u8>, StoreError> {
-    Ok(serde_json::to_vec(series)?)
-}
-
-pub(super) fn open_series(ring: &KeyRing, id: SeriesId, body: &[u8]) -> Result<Series, StoreError> {
-    Ok(serde_json::from_slice(&ring.unseal(body, format!("series:{id}").as_bytes())?)?)
-}
-
-/// Samples of a stored level-0 row, by series.
-pub(super) fn open_level0(shared: &Shared, tenant: TenantId, row: i64, body: &[u8]) -> Result<Samples, StoreError> {
-    let plain = shared.ring.unseal(body, format!("level0:{tenant}:{row}").as_bytes())?;
-    let (head, rest) = plain.split_at_checked(2).ok_or(wire::WireError::Truncated)?;
-    let length = usize::from(u16::from_le_bytes([head[0], head[1]]));
-    let (host, frame) = rest.split_at_checked(length).ok_or(wire::WireError::Truncated)?;
-    let host = std::str::from_utf8(host).ok().filter(|h| !h.is_empty());
-    let batch = wire::decode_batch(frame)?;
-    let ids: Vec<SeriesId> = batch.series.iter().map(|series| shared.index.id(tenant, &tagged(series, host)).unwrap_or(0)).collect();
-    Ok(points(shared, &batch, &ids))
-}
-
-/// The batch's samples by series id; a counter that just began gets its zero.
-fn points(shared: &Shared, batch: &Batch, ids: &[SeriesId]) -> Samples {
-    let mut out = Vec::with_capacity(batch.series.len());
-    for group in &batch.groups {
-        for column in &group.columns {
-            let id = ids.get(column.series as usize).copied().unwrap_or(0);
-            let Some(first) = group.times.first().copied().filter(|_| id != 0) else { continue };
-            let mut points = Vec::with_capacity(group.times.len() + 1);
-            let known_until = shared.head.latest(id).map_or(i64::MIN, |p| p.0);
-            let began = column.start_ms;
-            if began > 0 && began < first && began > known_until && first - began <= COUNTER_START_MS_MAX {
-                points.push((began, 0.0));
-            }
-            points.extend(group.times.iter().copied().zip(column.values.iter().copied()));
-            out.push((id, points));
-        }
-    }
-    out
 }

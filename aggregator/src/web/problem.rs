@@ -111,6 +111,7 @@ impl From<Refusal> for Problem {
             Refusal::Clock(_) => Self::new(StatusCode::CONFLICT, detail).with("code", "clock").retry_after(60),
             Refusal::Limit(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(60),
             Refusal::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(2),
+            Refusal::Store(StoreError::Refused(why)) => Self::bad_request(why.clone()),
             Refusal::Store(error) => Self::internal(error),
         }
     }
