@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::head::Samples;
 use super::level0::Rows;
-use super::{Shared, StoreError, series};
+use super::{Shared, StoreError, series, sqlite};
 use crate::index::{SeriesId, TenantId};
 
 /// Hashes kept of each stream: what an agent may resend after a lost ack.
@@ -198,10 +198,18 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
-    /// Deletes level-0 rows that are blocks now.
-    pub(super) fn forget_level0(&self, through: i64) -> Result<(), StoreError> {
+    /// Deletes level-0 rows that are blocks now. Returns how many pages of the database are free.
+    pub(super) fn forget_level0(&self, through: i64) -> Result<i64, StoreError> {
         self.connection.prepare_cached("DELETE FROM level0 WHERE id <= ?1")?.execute([through])?;
-        Ok(())
+        self.shrink(0)
+    }
+
+    /// Gives up to `pages` free pages back. Returns how many are left.
+    pub(super) fn shrink(&self, pages: i64) -> Result<i64, StoreError> {
+        if pages > 0 {
+            sqlite::shrink(self.connection, pages)?;
+        }
+        Ok(self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?)
     }
 }
 
