@@ -3,6 +3,7 @@
 //! in memory) with the blocks. Every body is sealed before SQLite sees it. Never: alerts, HTTP, analysis.
 
 mod block;
+mod column;
 mod compact;
 mod head;
 pub mod ledger;

@@ -1,8 +1,8 @@
 //! The form of compacted samples: one block holds series that were sampled together, so their times are stored once. Its
 //! columns lie in stripes that are sealed one by one, so that who asks for one series opens a few kB of the block. Pure:
-//! bytes in, bytes out; sealing and storing are the caller's. Compression: Pcodec (docs/adr/0003-storage.md).
+//! bytes in, bytes out; sealing and storing are the caller's.
 //!
-//! Stripe 0 holds the times (pco of i64), the others columns of values (pco of f64) end to end. The head, little endian:
+//! Stripe 0 holds the times, the others columns of values end to end, each as `column` writes it. The head, little endian:
 //! version 2 (u8); points (u32); stripes (u32); stored length of each (u32); series (u32); for each series its id, its
 //! stripe and the length of its column (u32 each).
 
@@ -10,9 +10,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
-use pco::ChunkConfig;
-
-use super::Point;
+use super::{Point, column};
 
 const VERSION: u8 = 2;
 /// Points of one column that a block may claim.
@@ -62,12 +60,10 @@ impl Block {
     pub(crate) fn encode(&self) -> Result<Stripes, BlockError> {
         let points = u32::try_from(self.times.len()).ok().filter(|n| *n as usize <= POINTS_MAX);
         let points = points.ok_or_else(|| BlockError::Codec(format!("{} points in one block", self.times.len())))?;
-        let config = ChunkConfig::default();
-        let fault = |e: pco::errors::PcoError| BlockError::Codec(e.to_string());
         let mut out = Stripes { points, places: Vec::with_capacity(self.columns.len()), stripes: Vec::new() };
-        out.stripes.push(pco::standalone::simple_compress(&self.times, &config).map_err(fault)?);
+        out.stripes.push(column::encode_times(&self.times)?);
         for (series, values) in &self.columns {
-            let column = pco::standalone::simple_compress(values, &config).map_err(fault)?;
+            let column = column::encode(values)?;
             if out.stripes.len() == 1 || out.stripes.last().is_some_and(|s| s.len() >= STRIPE_BYTES) {
                 out.stripes.push(Vec::with_capacity(STRIPE_BYTES + column.len()));
             }
@@ -131,13 +127,13 @@ impl Head {
                 continue;
             }
             if block.columns.is_empty() {
-                block.times = column(&stripe(0)?, self.points)?;
+                block.times = column::decode_times(&stripe(0)?, self.points)?;
             }
             if open != place.stripe {
                 (bytes, open) = (stripe(place.stripe as usize)?, place.stripe);
             }
             let values = bytes.get(offset..begun.1).ok_or(BlockError::Truncated)?;
-            block.columns.push((place.series, column(values, self.points)?));
+            block.columns.push((place.series, column::decode(values, self.points)?));
         }
         Ok(block)
     }
@@ -145,11 +141,6 @@ impl Head {
 
 fn number(n: usize) -> Result<u32, BlockError> {
     u32::try_from(n).map_err(|_| BlockError::Codec("block too large".into()))
-}
-
-fn column<T: pco::data_types::Number>(bytes: &[u8], points: usize) -> Result<Vec<T>, BlockError> {
-    let values = pco::standalone::simple_decompress(bytes).map_err(|e| BlockError::Codec(e.to_string()))?;
-    if values.len() == points { Ok(values) } else { Err(BlockError::Codec("a column of another length".into())) }
 }
 
 /// Series whose time columns are equal, as blocks of bounded size, made one by one. Samples are ascending.
