@@ -4,6 +4,9 @@
 pub mod intake;
 pub mod json;
 mod own;
+mod protobuf;
+pub mod remote;
+mod sink;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -136,12 +139,17 @@ impl Ingest {
     /// Why it was not taken, and what the agent should do.
     pub async fn push(&self, identity: &Identity, body: &[u8]) -> Result<Ack, Refusal> {
         let result = self.try_push(identity, body).await;
+        self.note(&identity.agent, result)
+    }
+
+    /// Counts what was refused, and logs it with whom.
+    fn note<T>(&self, whom: &str, result: Result<T, Refusal>) -> Result<T, Refusal> {
         match &result {
             Ok(_) => {}
             Err(Refusal::Busy(_)) => self.metrics.busy.inc(),
             Err(refusal) => {
                 self.metrics.refused.inc();
-                tracing::warn!(agent = identity.agent, reason = %refusal, "push refused");
+                tracing::warn!(from = whom, reason = %refusal, "push refused");
             }
         }
         result
@@ -331,6 +339,9 @@ pub enum Refusal {
     /// Not a Keyvigil push, or of another version: nothing the agent can set right by sending it again now.
     #[error("{0}")]
     Malformed(WireError),
+    /// Not what its foreign protocol says it is.
+    #[error("{0}")]
+    Body(String),
     /// One batch can never be taken: the agent may set it aside. Only this answer allows that.
     #[error("batch {seq} can never be stored: {why}")]
     Permanent {
@@ -386,6 +397,12 @@ impl From<WireError> for Refusal {
             WireError::TooLarge { .. } | WireError::TooMany => Self::TooLarge(fault),
             other => Self::Malformed(other),
         }
+    }
+}
+
+impl From<protobuf::Fault> for Refusal {
+    fn from(fault: protobuf::Fault) -> Self {
+        Self::Body(fault.to_string())
     }
 }
 

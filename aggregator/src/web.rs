@@ -14,6 +14,7 @@ pub mod listen;
 mod params;
 mod problem;
 mod query;
+mod remote;
 mod status;
 
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use axum::routing::{delete, get, post, put};
 use axum::{Router, middleware};
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::config::Secret;
-use keyvigil_common::limits::JSON_BODY_BYTES_MAX;
+use keyvigil_common::limits::{JSON_BODY_BYTES_MAX, REMOTE_WRITE_BYTES_MAX};
 use keyvigil_common::telemetry::{Number, Registry};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -104,10 +105,14 @@ pub fn api(app: App) -> Router {
         .route("/alerts/{id}/acknowledge", put(alerts::acknowledge))
         .layer(middleware::from_fn_with_state(app.clone(), auth::check))
         .layer(DefaultBodyLimit::max(JSON_BODY_BYTES_MAX));
+    let foreign = Router::new()
+        .route("/prometheus/api/v1/write", post(remote::write).layer(DefaultBodyLimit::max(REMOTE_WRITE_BYTES_MAX)))
+        .layer(middleware::from_fn_with_state(app.clone(), auth::check));
     let header =
         |name: &'static str, value: &'static str| SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value));
     Router::new()
         .nest("/api/v1", v1)
+        .merge(foreign)
         .fallback(get(assets::serve))
         .method_not_allowed_fallback(async || problem::Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method"))
         .with_state(app)

@@ -62,6 +62,12 @@ pub const KEY_EXPIRY_SERIES_MAX: usize = 2_000;
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a JSON request to the API.
 pub const JSON_BODY_BYTES_MAX: usize = 8 << 20;
+/// Bytes of one remote write request as it is sent: Prometheus sends some 100 kB, tools that catch up some MB.
+pub const REMOTE_WRITE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of one remote write request after decompression.
+pub const REMOTE_WRITE_RAW_BYTES_MAX: usize = 64 << 20;
+/// Buckets of one native or exponential histogram; each becomes a series. Senders limit themselves to some 160.
+pub const HISTOGRAM_BUCKETS_MAX: usize = 1_024;
 /// Metrics in one JSON push.
 pub const JSON_METRICS_MAX: usize = 50_000;
 /// Series that a refusal names; the others are counted.

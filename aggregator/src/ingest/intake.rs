@@ -17,6 +17,11 @@ use crate::store::series::FRESH;
 /// Label sets that are remembered; with more, all are forgotten and found again by their labels.
 const KNOWN_MAX: usize = 4 << 20;
 
+/// A sample in its columns and in the row that is stored.
+const SAMPLE_BYTES: usize = 2 * size_of::<(i64, f64)>();
+/// A run, here and in the row.
+const RUN_BYTES: usize = size_of::<Run>() + 16;
+
 type Known = HashMap<u128, SeriesId, BuildHasherDefault<Hashed>>;
 
 /// Series by the hash of their labels as a protocol writes them.
@@ -40,7 +45,7 @@ impl Names {
     #[must_use]
     pub fn begin(&self, tenant: TenantId, now_ms: i64) -> Intake<'_> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        Intake { names: self, known, tenant, latest_ms: now_ms + FUTURE_MS_MAX, fresh_at: HashMap::default(), taken: Taken::new(tenant) }
+        Intake { names: self, known, tenant, latest_ms: now_ms + FUTURE_MS_MAX, fresh_at: HashMap::default(), fresh_bytes: 0, taken: Taken::new(tenant) }
     }
 
     /// Remembers series that were stored.
@@ -116,6 +121,8 @@ pub struct Intake<'a> {
     tenant: TenantId,
     latest_ms: i64,
     fresh_at: HashMap<u128, SeriesId, BuildHasherDefault<Hashed>>,
+    /// Memory of the new series.
+    fresh_bytes: usize,
     taken: Taken,
 }
 
@@ -172,6 +179,7 @@ impl Intake<'_> {
         }
         let series = make()?;
         let place = FRESH | SeriesId::try_from(self.taken.fresh.len()).unwrap_or(0);
+        self.fresh_bytes += footprint(&series);
         self.taken.fresh.push(series);
         self.taken.hashes.push(hash);
         self.fresh_at.insert(hash, place);
@@ -183,11 +191,35 @@ impl Intake<'_> {
         self.taken.rejected.add(samples, why);
     }
 
+    /// Samples that were taken so far.
+    #[must_use]
+    pub fn samples(&self) -> usize {
+        self.taken.samples()
+    }
+
+    /// Memory that what was taken needs until it is stored.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.fresh_bytes + self.taken.samples() * SAMPLE_BYTES + self.taken.rows.runs.len() * RUN_BYTES
+    }
+
+    /// Why a sample of this time cannot be stored.
+    #[must_use]
+    pub fn time_fault(&self, at_ms: i64) -> Option<String> {
+        (!(TIMESTAMP_MS_MIN..=self.latest_ms).contains(&at_ms)).then(|| time_fault(at_ms, self.latest_ms))
+    }
+
     /// All that was taken.
     #[must_use]
     pub fn finish(self) -> Taken {
         self.taken
     }
+}
+
+/// Memory of a series that is new, here and in the maps that find it.
+fn footprint(series: &Series) -> usize {
+    let tags: usize = series.tags.iter().map(|(name, value)| 2 * size_of::<String>() + 32 + name.len() + value.len()).sum();
+    2 * (size_of::<Series>() + 64 + series.metric_id.len() + tags)
 }
 
 fn named(make: impl Fn() -> Result<Series, String>) -> String {

@@ -102,7 +102,7 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         let detail = refusal.to_string();
         match &refusal {
-            Refusal::Malformed(_) => Self::bad_request(detail),
+            Refusal::Malformed(_) | Refusal::Body(_) => Self::bad_request(detail),
             Refusal::Permanent { seq, .. } => Self::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with("permanent", true).with("batch", *seq),
             Refusal::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, detail),
             Refusal::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),

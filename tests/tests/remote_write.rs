@@ -1,0 +1,113 @@
+//! Promise: what Prometheus writes to us is stored to the bit before we say so, what is not valid is named, and the rest of
+//! it is kept.
+
+use keyvigil_aggregator::index::Selector;
+use keyvigil_common::limits::REMOTE_WRITE_BYTES_MAX;
+use keyvigil_tests::harness::{Harness, manual_clock};
+use keyvigil_tests::protobuf::{bytes, double, number, word};
+use serde_json::{Value, json};
+
+const NOW: i64 = 1_763_836_800_000;
+const STALE: u64 = 0x7ff0_0000_0000_0002;
+const V1: &str = "application/x-protobuf";
+
+fn series(labels: &[(&str, &str)], samples: &[(i64, u64)]) -> Vec<u8> {
+    let labels = labels.iter().map(|(name, value)| bytes(1, [bytes(1, name), bytes(2, value)].concat()));
+    let samples = samples.iter().map(|(at, bits)| bytes(2, [word(1, *bits), number(2, at.cast_unsigned())].concat()));
+    bytes(1, labels.chain(samples).collect::<Vec<_>>().concat())
+}
+
+/// Times and bits of the one series of this name, wherever they lie now.
+async fn bits(harness: &Harness, name: &str) -> Vec<(i64, u64)> {
+    let app = &harness.running().app;
+    let found = app.store.index().select(app.tenant, &Selector::parse(name, []).expect("a pattern"), 2);
+    assert_eq!(found.len(), 1, "{name}");
+    let points = app.store.select(vec![found[0].0], 0, i64::MAX).await.expect("points").remove(0);
+    points.into_iter().map(|point| (point.0, point.1.to_bits())).collect()
+}
+
+async fn detail(response: reqwest::Response) -> (u16, String) {
+    let status = response.status().as_u16();
+    let text = response.text().await.expect("text");
+    let body: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{status}: {text}"));
+    (status, body["detail"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn samples_keep_their_bits_in_memory_in_blocks_and_after_restarts() {
+    let mut harness = Harness::with(manual_clock(), |_| {}).await;
+    let written = [(NOW - 2_000, 1.5f64.to_bits()), (NOW - 1_000, (-0.0f64).to_bits()), (NOW, STALE)];
+    let body =
+        [series(&[("__name__", "http_requests_total"), ("code", "200"), ("instance", "web-1:80")], &written), series(&[("__name__", "up")], &[(NOW, STALE)])];
+    let answer = harness.remote_write(V1, &body.concat()).await;
+    assert_eq!((answer.status().as_u16(), answer.text().await.expect("text").as_str()), (204, ""));
+    for step in ["in memory", "after a restart", "in blocks", "in blocks after a restart"] {
+        match step {
+            "in blocks" => drop(harness.running().app.store.flush().await.expect("blocks")),
+            "in memory" => {}
+            _ => harness.restart().await,
+        }
+        assert_eq!(bits(&harness, "http_requests_total").await, written, "{step}");
+        assert_eq!(bits(&harness, "up").await, [(NOW, STALE)], "{step}");
+        let found = harness.samples("http_requests_total").await;
+        let points = vec![(NOW - 2_000, json!(1.5)), (NOW - 1_000, json!(-0.0)), (NOW, Value::Null)];
+        assert_eq!(found, [(r#"counter http_requests_total{code="200",instance="web-1:80"}"#.to_owned(), points)], "{step}");
+    }
+    // The series are known by their labels' bytes now, and known again after the restart.
+    let more = series(&[("__name__", "up")], &[(NOW + 1_000, 1.0f64.to_bits())]);
+    assert_eq!(harness.remote_write(V1, &more).await.status(), 204);
+    assert_eq!(bits(&harness, "up").await, [(NOW, STALE), (NOW + 1_000, 1.0f64.to_bits())]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partial_write_names_the_series_and_stores_the_rest() {
+    let harness = Harness::with(manual_clock(), |_| {}).await;
+    let one = 1.0f64.to_bits();
+    let bad = series(&[("__name__", "bad"), ("z", "1"), ("a", "1")], &[(NOW, one), (NOW + 1, one)]);
+    let body = [series(&[("__name__", "first")], &[(NOW, one)]), bad, series(&[("__name__", "last")], &[(NOW, one)])].concat();
+    let (status, why) = detail(harness.remote_write(V1, &body).await).await;
+    assert_eq!(status, 400, "{why}");
+    assert!(why.contains("2 samples were not stored") && why.contains(r#"bad{z="1",a="1"}: labels must be sorted: "a""#), "{why}");
+    assert_eq!(harness.samples("{first,last,bad}").await.len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_request_is_not_is_told_and_nothing_is_stored() {
+    let harness = Harness::with(manual_clock(), |_| {}).await;
+    let path = "/prometheus/api/v1/write";
+    let body = || snap::raw::Encoder::new().compress_vec(&series(&[("__name__", "up")], &[(NOW, 0)])).expect("short");
+    let url = format!("{}{path}", harness.running().endpoints.url);
+    let nobody = reqwest::Client::new().post(url).header("content-type", V1).header("content-encoding", "snappy").body(body()).send().await.expect("an answer");
+    assert_eq!((nobody.status().as_u16(), nobody.headers()["www-authenticate"].to_str().expect("text")), (401, "Bearer"));
+    let gzip = [("content-type", V1), ("content-encoding", "gzip")];
+    let json = [("content-type", "application/json"), ("content-encoding", "snappy")];
+    let other = [("content-type", "application/x-protobuf;proto=prometheus.Other"), ("content-encoding", "snappy")];
+    for (headers, words) in [
+        (&gzip[..], "Content-Encoding is \"gzip\""),
+        (&gzip[..1], "Content-Encoding is none"),
+        (&json, "Content-Type is \"application/json\""),
+        (&other, "Other"),
+    ] {
+        let (status, why) = detail(harness.post(path, headers, body()).await).await;
+        assert!(status == 415 && why.contains(words) && why.contains("this takes Content-Type application/x-protobuf"), "{status} {why}");
+    }
+    let fine = [("content-type", V1), ("content-encoding", "snappy")];
+    let (status, why) = detail(harness.post(path, &fine, vec![0; REMOTE_WRITE_BYTES_MAX + 1]).await).await;
+    assert_eq!(status, 413, "{why}");
+    let (status, why) = detail(harness.post(path, &fine, vec![0xff, 0xff, 0xff, 0xff, 0x0f, 0, 0]).await).await;
+    assert!(status == 413 && why.contains("4294967295"), "a bomb's header: {status} {why}");
+    let (status, why) = detail(harness.remote_write(V1, &bytes(1, double(2, 1.0))).await).await;
+    assert!(status == 400 && why.contains("prometheus.WriteRequest: byte 2: a field of another type"), "{status} {why}");
+    assert_eq!(harness.samples("up").await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_server_says_when_to_come_back() {
+    let harness = Harness::with(manual_clock(), |_| {}).await;
+    let all = harness.running().app.ingest.room(keyvigil_common::limits::INGEST_INFLIGHT_BYTES_MAX).expect("all room");
+    let body = series(&[("__name__", "up")], &[(NOW, 0)]);
+    let busy = harness.remote_write(V1, &body).await;
+    assert_eq!((busy.status().as_u16(), busy.headers()["retry-after"].to_str().expect("text")), (503, "2"));
+    drop(all);
+    assert_eq!(harness.remote_write(V1, &body).await.status(), 204);
+}
