@@ -56,8 +56,9 @@ pub(super) struct Effects {
 impl Effects {
     /// Makes what was committed visible.
     pub(super) fn apply(mut self) {
-        for (tenant, series, id) in &self.series {
-            self.shared.index.insert(*tenant, *id, series.clone());
+        for of_tenant in self.series.chunk_by(|a, b| a.0 == b.0) {
+            let tenant = of_tenant.first().map_or(0, |made| made.0);
+            self.shared.index.insert_many(tenant, of_tenant.iter().map(|(_, series, id)| (*id, series)));
         }
         for (row, samples) in self.rows.drain(..) {
             self.shared.head.append(row, &samples);
