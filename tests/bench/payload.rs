@@ -28,14 +28,26 @@ pub(crate) struct Shape {
     pub(crate) steps_per_request: usize,
     /// Hosts that one request holds.
     pub(crate) hosts_per_request: usize,
+    /// No host begins the steps of the next request before all have sent these: Prometheus refuses what is an hour older
+    /// than its newest sample. Otherwise all is encoded before anything is sent.
+    pub(crate) by_window: bool,
     /// Time of the last step, Unix ms.
     pub(crate) end_ms: i64,
 }
 
 impl Shape {
-    /// The last step at or before `now_ms` whose distance from a multiple of the step is right.
-    pub(crate) fn end(now_ms: i64, step_ms: i64) -> i64 {
-        (now_ms - OFFSET_MS).div_euclid(step_ms) * step_ms + OFFSET_MS
+    /// 4.8 M samples, 15 s apart.
+    pub(crate) fn hour(now_ms: i64) -> Self {
+        let step_ms = 15_000;
+        let end_ms = end(now_ms, step_ms);
+        Self { hosts: 100, series: 200, steps: 240, step_ms, steps_per_request: 5, hosts_per_request: 1, by_window: false, end_ms }
+    }
+
+    /// At least `samples`, 10 min apart.
+    pub(crate) fn week(samples: usize, now_ms: i64) -> Self {
+        let (series, steps, step_ms) = (100, 1_000, 600_000);
+        let (hosts, end_ms) = (samples.div_ceil(series * steps), end(now_ms, step_ms));
+        Self { hosts, series, steps, step_ms, steps_per_request: 5, hosts_per_request: 2, by_window: true, end_ms }
     }
 
     pub(crate) fn samples(&self) -> usize {
@@ -50,6 +62,11 @@ impl Shape {
     pub(crate) fn item(metric: usize, at: usize) -> String {
         format!("{}-{at:04}", METRICS[metric].1)
     }
+}
+
+/// The last step at or before `now_ms` that lies right.
+fn end(now_ms: i64, step_ms: i64) -> i64 {
+    (now_ms - OFFSET_MS).div_euclid(step_ms) * step_ms + OFFSET_MS
 }
 
 struct Host {

@@ -114,24 +114,12 @@ fn now_ms() -> i64 {
 
 async fn measure(mode: Mode) -> ExitCode {
     let (servers, rounds, shape, questions) = match mode {
-        Mode::Storage { servers, rounds } => {
-            let end_ms = Shape::end(now_ms(), 15_000);
-            (
-                servers,
-                rounds,
-                Shape { hosts: 100, series: 200, steps: 240, step_ms: 15_000, steps_per_request: 5, hosts_per_request: 1, end_ms },
-                query::HOUR_OF_DATA,
-            )
-        }
-        Mode::Big { servers, samples } => {
-            let (hosts, end_ms) = (samples.div_ceil(100 * 1_000), Shape::end(now_ms(), 600_000));
-            // Five steps are 50 min: Prometheus refuses what is an hour older than its newest sample.
-            (servers, 1, Shape { hosts, series: 100, steps: 1_000, step_ms: 600_000, steps_per_request: 5, hosts_per_request: 2, end_ms }, query::WEEK_OF_DATA)
-        }
+        Mode::Storage { servers, rounds } => (servers, rounds, Shape::hour(now_ms()), query::HOUR_OF_DATA),
+        Mode::Big { servers, samples } => (servers, 1, Shape::week(samples, now_ms()), query::WEEK_OF_DATA),
         Mode::Native { .. } => return ExitCode::SUCCESS,
     };
     let mut run = Run { servers, shape, questions, prepared: None, reference: Vec::new(), columns: Vec::new(), good: true };
-    if shape.samples() <= 20_000_000 {
+    if !shape.by_window {
         let mut maker = Maker::new(shape);
         run.prepared = Some(maker.rest());
         report::payload(&shape, Some(&maker));
@@ -164,7 +152,7 @@ struct Run {
     servers: Servers,
     shape: Shape,
     questions: &'static [Question],
-    /// All requests, where they fit into memory.
+    /// All requests; `None` where they are made, and sent, some steps at a time.
     prepared: Option<Vec<Vec<Bytes>>>,
     /// The first server's answers, and its name.
     reference: Vec<(&'static str, Answer)>,
