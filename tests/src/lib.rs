@@ -5,6 +5,7 @@ pub mod harness;
 pub mod host;
 pub mod link;
 pub mod process;
+pub mod prometheus;
 pub mod protobuf;
 pub mod slack;
 pub mod smtp;

@@ -4,12 +4,13 @@
 use keyvigil_aggregator::index::Selector;
 use keyvigil_common::limits::REMOTE_WRITE_BYTES_MAX;
 use keyvigil_tests::harness::{Harness, manual_clock};
-use keyvigil_tests::protobuf::{bytes, double, number, word};
+use keyvigil_tests::protobuf::{bytes, double, number, packed, word};
 use serde_json::{Value, json};
 
 const NOW: i64 = 1_763_836_800_000;
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 const V1: &str = "application/x-protobuf";
+const V2: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
 
 fn series(labels: &[(&str, &str)], samples: &[(i64, u64)]) -> Vec<u8> {
     let labels = labels.iter().map(|(name, value)| bytes(1, [bytes(1, name), bytes(2, value)].concat()));
@@ -69,6 +70,46 @@ async fn a_partial_write_names_the_series_and_stores_the_rest() {
     assert_eq!(status, 400, "{why}");
     assert!(why.contains("2 samples were not stored") && why.contains(r#"bad{z="1",a="1"}: labels must be sorted: "a""#), "{why}");
     assert_eq!(harness.samples("{first,last,bad}").await.len(), 2);
+}
+
+/// A request of 2.0 with a counter that began a minute ago, a native histogram, and a series without a name.
+fn symbols_and_series() -> Vec<u8> {
+    let symbols = ["", "__name__", "jobs_total", "queue", "mail", "delay"].iter().flat_map(|symbol| bytes(4, symbol));
+    let at = number(2, NOW.cast_unsigned());
+    let samples = [bytes(2, [double(1, 5.0), at.clone()].concat()), bytes(5, number(1, 1)), number(6, (NOW - 60_000).cast_unsigned())];
+    let counter = [&[packed(1, &[1, 2, 3, 4])][..], &samples].concat().concat();
+    let native = bytes(3, [number(1, 3), double(3, 4.5), double(5, 0.5), number(6, 3), number(15, NOW.cast_unsigned())].concat());
+    let histogram = [packed(1, &[1, 5]), native, bytes(5, number(1, 3))].concat();
+    let unnamed = [packed(1, &[3, 4]), bytes(2, [double(1, 1.0), at].concat())].concat();
+    symbols.chain([counter, histogram, unnamed].iter().flat_map(|series| bytes(5, series))).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_version_answers_with_what_it_wrote() {
+    let harness = Harness::with(manual_clock(), |_| {}).await;
+    let written = |answer: &reqwest::Response| {
+        ["samples", "histograms", "exemplars"]
+            .map(|kind| answer.headers()[format!("x-prometheus-remote-write-{kind}-written")].to_str().expect("text").to_owned())
+    };
+    let answer = harness.remote_write(V2, &symbols_and_series()).await;
+    assert_eq!(written(&answer), ["1", "1", "0"], "of a partial write");
+    let (status, why) = detail(answer).await;
+    assert!(status == 400 && why.contains(r#"{queue="mail"}: no label __name__"#), "{status} {why}");
+    let one = |name: &str, value: f64| (name.to_owned(), vec![(NOW, json!(value))]);
+    let expected = [
+        one("histogram delay_bucket{le=\"+Inf\"}", 3.0),
+        one("histogram delay_bucket{le=\"0.5\"}", 3.0),
+        one("counter delay_count{}", 3.0),
+        one("counter delay_sum{}", 4.5),
+        ("counter jobs_total{queue=\"mail\"}".to_owned(), vec![(NOW - 60_000, json!(0.0)), (NOW, json!(5.0))]),
+    ];
+    assert_eq!(harness.samples("*").await, expected);
+    let good: Vec<u8> = ["", "__name__", "up"].iter().flat_map(|symbol| bytes(4, symbol)).collect();
+    let good = [good, bytes(5, [packed(1, &[1, 2]), bytes(2, [double(1, 1.0), number(2, NOW.cast_unsigned())].concat())].concat())].concat();
+    let answer = harness.remote_write(V2, &good).await;
+    assert_eq!((answer.status().as_u16(), written(&answer)), (204, ["1", "0", "0"].map(str::to_owned)));
+    let answer = harness.remote_write(V2, &[0x2a]).await;
+    assert_eq!((answer.status().as_u16(), written(&answer)), (400, ["0", "0", "0"].map(str::to_owned)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

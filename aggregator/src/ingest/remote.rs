@@ -4,6 +4,7 @@
 mod labels;
 mod native;
 mod v1;
+mod v2;
 
 use std::cell::RefCell;
 
@@ -31,12 +32,17 @@ thread_local! {
 pub enum Version {
     /// `prometheus.WriteRequest`.
     V1,
+    /// `io.prometheus.write.v2.Request`.
+    V2,
 }
 
 impl Version {
-    fn message(self) -> &'static str {
+    /// Name of the message, as content types and errors have it.
+    #[must_use]
+    pub fn message(self) -> &'static str {
         match self {
             Self::V1 => "prometheus.WriteRequest",
+            Self::V2 => "io.prometheus.write.v2.Request",
         }
     }
 }
@@ -98,6 +104,7 @@ impl Ingest {
         let mut sink = Sink::new(self, tenant);
         let decoded = match version {
             Version::V1 => v1::decode(raw, &mut sink),
+            Version::V2 => v2::decode(raw, &mut sink),
         };
         match decoded {
             Ok(()) => Ok(sink.finish()),

@@ -59,13 +59,15 @@ pub(super) struct Sink<'a> {
     room: Option<OwnedSemaphorePermit>,
     /// Bytes of the room.
     granted: usize,
+    /// Bytes that the protocol itself holds.
+    held: usize,
     key: Vec<u8>,
     written: Written,
 }
 
 impl<'a> Sink<'a> {
     pub(super) fn new(ingest: &'a Ingest, tenant: TenantId) -> Self {
-        Self { ingest, intake: ingest.begin(tenant), room: None, granted: 0, key: Vec::new(), written: Written::default() }
+        Self { ingest, intake: ingest.begin(tenant), room: None, granted: 0, held: 0, key: Vec::new(), written: Written::default() }
     }
 
     /// Takes the samples of a series as [`Intake::column`] does.
@@ -82,7 +84,7 @@ impl<'a> Sink<'a> {
         let before = self.intake.samples();
         self.intake.column(labels, start_ms, make, samples)?;
         self.written.samples += self.intake.samples() - before;
-        self.claim(0)
+        self.claim()
     }
 
     /// Takes a histogram: all of its series or none. `labels` and `make` are of the series without suffix.
@@ -115,7 +117,7 @@ impl<'a> Sink<'a> {
             self.part(b's', 0, of, sum, || suffixed("_sum"));
         }
         self.written.histograms += 1;
-        self.claim(0)
+        self.claim()
     }
 
     /// One value of a histogram; the head of the key says which.
@@ -133,12 +135,18 @@ impl<'a> Sink<'a> {
         self.intake.reject(samples, why);
     }
 
-    /// Room for what was taken so far, and for `more` bytes that the protocol needs itself.
+    /// Room for `bytes` that the protocol needs itself until the end.
     ///
     /// # Errors
     /// There is none now.
-    pub(super) fn claim(&mut self, more: usize) -> Result<(), Refusal> {
-        let needed = self.intake.bytes().saturating_add(more);
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.held = self.held.saturating_add(bytes);
+        self.claim()
+    }
+
+    /// Room for what was taken so far.
+    fn claim(&mut self) -> Result<(), Refusal> {
+        let needed = self.intake.bytes().saturating_add(self.held);
         if needed > self.granted {
             let step = (needed - self.granted).next_multiple_of(ROOM_STEP);
             let permit = self.ingest.room(step)?;

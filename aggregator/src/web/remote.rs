@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keyvigil_common::limits::REMOTE_WRITE_BYTES_MAX;
 use tokio::sync::OwnedSemaphorePermit;
@@ -11,9 +11,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::App;
 use super::problem::Problem;
 use crate::ingest::intake::Rejections;
-use crate::ingest::remote::Version;
+use crate::ingest::remote::{Version, Written};
 
-const TAKEN: &str = "this takes Content-Type application/x-protobuf (remote write 1.0, prometheus.WriteRequest) with Content-Encoding snappy (block format)";
+const TAKEN: &str = "this takes Content-Type application/x-protobuf (remote write 1.0) or \
+    application/x-protobuf;proto=io.prometheus.write.v2.Request (2.0) with Content-Encoding snappy (block format)";
+/// What a sender of 2.0 counts, as we do.
+const COUNTS: [&str; 3] =
+    ["x-prometheus-remote-write-samples-written", "x-prometheus-remote-write-histograms-written", "x-prometheus-remote-write-exemplars-written"];
 
 /// A request whose headers are fine, and room for its body: decided before a byte of it is read.
 pub(super) struct Announced {
@@ -48,10 +52,19 @@ impl FromRequest<App> for Raw {
     }
 }
 
-pub(super) async fn write(State(app): State<App>, request: Announced, Raw(body): Raw) -> Result<Response, Problem> {
-    let result = app.ingest.remote_write(app.tenant, request.version, &body).await?;
-    let answer = if result.rejected.samples == 0 { StatusCode::NO_CONTENT.into_response() } else { partial(&result.rejected).into_response() };
-    Ok(answer)
+/// Takes a request.
+pub(super) async fn write(State(app): State<App>, request: Announced, Raw(body): Raw) -> Response {
+    let (mut answer, written) = match app.ingest.remote_write(app.tenant, request.version, &body).await {
+        Ok(result) if result.rejected.samples == 0 => (StatusCode::NO_CONTENT.into_response(), result.written),
+        Ok(result) => (partial(&result.rejected).into_response(), result.written),
+        Err(refusal) => (Problem::from(refusal).into_response(), Written::default()),
+    };
+    if request.version == Version::V2 {
+        for (name, count) in COUNTS.into_iter().zip([written.samples, written.histograms, 0]) {
+            answer.headers_mut().insert(HeaderName::from_static(name), count.into());
+        }
+    }
+    answer
 }
 
 /// What was not valid; the rest is on disk, and sending it all again would help nobody.
@@ -72,10 +85,9 @@ fn version(headers: &HeaderMap) -> Result<Version, Problem> {
         return refuse("Content-Encoding", encoding);
     }
     let given = text(header::CONTENT_TYPE);
-    match message(given.unwrap_or_default()) {
-        Some("prometheus.WriteRequest") => Ok(Version::V1),
-        _ => refuse("Content-Type", given),
-    }
+    let named = message(given.unwrap_or_default());
+    let known = [Version::V1, Version::V2].into_iter().find(|version| named == Some(version.message()));
+    known.map_or_else(|| refuse("Content-Type", given), Ok)
 }
 
 /// The message that a content type names; the protocol's first one where it names none.
@@ -85,7 +97,7 @@ fn message(content_type: &str) -> Option<&str> {
         return None;
     }
     let proto = parts.filter_map(|part| part.split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("proto"));
-    Some(proto.map_or("prometheus.WriteRequest", |(_, value)| value.trim().trim_matches('"')))
+    Some(proto.map_or(Version::V1.message(), |(_, value)| value.trim().trim_matches('"')))
 }
 
 #[cfg(test)]

@@ -235,6 +235,107 @@ pub(super) fn mutate(whole: &[u8], mut each: impl FnMut(&[u8])) {
     }
 }
 
+/// The symbols of [`body_v2`], and one more.
+const SYMBOLS: [&str; 9] = ["", "__name__", "requests_total", "code", "200", "up", "delay", "delay_sum", "unused"];
+
+fn symbols() -> Vec<u8> {
+    SYMBOLS.iter().flat_map(|symbol| bytes(4, symbol)).collect()
+}
+
+fn series_v2(fields: &[Vec<u8>]) -> Vec<u8> {
+    bytes(5, fields.concat())
+}
+
+fn started(at_ms: i64, value: f64, start_ms: i64) -> Vec<u8> {
+    bytes(2, [double(1, value), number(2, at_ms.cast_unsigned()), number(3, start_ms.cast_unsigned())].concat())
+}
+
+fn metadata(kind: u64) -> Vec<u8> {
+    bytes(5, [number(1, kind), number(3, 8), number(4, 0)].concat())
+}
+
+/// One of everything that 2.0 has.
+fn body_v2() -> Vec<u8> {
+    let created = number(6, (NOW - 9).cast_unsigned());
+    let requests = [packed(1, &[1, 2, 3, 4]), sample(NOW, 1.0), sample(NOW + 1, 2.0), metadata(1), created.clone()];
+    let exemplar = bytes(4, [packed(1, &[3, 4]), double(2, 1.0)].concat());
+    let up = [number(1, 1), number(1, 5), sample(NOW, STALE), exemplar, metadata(2), created.clone()];
+    let histogram = bytes(3, [number(1, 2), double(3, 0.5), number(6, 2), number(15, NOW.cast_unsigned())].concat());
+    let delay = [packed(1, &[1, 6]), histogram, metadata(3), created];
+    [symbols(), series_v2(&requests), series_v2(&up), series_v2(&delay)].concat()
+}
+
+#[test]
+fn a_request_of_symbols_becomes_series_with_type_and_start() {
+    let found = Fixture::new().decode(Version::V2, &body_v2()).unwrap();
+    assert_eq!((&found.rejected, found.written), (&Rejections::default(), Written { samples: 3, histograms: 1 }));
+    assert_eq!(found.series[r#"Counter requests_total{code="200"}"#], (NOW - 9, values(&[(NOW, 1.0), (NOW + 1, 2.0)])));
+    assert_eq!(found.series["Gauge up{}"], (0, vec![(NOW, STALE.to_bits())]), "a gauge has no beginning");
+    assert_eq!(found.series["Counter delay_count{}"], (NOW - 9, values(&[(NOW, 2.0)])));
+    assert_eq!(found.series["Histogram delay_bucket{le=\"0\"}"].1, values(&[(NOW, 2.0)]));
+    for (kind, name, expected) in
+        [(1, 5, "Counter up"), (3, 7, "Counter delay_sum"), (5, 7, "Counter delay_sum"), (4, 7, "Gauge delay_sum"), (0, 2, "Counter req"), (99, 5, "Gauge up")]
+    {
+        let body = [symbols(), series_v2(&[packed(1, &[1, name]), sample(NOW, 1.0), metadata(kind)])].concat();
+        let found = Fixture::new().decode(Version::V2, &body).unwrap();
+        assert!(found.series.keys().all(|series| series.starts_with(expected)), "{kind}: {found:?}");
+    }
+}
+
+#[test]
+fn symbols_may_stand_anywhere_and_fields_in_any_order() {
+    let fixture = Fixture::new();
+    let fields = [packed(1, &[1, 2]), packed(1, &[3, 4]), sample(NOW, 1.0), metadata(1), number(6, (NOW - 9).cast_unsigned()), number(77, 1)];
+    let expected = fixture.decode(Version::V2, &[symbols(), series_v2(&fields)].concat()).unwrap();
+    assert_eq!(expected.series[r#"Counter requests_total{code="200"}"#].0, NOW - 9);
+    for order in [[5, 4, 3, 2, 0, 1], [2, 0, 5, 1, 4, 3], [3, 0, 1, 2, 5, 4]] {
+        let turned: Vec<_> = order.iter().map(|at| fields[*at].clone()).collect();
+        assert_eq!(fixture.decode(Version::V2, &[series_v2(&turned), number(9, 1), symbols()].concat()).unwrap(), expected, "{order:?}");
+    }
+}
+
+#[test]
+fn each_start_of_a_sample_begins_a_run() {
+    let fixture = Fixture::new();
+    let all = [packed(1, &[1, 2]), started(NOW, 1.0, NOW - 5), started(NOW + 1, 2.0, NOW - 5), started(NOW + 2, 1.0, NOW + 1), sample(NOW + 3, 2.0)];
+    let raw = [symbols(), series_v2(&[&all[..], &[metadata(1), number(6, 7)]].concat())].concat();
+    let body = snap::raw::Encoder::new().compress_vec(&raw).unwrap();
+    let (taken, ..) = fixture.ingest.decode(1, Version::V2, &body).unwrap();
+    assert_eq!(taken.rows.runs().map(|(run, times, _)| (run.start_ms, times.len())).collect::<Vec<_>>(), [(NOW - 5, 2), (NOW + 1, 1), (7, 1)]);
+    assert_eq!(taken.fresh.len(), 1);
+}
+
+#[test]
+fn references_that_lead_nowhere_reject_their_series_alone() {
+    let good = series_v2(&[packed(1, &[1, 5]), sample(NOW, 1.0)]);
+    let odd = series_v2(&[packed(1, &[1, 5, 3]), sample(NOW, 1.0)]);
+    let beyond = series_v2(&[packed(1, &[1, 9]), sample(NOW, 1.0), sample(NOW, 1.0)]);
+    let far = series_v2(&[packed(1, &[u64::MAX, 1]), sample(NOW, 1.0)]);
+    let many = series_v2(&[packed(1, &[3; 200]), sample(NOW, 1.0)]);
+    let unnamed = series_v2(&[packed(1, &[0, 5, 1, 5]), sample(NOW, 1.0)]);
+    let found = Fixture::new().decode(Version::V2, &[symbols(), odd, beyond, far, good, many, unnamed].concat()).unwrap();
+    assert_eq!((found.series.len(), found.written.samples, found.rejected.samples), (1, 1, 6));
+    let expected = [
+        "series 0 of the request: 3 label references, an odd number",
+        "series 1 of the request: label reference 9, but there are 9 symbols",
+        "series 2 of the request: label reference 18446744073709551615, but there are 9 symbols",
+        "series 4 of the request: more than 65 labels",
+        "up{=\"up\"}: a label without a name",
+    ];
+    assert_eq!(found.rejected.named, expected);
+}
+
+#[test]
+fn a_request_of_symbols_cut_or_changed_anywhere_never_panics() {
+    let (fixture, whole) = (Fixture::new(), body_v2());
+    for end in 0..whole.len() {
+        if let Err(refusal) = fixture.decode(Version::V2, &whole[..end]) {
+            assert!(refusal.to_string().starts_with("the body is not a io.prometheus.write.v2.Request: byte "), "{end}: {refusal}");
+        }
+    }
+    mutate(&whole, |raw| drop(fixture.decode(Version::V2, raw)));
+}
+
 #[test]
 fn what_is_not_snappy_or_claims_too_much_is_refused_before_it_is_allocated() {
     let fixture = Fixture::new();
