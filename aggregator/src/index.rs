@@ -55,6 +55,12 @@ impl Index {
         self.read().series(id).map(Arc::new)
     }
 
+    /// Sets for each series a number that those of its metric share.
+    pub fn kins<'a>(&self, series: impl Iterator<Item = (SeriesId, &'a mut u32)>) {
+        let inner = self.read();
+        series.for_each(|(id, kin)| *kin = inner.name(id).unwrap_or(0));
+    }
+
     /// Adds what was committed to the store. A series or an id that is there already stays as it is.
     pub fn insert(&self, tenant: TenantId, id: SeriesId, series: impl Borrow<Series>) {
         self.write().insert(tenant, id, series.borrow());

@@ -3,7 +3,7 @@
 //! in memory) with the blocks. Every body is sealed before SQLite sees it. Never: alerts, HTTP, analysis.
 
 mod block;
-mod column;
+mod chunk;
 mod compact;
 mod head;
 pub mod ledger;
@@ -13,6 +13,7 @@ mod partition;
 pub(crate) mod series;
 mod sqlite;
 mod tx;
+mod varint;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -220,15 +221,16 @@ impl Store {
         Ok(flushed)
     }
 
-    /// Merges the blocks of windows that ended before `before_ms`. On a blocking thread. Returns how many windows it merged.
+    /// Merges blocks: of windows that ended before `before_ms`, and of whole days that ended before `days_before_ms`. On a
+    /// blocking thread. Returns how many of both it merged.
     ///
     /// # Errors
     /// What could not be read or written; the old blocks then stay.
-    pub async fn merge(&self, before_ms: i64) -> Result<usize, StoreError> {
+    pub async fn merge(&self, before_ms: i64, days_before_ms: i64) -> Result<usize, StoreError> {
         let this = self.clone();
         let merge = move || {
             let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-            this.0.shared.merge_windows(before_ms)
+            this.0.shared.merge(before_ms, days_before_ms)
         };
         tokio::task::spawn_blocking(merge).await.map_err(|_| StoreError::Closed)?
     }

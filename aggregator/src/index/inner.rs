@@ -40,6 +40,11 @@ impl Inner {
         Some(self.records.get(self.place(id)?)?.series(&self.symbols))
     }
 
+    /// The metric's name, as a symbol.
+    pub(super) fn name(&self, id: SeriesId) -> Option<u32> {
+        Some(self.records.get(self.place(id)?)?.name())
+    }
+
     pub(super) fn view(&self, tenant: TenantId) -> Option<View<'_>> {
         Some(View { tenant: self.tenants.get(&tenant)?, symbols: &self.symbols, records: &self.records })
     }

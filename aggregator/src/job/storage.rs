@@ -10,6 +10,9 @@ use crate::store::{Store, StoreError};
 /// A window is merged once late data has had this long to arrive, ms.
 const SETTLE_MS: i64 = 15 * 60_000;
 
+/// A day is merged once an agent that was offline over night has had the time to deliver, ms.
+const DAY_SETTLE_MS: i64 = 12 * 3_600_000;
+
 /// Compacts level 0.
 ///
 /// # Errors
@@ -24,8 +27,9 @@ pub async fn flush(store: Store) -> Result<String, String> {
 /// # Errors
 /// What the store says.
 pub async fn merge(store: Store, clock: SharedClock) -> Result<String, String> {
-    let merged = store.merge(clock.now_ms() - SETTLE_MS).await.map_err(say)?;
-    Ok(if merged == 0 { String::new() } else { format!("merged {merged} windows") })
+    let now_ms = clock.now_ms();
+    let merged = store.merge(now_ms - SETTLE_MS, now_ms - DAY_SETTLE_MS).await.map_err(say)?;
+    Ok(if merged == 0 { String::new() } else { format!("merged {merged} windows and days") })
 }
 
 /// Drops what is older than `keep`.

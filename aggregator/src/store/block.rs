@@ -1,25 +1,28 @@
 //! The form of compacted samples: one block holds series that were sampled together, so their times are stored once. Its
-//! columns lie in stripes that are sealed one by one, so that who asks for one series opens a few kB of the block. Pure:
+//! chunks lie in stripes that are sealed one by one, so that who asks for one series opens a few kB of the block. Pure:
 //! bytes in, bytes out; sealing and storing are the caller's.
 //!
-//! Stripe 0 holds the times, the others columns of values end to end, each as `column` writes it. The head, little endian:
-//! version 2 (u8); points (u32); stripes (u32); stored length of each (u32); series (u32); for each series its id, its
-//! stripe and the length of its column (u32 each).
+//! Stripe 0 holds the times, the others chunks end to end, each as `chunk` writes it. The head, numbers as LEB128: version 3
+//! (u8); points; stripes; stored length of each; chunks; for each whether it begins a stripe, its length and number of
+//! columns, and the series of each column (difference to the one before).
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 
-use super::{Point, column};
+use super::varint::{put, put_signed, take, take_signed};
+use super::{Point, chunk};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Points of one column that a block may claim.
 const POINTS_MAX: usize = 1 << 20;
-/// Points after which a column goes on in another block: two hours at two a second.
-const POINTS_PER_BLOCK: usize = 1 << 14;
-/// Series in one block. More means reading more to answer for one; fewer means more rows.
-pub(crate) const SERIES_PER_BLOCK: usize = 256;
-/// Bytes of columns after which a new stripe begins.
+/// Points after which a column goes on in another block: seven hours at 10 s. Who asks for an hour decodes no more.
+const POINTS_PER_BLOCK: usize = 2_520;
+/// Series in one block. More means a larger head for who asks for one; fewer means more rows.
+pub(crate) const SERIES_PER_BLOCK: usize = 512;
+/// Points of one chunk: enough to learn from, few enough to decode for one series.
+const CHUNK_POINTS: usize = 8_192;
+/// Bytes of chunks after which a new stripe begins.
 const STRIPE_BYTES: usize = 8 << 10;
 
 /// Series that share a time column.
@@ -27,23 +30,33 @@ const STRIPE_BYTES: usize = 8 << 10;
 pub(crate) struct Block {
     /// Unix ms, strictly ascending.
     pub(crate) times: Vec<i64>,
-    /// Id of the series, and as many values as there are times.
-    pub(crate) columns: Vec<(u32, Vec<f64>)>,
+    /// As many values as there are times.
+    pub(crate) columns: Vec<Column>,
+}
+
+/// One series of a block.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Column {
+    pub(crate) series: u32,
+    /// Columns of one kin (a metric) may share a chunk. Not stored.
+    pub(crate) kin: u32,
+    pub(crate) values: Vec<f64>,
 }
 
 /// A block's stripes, and where each series lies in them.
 #[derive(Debug)]
 pub(crate) struct Stripes {
-    points: u32,
+    points: usize,
     places: Vec<Place>,
     pub(crate) stripes: Vec<Vec<u8>>,
 }
 
-#[derive(Debug, Clone, Copy)]
+/// A chunk's place.
+#[derive(Debug)]
 struct Place {
-    series: u32,
-    stripe: u32,
-    length: u32,
+    stripe: usize,
+    length: usize,
+    series: Vec<u32>,
 }
 
 /// The head of a block: what lies where.
@@ -58,38 +71,50 @@ pub(crate) struct Head {
 impl Block {
     /// The block as stripes.
     pub(crate) fn encode(&self) -> Result<Stripes, BlockError> {
-        let points = u32::try_from(self.times.len()).ok().filter(|n| *n as usize <= POINTS_MAX);
-        let points = points.ok_or_else(|| BlockError::Codec(format!("{} points in one block", self.times.len())))?;
-        let mut out = Stripes { points, places: Vec::with_capacity(self.columns.len()), stripes: Vec::new() };
-        out.stripes.push(column::encode_times(&self.times)?);
-        for (series, values) in &self.columns {
-            let column = column::encode(values)?;
-            if out.stripes.len() == 1 || out.stripes.last().is_some_and(|s| s.len() >= STRIPE_BYTES) {
-                out.stripes.push(Vec::with_capacity(STRIPE_BYTES + column.len()));
+        if self.times.len() > POINTS_MAX {
+            return Err(BlockError::Codec(format!("{} points in one block", self.times.len())));
+        }
+        let mut out = Stripes { points: self.times.len(), places: Vec::new(), stripes: vec![chunk::encode_times(&self.times)?] };
+        let planned: Vec<(&Column, chunk::Column<'_>)> = self.columns.iter().map(|column| (column, chunk::Column::new(&column.values))).collect();
+        for alike in planned.chunk_by(|a, b| a.0.kin == b.0.kin && a.1.form == b.1.form) {
+            for part in alike.chunks((CHUNK_POINTS / self.times.len().max(1)).max(1)) {
+                out.add(part)?;
             }
-            let (stripe, length) = (number(out.stripes.len() - 1)?, number(column.len())?);
-            out.places.push(Place { series: *series, stripe, length });
-            out.stripes.last_mut().into_iter().for_each(|stripe| stripe.extend_from_slice(&column));
         }
         Ok(out)
     }
 }
 
 impl Stripes {
+    fn add(&mut self, columns: &[(&Column, chunk::Column<'_>)]) -> Result<(), BlockError> {
+        let bytes = chunk::encode(columns.iter().map(|(_, planned)| planned))?;
+        if self.stripes.len() == 1 || self.stripes.last().is_some_and(|stripe| stripe.len() >= STRIPE_BYTES) {
+            self.stripes.push(Vec::with_capacity(STRIPE_BYTES + bytes.len()));
+        }
+        self.places.push(Place { stripe: self.stripes.len() - 1, length: bytes.len(), series: columns.iter().map(|(column, _)| column.series).collect() });
+        self.stripes.last_mut().into_iter().for_each(|stripe| stripe.extend_from_slice(&bytes));
+        Ok(())
+    }
+
     /// The head, once it is known how long each stripe is as it is stored.
-    pub(crate) fn head(&self, stored: &[usize]) -> Result<Vec<u8>, BlockError> {
+    pub(crate) fn head(&self, stored: &[usize]) -> Vec<u8> {
         let mut out = vec![VERSION];
-        let mut put = |n: u32| out.extend_from_slice(&n.to_le_bytes());
-        put(self.points);
-        put(number(stored.len())?);
-        for length in stored {
-            put(number(*length)?);
-        }
-        put(number(self.places.len())?);
+        put(&mut out, self.points as u64);
+        put(&mut out, stored.len() as u64);
+        stored.iter().for_each(|length| put(&mut out, *length as u64));
+        put(&mut out, self.places.len() as u64);
+        let (mut stripe, mut before) = (0, 0);
         for place in &self.places {
-            [place.series, place.stripe, place.length].into_iter().for_each(&mut put);
+            put(&mut out, (place.stripe - stripe) as u64);
+            put(&mut out, place.length as u64);
+            put(&mut out, place.series.len() as u64);
+            for series in &place.series {
+                put_signed(&mut out, i64::from(*series) - before);
+                before = i64::from(*series);
+            }
+            stripe = place.stripe;
         }
-        Ok(out)
+        out
     }
 }
 
@@ -100,85 +125,115 @@ impl Head {
         if *version != VERSION {
             return Err(BlockError::Version(*version));
         }
-        let (numbers, odd) = rest.as_chunks::<4>();
-        let mut numbers = numbers.iter().map(|b| u32::from_le_bytes(*b));
-        let mut next = || numbers.next().ok_or(BlockError::Truncated);
-        let points = next()? as usize;
-        if points > POINTS_MAX {
-            return Err(BlockError::Codec(format!("{points} points claimed")));
+        Self::numbers(rest).ok_or(BlockError::Truncated)
+    }
+
+    /// A count claims no more than there are bytes.
+    fn numbers(mut at: &[u8]) -> Option<Self> {
+        let number = |at: &mut &[u8]| take(at).and_then(|n| usize::try_from(n).ok());
+        let count = |at: &mut &[u8]| number(at).filter(|n| *n <= at.len());
+        let points = number(&mut at).filter(|n| *n <= POINTS_MAX)?;
+        let stripes = (0..count(&mut at)?).map(|_| number(&mut at)).collect::<Option<Vec<_>>>()?;
+        let (mut stripe, mut before) = (0usize, 0i64);
+        let mut places = Vec::new();
+        for _ in 0..count(&mut at)? {
+            stripe = stripe.checked_add(number(&mut at)?)?;
+            let length = number(&mut at)?;
+            let mut series = Vec::new();
+            for _ in 0..count(&mut at)? {
+                before = before.checked_add(take_signed(&mut at)?)?;
+                series.push(u32::try_from(before).ok()?);
+            }
+            places.push(Place { stripe, length, series });
         }
-        let count = next()? as usize;
-        let stripes = (0..count).map(|_| next().map(|n| n as usize)).collect::<Result<Vec<_>, _>>()?;
-        let count = next()? as usize;
-        let places = (0..count).map(|_| Ok(Place { series: next()?, stripe: next()?, length: next()? })).collect::<Result<Vec<_>, BlockError>>()?;
-        if odd.is_empty() && next().is_err() { Ok(Self { points, stripes, places }) } else { Err(BlockError::Codec("bytes after the head".into())) }
+        at.is_empty().then_some(Self { points, stripes, places })
+    }
+
+    /// The series in the block.
+    pub(crate) fn series(&self) -> impl Iterator<Item = u32> {
+        self.places.iter().flat_map(|place| place.series.iter().copied())
     }
 
     /// Reads the times and the columns that `wanted` says; `stripe` fetches a stripe by its number.
     pub(crate) fn read<E: From<BlockError>>(&self, wanted: impl Fn(u32) -> bool, mut stripe: impl FnMut(usize) -> Result<Vec<u8>, E>) -> Result<Block, E> {
         let mut block = Block::default();
         let (mut open, mut bytes) = (0, Vec::new());
-        // Columns lie in their stripe in the order of the head.
-        let mut begun = (u32::MAX, 0usize);
+        // Chunks lie in their stripe in the order of the head.
+        let mut begun = (0, 0usize);
         for place in &self.places {
             let offset = if begun.0 == place.stripe { begun.1 } else { 0 };
-            begun = (place.stripe, offset + place.length as usize);
-            if !wanted(place.series) {
+            begun = (place.stripe, offset.saturating_add(place.length));
+            let ours: Vec<bool> = place.series.iter().map(|series| wanted(*series)).collect();
+            if !ours.contains(&true) {
                 continue;
             }
             if block.columns.is_empty() {
-                block.times = column::decode_times(&stripe(0)?, self.points)?;
+                block.times = chunk::decode_times(&stripe(0)?, self.points)?;
             }
             if open != place.stripe {
-                (bytes, open) = (stripe(place.stripe as usize)?, place.stripe);
+                (bytes, open) = (stripe(place.stripe)?, place.stripe);
             }
-            let values = bytes.get(offset..begun.1).ok_or(BlockError::Truncated)?;
-            block.columns.push((place.series, column::decode(values, self.points)?));
+            let bytes = bytes.get(offset..begun.1).ok_or(BlockError::Truncated)?;
+            chunk::decode(
+                bytes,
+                (ours.len(), self.points),
+                |at| ours[at],
+                |at, values| {
+                    block.columns.push(Column { series: place.series[at], kin: 0, values });
+                },
+            )?;
         }
         Ok(block)
     }
 }
 
-fn number(n: usize) -> Result<u32, BlockError> {
-    u32::try_from(n).map_err(|_| BlockError::Codec("block too large".into()))
+/// One series with its samples, ascending.
+pub(crate) struct Member<'a> {
+    pub(crate) series: u32,
+    pub(crate) kin: u32,
+    pub(crate) points: Cow<'a, [Point]>,
 }
 
-/// Series whose time columns are equal, as blocks of bounded size, made one by one. Samples are ascending.
-pub(crate) fn group<'a>(series: &'a [(u32, Cow<'a, [Point]>)]) -> impl Iterator<Item = Block> + 'a {
-    let mut groups: Vec<Vec<usize>> = Vec::new();
+/// Series whose time columns are equal, as blocks of bounded size, made one by one.
+pub(crate) fn group<'a>(series: &'a [Member<'a>]) -> impl Iterator<Item = Block> + 'a {
+    let mut groups: Vec<Vec<&Member<'a>>> = Vec::new();
     let mut known: HashMap<u64, Vec<usize>> = HashMap::new();
     let hasher = RandomState::new();
-    for (at, (_, points)) in series.iter().enumerate() {
+    for member in series {
         let mut state = hasher.build_hasher();
-        points.iter().for_each(|p| p.0.hash(&mut state));
+        member.points.iter().for_each(|p| p.0.hash(&mut state));
         let alike = known.entry(state.finish()).or_default();
         let same = |group: &&usize| {
-            let first = &series[groups[**group][0]].1;
-            first.len() == points.len() && first.iter().zip(points.iter()).all(|(a, b)| a.0 == b.0)
+            let first = &groups[**group][0].points;
+            first.len() == member.points.len() && first.iter().zip(member.points.iter()).all(|(a, b)| a.0 == b.0)
         };
         match alike.iter().find(same) {
-            Some(group) => groups[*group].push(at),
+            Some(group) => groups[*group].push(member),
             None => {
                 alike.push(groups.len());
-                groups.push(vec![at]);
+                groups.push(vec![member]);
             }
         }
     }
-    groups.into_iter().flat_map(move |members| {
-        let length = members.first().map_or(0, |at| series[*at].1.len());
-        let parts: Vec<_> = members.chunks(SERIES_PER_BLOCK).map(<[usize]>::to_vec).collect();
-        parts.into_iter().flat_map(move |members| (0..length).step_by(POINTS_PER_BLOCK).map(move |from| block(series, &members, from)))
+    groups.into_iter().flat_map(|members| {
+        let length = members.first().map_or(0, |member| member.points.len());
+        let parts: Vec<Vec<&Member<'a>>> = members.chunks(SERIES_PER_BLOCK).map(<[_]>::to_vec).collect();
+        parts.into_iter().flat_map(move |mut members| {
+            members.sort_by_key(|member| (member.kin, member.series));
+            (0..length).step_by(POINTS_PER_BLOCK).map(move |from| block(&members, from))
+        })
     })
 }
 
 /// The block of `members` from their point `from` on.
-fn block(series: &[(u32, Cow<'_, [Point]>)], members: &[usize], from: usize) -> Block {
-    let part = |at: usize| {
-        let points = &series[at].1;
-        &points[from..(from + POINTS_PER_BLOCK).min(points.len())]
+fn block(members: &[&Member<'_>], from: usize) -> Block {
+    let part = |points: &[Point]| from..(from + POINTS_PER_BLOCK).min(points.len());
+    let column = |member: &&Member<'_>| {
+        let values = member.points[part(&member.points)].iter().map(|p| p.1).collect();
+        Column { series: member.series, kin: member.kin, values }
     };
-    let times = members.first().map(|at| part(*at).iter().map(|p| p.0).collect()).unwrap_or_default();
-    Block { times, columns: members.iter().map(|at| (series[*at].0, part(*at).iter().map(|p| p.1).collect())).collect() }
+    let times = members.first().map(|m| m.points[part(&m.points)].iter().map(|p| p.0).collect()).unwrap_or_default();
+    Block { times, columns: members.iter().map(column).collect() }
 }
 
 /// Why a block could not be written or read.
@@ -200,15 +255,19 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn column(series: u32, values: Vec<f64>) -> Column {
+        Column { series, kin: 0, values }
+    }
+
     fn same(a: &Block, b: &Block) -> bool {
-        let bits = |b: &Block| b.columns.iter().map(|(id, v)| (*id, v.iter().map(|x| x.to_bits()).collect::<Vec<_>>())).collect::<Vec<_>>();
+        let bits = |b: &Block| b.columns.iter().map(|c| (c.series, c.values.iter().map(|x| x.to_bits()).collect::<Vec<_>>())).collect::<Vec<_>>();
         a.times == b.times && bits(a) == bits(b)
     }
 
     fn again(block: &Block, wanted: impl Fn(u32) -> bool) -> (Block, usize) {
         let encoded = block.encode().unwrap();
         let lengths: Vec<usize> = encoded.stripes.iter().map(Vec::len).collect();
-        let head = Head::decode(&encoded.head(&lengths).unwrap()).unwrap();
+        let head = Head::decode(&encoded.head(&lengths)).unwrap();
         assert_eq!(head.stripes, lengths);
         let mut fetched = 0;
         let read = head.read::<BlockError>(wanted, |at| {
@@ -223,17 +282,17 @@ mod tests {
         fn any_bits_return_as_they_were(times in prop::collection::btree_set(any::<i64>(), 1..50), seed in prop::collection::vec(any::<u64>(), 50)) {
             let times: Vec<i64> = times.into_iter().collect();
             let values = seed[..times.len()].iter().map(|b| f64::from_bits(*b)).collect();
-            let block = Block { columns: vec![(7, values), (9, vec![f64::NAN; times.len()])], times };
+            let block = Block { columns: vec![column(7, values), column(9, vec![f64::NAN; times.len()])], times };
             prop_assert!(same(&again(&block, |_| true).0, &block));
             prop_assert_eq!(again(&block, |id| id == 9).0.columns.len(), 1);
         }
 
         #[test]
         fn changed_bytes_never_panic(at in 0usize..500, to in any::<u8>()) {
-            let block = Block { times: (0..100).map(|n| n * 10_000).collect(), columns: vec![(1, (0..100).map(f64::from).collect())] };
+            let block = Block { times: (0..100).map(|n| n * 10_000).collect(), columns: vec![column(1, (0..100).map(f64::from).collect())] };
             let encoded = block.encode().unwrap();
             let lengths: Vec<usize> = encoded.stripes.iter().map(Vec::len).collect();
-            let mut head = encoded.head(&lengths).unwrap();
+            let mut head = encoded.head(&lengths);
             let mut stripes = encoded.stripes;
             let length = head.len();
             head[at % length] = to;
@@ -251,9 +310,9 @@ mod tests {
     fn one_series_of_many_opens_two_stripes() {
         let times: Vec<i64> = (0..200).map(|n| n * 15_000).collect();
         let noise = |id: u32| (0..200u32).map(|n| f64::from(n.wrapping_mul(2_654_435_761).rotate_left(id) % 100_003)).collect();
-        let block = Block { columns: (0..200).map(|id| (id, noise(id))).collect(), times };
+        let block = Block { columns: (0..200).map(|id| column(id, noise(id))).collect(), times };
         let (one, fetched) = again(&block, |id| id == 150);
-        assert_eq!((one.columns, fetched), (vec![(150, noise(150))], 2));
+        assert_eq!((one.columns, fetched), (vec![column(150, noise(150))], 2));
         assert!(block.encode().unwrap().stripes.len() > 4);
         assert_eq!(again(&block, |_| false), (Block::default(), 0));
         assert!(same(&again(&block, |_| true).0, &block));
@@ -263,10 +322,10 @@ mod tests {
     fn series_that_were_sampled_together_share_their_times() {
         let times = vec![1, 2, 3];
         let odd = vec![1, 2, 4];
-        let points = |times: &[i64], value: f64| Cow::Owned(times.iter().map(|t| (*t, value)).collect());
-        let many: Vec<(u32, Cow<'_, [Point]>)> = (0..300).map(|id| (id, points(&times, 0.0))).chain([(999, points(&odd, 1.0))]).collect();
+        let member = |series: u32, times: &[i64]| Member { series, kin: 0, points: Cow::Owned(times.iter().map(|t| (*t, 1.0)).collect()) };
+        let many: Vec<Member<'_>> = (0..600).map(|id| member(id, &times)).chain([member(999, &odd)]).collect();
         let blocks: Vec<Block> = group(&many).collect();
-        assert_eq!(blocks.iter().map(|b| b.columns.len()).collect::<Vec<_>>(), [SERIES_PER_BLOCK, 300 - SERIES_PER_BLOCK, 1]);
+        assert_eq!(blocks.iter().map(|b| b.columns.len()).collect::<Vec<_>>(), [SERIES_PER_BLOCK, 600 - SERIES_PER_BLOCK, 1]);
         assert_eq!(blocks[2].times, odd);
     }
 
@@ -275,7 +334,7 @@ mod tests {
         let count = POINTS_PER_BLOCK * 2 + 7;
         let times: Vec<i64> = (0..count as i64).collect();
         let points = times.iter().map(|t| (*t, *t as f64)).collect();
-        let blocks: Vec<Block> = group(&[(1, Cow::Owned(points))]).collect();
+        let blocks: Vec<Block> = group(&[Member { series: 1, kin: 0, points: Cow::Owned(points) }]).collect();
         let read: Vec<i64> = blocks.iter().flat_map(|b| again(b, |_| true).0.times).collect();
         assert_eq!((blocks.len(), read), (3, times));
     }

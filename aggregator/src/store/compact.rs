@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::block::{self, Block};
+use super::block::{self, Member, SERIES_PER_BLOCK};
 use super::head::{Columns, settle};
-use super::partition::{day_of, open_block, part, seal_block};
-use super::{Point, Shared, StoreError};
+use super::partition::{DAY_MS, block_series, day_of, read_block, seal_block};
+use super::{Point, Shared, StoreError, sqlite};
 use crate::index::SeriesId;
 
 /// Width of the window that merging collects into one block a series, ms.
 pub(super) const WINDOW_MS: i64 = 2 * 3_600_000;
+/// A merged day is merged again once late data are one part in so many of it.
+const LATE_SHARE: i64 = 20;
 
 /// What one flush wrote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,17 +28,14 @@ pub struct Flushed {
     pub(super) through: i64,
 }
 
-/// Samples of one window, each series' own ascending.
-type Window<'a> = Vec<(SeriesId, Cow<'a, [Point]>)>;
-
 /// Settles each series' samples and cuts them at the borders of windows; by day and window.
-fn windows<'a>(columns: &'a Columns) -> BTreeMap<(i64, i64), Window<'a>> {
-    let mut out: BTreeMap<(i64, i64), Window<'a>> = BTreeMap::new();
+fn windows<'a>(columns: &'a Columns) -> BTreeMap<(i64, i64), Vec<Member<'a>>> {
+    let mut out: BTreeMap<(i64, i64), Vec<Member<'a>>> = BTreeMap::new();
     let window = |point: &Point| point.0.div_euclid(WINDOW_MS) * WINDOW_MS;
     let mut add = |id: usize, points: Cow<'a, [Point]>| {
         let Some(first) = points.first() else { return };
         let series = SeriesId::try_from(id).unwrap_or(0);
-        out.entry((day_of(first.0), window(first))).or_default().push((series, points));
+        out.entry((day_of(first.0), window(first))).or_default().push(Member { series, kin: 0, points });
     };
     for (id, points) in columns.iter().enumerate() {
         if points.is_sorted_by(|a, b| a.0 < b.0) {
@@ -64,7 +63,7 @@ impl Shared {
 
     fn write_days(&self, columns: &Columns, through: i64) -> Result<Flushed, StoreError> {
         let mut flushed = Flushed { through, ..Flushed::default() };
-        let mut days: BTreeMap<i64, Vec<(i64, Window<'_>)>> = BTreeMap::new();
+        let mut days: BTreeMap<i64, Vec<(i64, Vec<Member<'_>>)>> = BTreeMap::new();
         for ((day, window), series) in windows(columns) {
             days.entry(day).or_default().push((window, series));
         }
@@ -75,8 +74,9 @@ impl Shared {
             if done.is_some_and(|done| done >= through) {
                 continue;
             }
-            for (window, series) in windows {
-                let (samples, blocks) = self.insert(&tx, day, window, &series)?;
+            let made = next_made(&tx)?;
+            for (window, mut members) in windows {
+                let (samples, blocks) = self.insert(&tx, (day, window, made), &mut members)?;
                 flushed.samples += samples;
                 flushed.blocks += blocks;
             }
@@ -86,72 +86,98 @@ impl Shared {
         Ok(flushed)
     }
 
-    /// Inserts the samples of one window as blocks. Returns how many samples and blocks.
-    fn insert(&self, tx: &Connection, day: i64, window: i64, series: &Window<'_>) -> Result<(usize, usize), StoreError> {
+    /// Inserts samples as blocks of a day and window. Returns how many samples and blocks.
+    fn insert(&self, tx: &Connection, (day, window, made): (i64, i64, i64), members: &mut [Member<'_>]) -> Result<(usize, usize), StoreError> {
+        self.index.kins(members.iter_mut().map(|member| (member.series, &mut member.kin)));
         let (mut samples, mut blocks) = (0, 0);
         let mut next: i64 = tx.query_row("SELECT ifnull(max(id), 0) + 1 FROM block", [], |row| row.get(0))?;
-        let mut put = tx.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
-        let mut member = tx.prepare_cached("INSERT INTO member VALUES (?1, ?2)")?;
-        for block in block::group(series) {
+        let mut put = tx.prepare_cached("INSERT INTO block VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)")?;
+        for block in block::group(members) {
             let (Some(first), Some(last)) = (block.times.first(), block.times.last()) else { continue };
+            let ids = || block.columns.iter().map(|column| column.series);
             let count = block.times.len() * block.columns.len();
             let body = seal_block(&self.ring, day, next, &block)?;
-            put.execute(params![next, window, first, last, i64::try_from(count).unwrap_or(i64::MAX), body])?;
-            for (series, _) in &block.columns {
-                member.execute(params![series, next])?;
-            }
+            put.execute(params![next, window, made, first, last, ids().min(), ids().max(), i64::try_from(count).unwrap_or(i64::MAX), body])?;
             (samples, blocks, next) = (samples + count, blocks + 1, next + 1);
         }
         Ok((samples, blocks))
     }
 
-    /// Rewrites each window that ended before `before_ms` and holds a series in more than one block.
-    pub(super) fn merge_windows(&self, before_ms: i64) -> Result<usize, StoreError> {
+    /// Merges what was written in pieces: windows that ended before `before_ms`, and whole days that ended before
+    /// `days_before_ms`. Returns how many of both.
+    pub(super) fn merge(&self, before_ms: i64, days_before_ms: i64) -> Result<usize, StoreError> {
         let mut merged = 0;
         for day in self.partitions.days()? {
+            let start = day * DAY_MS;
             let mut connection = self.partitions.writer(day)?;
-            // A window that was merged and has got nothing since stays as it is, however many blocks its columns need.
+            if start + DAY_MS <= days_before_ms {
+                merged += usize::from(self.merge_day(&mut connection, day, start)?);
+                continue;
+            }
             let windows: Vec<i64> = {
-                let mut statement = connection.prepare(
-                    "SELECT DISTINCT window FROM (SELECT b.window AS window FROM member m JOIN block b ON b.id = m.block
-                       WHERE b.window <= ?1 GROUP BY m.series, b.window HAVING count(*) > 1) w
-                     WHERE (SELECT max(id) FROM block WHERE window = w.window) IS NOT (SELECT value FROM meta WHERE name = 'merged:' || w.window)",
-                )?;
-                statement.query_map([before_ms - WINDOW_MS], |row| row.get(0))?.collect::<Result<_, _>>()?
+                // Blocks of a merged day that late data came to are that day's next merge to take up.
+                let sql = "SELECT window FROM block WHERE window <= ?1 GROUP BY window HAVING min(made) < max(made)";
+                connection.prepare(sql)?.query_map([before_ms - WINDOW_MS], |row| row.get(0))?.collect::<Result<_, _>>()?
             };
             for window in windows {
-                let tx = connection.transaction()?;
-                self.merge_window(&tx, day, window)?;
-                tx.execute("INSERT OR REPLACE INTO meta SELECT 'merged:' || ?1, max(id) FROM block WHERE window = ?1", [window])?;
-                tx.commit()?;
+                self.rewrite(&mut connection, day, Some(window))?;
                 merged += 1;
             }
         }
         Ok(merged)
     }
 
-    fn merge_window(&self, tx: &Connection, day: i64, window: i64) -> Result<(), StoreError> {
-        let old: Vec<(i64, Vec<u8>)> = {
-            let mut statement = tx.prepare("SELECT id, body FROM block WHERE window = ?1 ORDER BY id")?;
-            statement.query_map([window], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?
-        };
-        let mut series: BTreeMap<SeriesId, Vec<Point>> = BTreeMap::new();
-        for (id, body) in &old {
-            let Block { times, columns } = open_block(&self.ring, (day, *id), |offset, length| part(body, offset, length), |_| true)?;
-            for (id, values) in columns {
-                series.entry(id).or_default().extend(times.iter().copied().zip(values));
-            }
+    /// Merges a day that is not one piece, unless what came late is too little to write all of it anew.
+    fn merge_day(&self, connection: &mut Connection, day: i64, start: i64) -> Result<bool, StoreError> {
+        let sql = "SELECT ifnull(sum(samples), 0), ifnull(sum(CASE WHEN window = ?1 AND made = (SELECT min(made) FROM block) THEN samples END), 0),
+                          ifnull(min(made) < max(made) OR min(window) < max(window), 0) FROM block";
+        let (all, merged, pieces): (i64, i64, bool) = connection.query_row(sql, [start], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let late = all - merged;
+        if !pieces || late.saturating_mul(LATE_SHARE) < all {
+            return Ok(false);
         }
-        let settled = series.into_iter().map(|(id, mut points)| {
-            settle(&mut points);
-            (id, Cow::Owned(points))
-        });
-        // New ids lie above the old ones: no id is ever used for two bodies.
-        self.insert(tx, day, window, &settled.collect())?;
-        for (id, _) in &old {
-            tx.prepare_cached("DELETE FROM member WHERE block = ?1")?.execute([id])?;
+        self.rewrite(connection, day, None)?;
+        Ok(true)
+    }
+
+    /// Writes the blocks of a window (or of the whole day) anew, some series at a time so that memory is bounded.
+    fn rewrite(&self, connection: &mut Connection, day: i64, window: Option<i64>) -> Result<(), StoreError> {
+        let tx = connection.transaction()?;
+        let old: Vec<(i64, SeriesId, SeriesId)> = {
+            let mut statement = tx.prepare("SELECT id, series_min, series_max FROM block WHERE ?1 IS NULL OR window = ?1 ORDER BY id")?;
+            statement.query_map([window], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect::<Result<_, _>>()?
+        };
+        let mut ids: Vec<SeriesId> = Vec::new();
+        for (id, _, _) in &old {
+            ids.extend(block_series(&self.ring, &tx, (day, *id))?);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        let place = (day, window.unwrap_or(day * DAY_MS), next_made(&tx)?);
+        for slice in ids.chunks(SERIES_PER_BLOCK) {
+            let (first, last) = (slice[0], slice[slice.len() - 1]);
+            let mut series: BTreeMap<SeriesId, Vec<Point>> = BTreeMap::new();
+            for (id, _, _) in old.iter().filter(|(_, min, max)| *min <= last && *max >= first) {
+                let block = read_block(&self.ring, &tx, (day, *id), |series| (first..=last).contains(&series))?;
+                for column in block.columns {
+                    series.entry(column.series).or_default().extend(block.times.iter().copied().zip(column.values));
+                }
+            }
+            let settled = series.into_iter().map(|(series, mut points)| {
+                settle(&mut points);
+                Member { series, kin: 0, points: Cow::Owned(points) }
+            });
+            // New ids lie above the old ones: no id is ever used for two bodies.
+            self.insert(&tx, place, &mut settled.collect::<Vec<_>>())?;
+        }
+        for (id, _, _) in &old {
             tx.prepare_cached("DELETE FROM block WHERE id = ?1")?.execute([id])?;
         }
-        Ok(())
+        tx.commit()?;
+        sqlite::shrink(connection, i64::from(i32::MAX))
     }
+}
+
+fn next_made(tx: &Connection) -> Result<i64, StoreError> {
+    Ok(tx.query_row("SELECT ifnull(max(made), 0) + 1 FROM block", [], |row| row.get(0))?)
 }

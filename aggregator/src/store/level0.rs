@@ -7,6 +7,7 @@
 //! difference to the one before; all values (f64).
 
 use super::StoreError;
+use super::varint::{put, put_signed, take, take_signed};
 use crate::index::SeriesId;
 
 const FRAME: u8 = 0;
@@ -60,14 +61,14 @@ impl Rows {
         put(&mut out, self.runs.len() as u64);
         let (mut series, mut from) = (0i64, 0);
         for run in &self.runs {
-            put(&mut out, zigzag(i64::from(run.series) - series));
-            put(&mut out, zigzag(run.start_ms));
+            put_signed(&mut out, i64::from(run.series) - series);
+            put_signed(&mut out, run.start_ms);
             put(&mut out, u64::from(run.end - from));
             (series, from) = (i64::from(run.series), run.end);
         }
         let mut before = 0i64;
         for time in &self.times {
-            put(&mut out, zigzag(time.wrapping_sub(before)));
+            put_signed(&mut out, time.wrapping_sub(before));
             before = *time;
         }
         for value in &self.values {
@@ -82,8 +83,8 @@ impl Rows {
         let mut rows = Self { runs: Vec::with_capacity(runs), ..Self::default() };
         let (mut series, mut end) = (0i64, 0u64);
         for _ in 0..runs {
-            series = series.checked_add(unzigzag(take(&mut at)?))?;
-            let start_ms = unzigzag(take(&mut at)?);
+            series = series.checked_add(take_signed(&mut at)?)?;
+            let start_ms = take_signed(&mut at)?;
             end = end.checked_add(take(&mut at)?)?;
             rows.runs.push(Run { series: SeriesId::try_from(series).ok()?, start_ms, end: u32::try_from(end).ok()? });
         }
@@ -92,7 +93,7 @@ impl Rows {
         rows.times.reserve_exact(count);
         let mut before = 0i64;
         for _ in 0..count {
-            before = before.wrapping_add(unzigzag(take(&mut at)?));
+            before = before.wrapping_add(take_signed(&mut at)?);
             rows.times.push(before);
         }
         let (values, rest) = at.as_chunks::<8>();
@@ -133,35 +134,6 @@ pub(super) fn open(plain: &[u8]) -> Result<Body<'_>, StoreError> {
         ROWS => Rows::decode(rest).map(Body::Rows).ok_or(StoreError::Level0),
         _ => Err(StoreError::Level0),
     }
-}
-
-fn zigzag(n: i64) -> u64 {
-    ((n << 1) ^ (n >> 63)).cast_unsigned()
-}
-
-fn unzigzag(n: u64) -> i64 {
-    (n >> 1).cast_signed() ^ -(n & 1).cast_signed()
-}
-
-fn put(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push((n as u8) | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-fn take(at: &mut &[u8]) -> Option<u64> {
-    let mut n = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = at.split_first()?;
-        *at = rest;
-        n |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(n);
-        }
-    }
-    None
 }
 
 #[cfg(test)]

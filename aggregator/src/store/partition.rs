@@ -2,7 +2,6 @@
 //! here and nowhere else. Writing is `compact`'s, one file at a time.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,17 +9,15 @@ use keyvigil_common::seal::KeyRing;
 use rusqlite::blob::Blob;
 use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
 
-use super::block::{Block, BlockError, Head};
+use super::block::{Block, BlockError, Column, Head};
 use super::{Point, StoreError, sqlite};
 use crate::index::SeriesId;
 
-const DAY_MS: i64 = 86_400_000;
+pub(super) const DAY_MS: i64 = 86_400_000;
 /// Open files kept for reading.
 const OPEN_MAX: usize = 40;
-/// With more series than this, all blocks of the range are read and filtered, instead of asking for each.
-const LOOKUP_MAX: usize = 512;
 
-const PAGE_BYTES: u32 = 4_096;
+const PAGE_BYTES: u32 = 2_048;
 const SCHEMA: &str = include_str!("partition.sql");
 
 /// Start of the day that `at_ms` lies in, as days since 1970.
@@ -108,24 +105,18 @@ impl Partitions {
     /// Adds the samples of `ids` in `from..=to` to `out`, in the order of their blocks. `budget` counts down.
     pub(super) fn read(&self, ring: &KeyRing, ids: &[SeriesId], from: i64, to: i64, budget: &mut usize, out: &mut [Vec<Point>]) -> Result<(), StoreError> {
         let place: HashMap<SeriesId, usize> = ids.iter().copied().zip(0..).collect();
+        let mut sorted = ids.to_vec();
+        sorted.sort_unstable();
         for day in self.days()?.into_iter().filter(|day| (day_of(from)..=day_of(to)).contains(day)) {
             let connection = self.reader(day)?;
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             // A block stays as it is while this transaction reads it, however a merge goes on.
             let reading = connection.unchecked_transaction()?;
-            let blocks: Vec<i64> = reading.prepare(&question(ids))?.query_map(params![from, to], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            let mut blob: Option<Blob<'_>> = None;
-            for id in blocks {
-                // Moved from block to block: opening anew would prepare a statement each time.
-                match &mut blob {
-                    Some(blob) => blob.reopen(id)?,
-                    none => *none = Some(reading.blob_open(MAIN_DB, "block", "body", id, true)?),
-                }
-                let Some(blob) = &blob else { continue };
-                let block = open_block(ring, (day, id), |offset, length| stored(blob, offset, length), |series| place.contains_key(&series))?;
+            for id in blocks(&reading, &sorted, from, to)? {
+                let block = read_block(ring, &reading, (day, id), |series| place.contains_key(&series))?;
                 let first = block.times.partition_point(|t| *t < from);
                 let last = block.times.partition_point(|t| *t <= to);
-                for (series, values) in &block.columns {
+                for Column { series, values, .. } in &block.columns {
                     *budget = budget.checked_sub(last - first).ok_or(StoreError::TooMuch)?;
                     let points = block.times[first..last].iter().copied().zip(values[first..last].iter().copied());
                     if let Some(at) = place.get(series) {
@@ -177,18 +168,21 @@ fn files(path: &Path) -> [PathBuf; 3] {
     })
 }
 
-/// Blocks that overlap a range, oldest first; one statement, so that a merge in between cannot hide any.
-fn question(ids: &[SeriesId]) -> String {
-    let mut sql = "SELECT id FROM block WHERE t_max >= ?1 AND t_min <= ?2".to_owned();
-    if ids.len() <= LOOKUP_MAX {
-        sql.push_str(" AND id IN (SELECT block FROM member WHERE series IN (");
-        for (at, id) in ids.iter().enumerate() {
-            let _ = write!(sql, "{}{id}", if at == 0 { "" } else { "," });
+/// Blocks that overlap a range and may hold one of `ids` (ascending), oldest first.
+fn blocks(reading: &Connection, ids: &[SeriesId], from: i64, to: i64) -> Result<Vec<i64>, StoreError> {
+    let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(Vec::new()) };
+    let sql = "SELECT id, series_min, series_max FROM block WHERE t_max >= ?1 AND t_min <= ?2 AND series_min <= ?4 AND series_max >= ?3";
+    let mut statement = reading.prepare_cached(sql)?;
+    let mut rows = statement.query(params![from, to, first, last])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (id, min, max): (i64, SeriesId, SeriesId) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if ids.get(ids.partition_point(|id| *id < min)).is_some_and(|id| *id <= max) {
+            found.push(id);
         }
-        sql.push_str("))");
     }
-    sql.push_str(" ORDER BY id");
-    sql
+    found.sort_unstable();
+    Ok(found)
 }
 
 /// Where a part of a block belongs: its head, or a stripe.
@@ -205,7 +199,7 @@ pub(super) fn seal_block(ring: &KeyRing, day: i64, id: i64, block: &Block) -> Re
     let seal = |(at, stripe): (usize, &Vec<u8>)| ring.seal(stripe, place(day, id, Some(at)).as_bytes());
     let stripes = encoded.stripes.iter().enumerate().map(seal).collect::<Result<Vec<_>, _>>()?;
     let lengths: Vec<usize> = stripes.iter().map(Vec::len).collect();
-    let head = ring.seal(&encoded.head(&lengths)?, place(day, id, None).as_bytes())?;
+    let head = ring.seal(&encoded.head(&lengths), place(day, id, None).as_bytes())?;
     let mut out = Vec::with_capacity(4 + head.len() + lengths.iter().sum::<usize>());
     out.extend_from_slice(&u32::try_from(head.len()).map_err(|_| BlockError::Truncated)?.to_le_bytes());
     out.extend_from_slice(&head);
@@ -213,25 +207,35 @@ pub(super) fn seal_block(ring: &KeyRing, day: i64, id: i64, block: &Block) -> Re
     Ok(out)
 }
 
-/// Opens what `wanted` asks for of a block whose bytes `fetch` gives by offset and length.
-pub(super) fn open_block(
-    ring: &KeyRing,
-    (day, id): (i64, i64),
-    fetch: impl Fn(usize, usize) -> Result<Vec<u8>, StoreError>,
-    wanted: impl Fn(SeriesId) -> bool,
-) -> Result<Block, StoreError> {
-    let length = fetch(0, 4)?.first_chunk().map(|b| u32::from_le_bytes(*b) as usize).ok_or(BlockError::Truncated)?;
-    let head = Head::decode(&ring.unseal(&fetch(4, length)?, place(day, id, None).as_bytes())?)?;
-    let offset = |stripe: usize| 4 + length + head.stripes.iter().take(stripe).sum::<usize>();
+/// Reads what `wanted` asks for of a block.
+pub(super) fn read_block(ring: &KeyRing, reading: &Connection, (day, id): (i64, i64), wanted: impl Fn(SeriesId) -> bool) -> Result<Block, StoreError> {
+    let blob = reading.blob_open(MAIN_DB, "block", "body", id, true)?;
+    let (head, end) = open_head(ring, &blob, day, id)?;
+    let ends: Vec<usize> = head
+        .stripes
+        .iter()
+        .scan(end, |at, length| {
+            *at = at.saturating_add(*length);
+            Some(*at)
+        })
+        .collect();
     head.read(wanted, |at| {
-        let length = *head.stripes.get(at).ok_or(BlockError::Truncated)?;
-        Ok(ring.unseal(&fetch(offset(at), length)?, place(day, id, Some(at)).as_bytes())?)
+        let (end, length) = ends.get(at).zip(head.stripes.get(at)).ok_or(BlockError::Truncated)?;
+        Ok(ring.unseal(&stored(&blob, end - length, *length)?, place(day, id, Some(at)).as_bytes())?)
     })
 }
 
-/// Part of a body that is in memory.
-pub(super) fn part(body: &[u8], offset: usize, length: usize) -> Result<Vec<u8>, StoreError> {
-    Ok(body.get(offset..offset.saturating_add(length)).ok_or(BlockError::Truncated)?.to_vec())
+/// The series in a block.
+pub(super) fn block_series(ring: &KeyRing, reading: &Connection, (day, id): (i64, i64)) -> Result<Vec<SeriesId>, StoreError> {
+    let blob = reading.blob_open(MAIN_DB, "block", "body", id, true)?;
+    Ok(open_head(ring, &blob, day, id)?.0.series().collect())
+}
+
+/// A block's head, and where it ends.
+fn open_head(ring: &KeyRing, blob: &Blob<'_>, day: i64, id: i64) -> Result<(Head, usize), StoreError> {
+    let length = stored(blob, 0, 4)?.first_chunk().map(|b| u32::from_le_bytes(*b) as usize).ok_or(BlockError::Truncated)?;
+    let head = Head::decode(&ring.unseal(&stored(blob, 4, length)?, place(day, id, None).as_bytes())?)?;
+    Ok((head, 4 + length))
 }
 
 /// Part of a body on disk.

@@ -73,8 +73,8 @@ async fn late_and_corrected_samples_merge_and_small_blocks_become_one() {
     expected[5].1 = 99.0;
     assert_eq!(read(&store, "a", T0, T0 + 1_000_000).await, expected, "the later value of an instant wins over the block");
     store.flush().await.unwrap();
-    assert_eq!(store.merge(T0 + 30 * 86_400_000).await.unwrap(), 1);
-    assert_eq!(store.merge(T0 + 30 * 86_400_000).await.unwrap(), 0, "nothing left to merge");
+    assert_eq!(store.merge(T0 + 30 * 86_400_000, 0).await.unwrap(), 1);
+    assert_eq!(store.merge(T0 + 30 * 86_400_000, 0).await.unwrap(), 0, "nothing left to merge");
     assert_eq!(read(&store, "a", T0, T0 + 1_000_000).await, expected);
     assert_eq!(store.size().await.unwrap().block_samples, 40);
 }
@@ -206,7 +206,7 @@ async fn more_samples_than_one_block_holds_are_read_back_and_merged_once() {
         store.flush().await.unwrap();
     }
     assert_eq!(read(&store, "dense", T0, T0 + 1_000_000).await.len(), 2 * count);
-    assert_eq!(store.merge(T0 + 30 * 86_400_000).await.unwrap(), 1);
-    assert_eq!(store.merge(T0 + 30 * 86_400_000).await.unwrap(), 0, "long columns are not merged again and again");
+    assert_eq!(store.merge(T0 + 30 * 86_400_000, 0).await.unwrap(), 1);
+    assert_eq!(store.merge(T0 + 30 * 86_400_000, 0).await.unwrap(), 0, "long columns are not merged again and again");
     assert_eq!(read(&store, "dense", T0, T0 + 1_000_000).await.len(), 2 * count);
 }
