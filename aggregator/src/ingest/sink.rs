@@ -9,6 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::intake::{Intake, Taken};
 use super::{Ingest, Refusal};
 use crate::index::TenantId;
+use crate::store::StoreError;
 
 /// A value that says "this series ends here": one NaN of many, which must keep its bits.
 pub(super) const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
@@ -16,6 +17,21 @@ pub(super) const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 const PART: u8 = 1;
 /// Room that is taken at a time, bytes.
 const ROOM_STEP: usize = 4 << 20;
+
+/// Raw bytes that are decoded where their request is: 2 to 8 ms of work. More is given to a blocking thread, because one of
+/// 64 MiB would keep every other request of its worker waiting for half a second.
+const INLINE_BYTES_MAX: usize = 1 << 20;
+
+impl Ingest {
+    /// Does `work`, which decodes some `bytes`, where it is least in others' way.
+    pub(super) async fn decoded<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+        if bytes <= INLINE_BYTES_MAX {
+            return work(self);
+        }
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || work(&this)).await.map_err(|_| Refusal::Store(StoreError::Closed))?
+    }
+}
 
 /// A histogram as every protocol's becomes one.
 #[derive(Debug, Default)]
