@@ -23,7 +23,9 @@ pub fn print(dir: &Path, now_ms: i64) -> ExitCode {
                 Ok(_) => unhealthy("certificate  expired: join again with a new token"),
                 Err(e) => unhealthy(&format!("certificate  {e}")),
             };
-            let buffer = match waiting(&dir.join("buffer.db")) {
+            let path = dir.join("buffer.db");
+            let buffer = match waiting(&path) {
+                Err(_) if !path.exists() => unhealthy("buffer       none yet: start the agent (`systemctl start keyvigil-agent` or `keyvigil-agent run`)"),
                 Ok((batches, items, bytes)) => say(&format!("buffer       {batches} batches with {items} items wait, {bytes} bytes")),
                 Err(e) => unhealthy(&format!("buffer       cannot be read: {e}")),
             };

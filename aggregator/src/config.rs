@@ -44,6 +44,9 @@ pub struct Config {
     pub log: Log,
 }
 
+/// Below this a day of a few hosts would be compacted all the time.
+const MEMORY_BYTES_MIN: usize = 64 << 20;
+
 /// `[listen]`: addresses. Port 0 takes a free one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
@@ -91,8 +94,8 @@ pub struct Storage {
     pub retention_days: u32,
     /// How long samples stay in level 0 before they are compacted.
     pub flush_interval: Period,
-    /// Points in level 0 that start a compaction before that.
-    pub flush_points: usize,
+    /// Memory for samples and series, bytes. Level 0 is compacted before that when it takes a quarter of it.
+    pub memory_bytes: usize,
 }
 
 impl Default for Storage {
@@ -103,7 +106,7 @@ impl Default for Storage {
             master_key_file: PathBuf::new(),
             retention_days: 30,
             flush_interval: Period::seconds(600),
-            flush_points: 4_000_000,
+            memory_bytes: 512 << 20,
         }
     }
 }
@@ -197,6 +200,9 @@ impl Config {
         }
         if self.storage.kind != "sqlite" {
             faults.push(format!("storage.type: {:?} is not supported by this version; \"sqlite\" is", self.storage.kind));
+        }
+        if self.storage.memory_bytes < MEMORY_BYTES_MIN {
+            faults.push(format!("storage.memory_bytes: must be at least {MEMORY_BYTES_MIN}"));
         }
         if self.storage.retention_days == 0 {
             faults.push("storage.retention_days: must be at least 1".into());

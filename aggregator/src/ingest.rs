@@ -160,6 +160,7 @@ impl Ingest {
 
     async fn try_push(&self, identity: &Identity, body: &[u8]) -> Result<Ack, Refusal> {
         let (tenant, agent) = self.admit(identity).await?;
+        self.store.has_room()?;
         let push = wire::decode_push(body)?;
         let claimed: usize = push.frames.iter().map(|(_, frame)| wire::claimed_bytes(frame)).sum();
         if claimed > PUSH_RAW_BYTES_MAX {
@@ -204,6 +205,7 @@ impl Ingest {
         if rows.is_empty() {
             return Ok(());
         }
+        self.store.has_room()?;
         let samples = rows.len() as u64;
         let ids = self.store.append(tenant, rows, fresh).await?;
         self.names.remember(hashes.into_iter().zip(ids));

@@ -12,6 +12,10 @@ use keyvigil_common::process::{self, EXIT_CONFIG, EXIT_TEMPORARY};
 use keyvigil_common::stop::Stop;
 use keyvigil_common::telemetry::{chain, start_logs};
 
+/// Samples come and go in many small pieces on several threads: glibc's allocator spends a tenth of the time of ingest.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     keyvigil_common::tls::install_provider();

@@ -97,6 +97,21 @@ impl Buckets {
         usize::try_from((at_ms - self.first).div_euclid(self.width)).ok().filter(|at| *at < self.count)
     }
 
+    /// Calls `each` with the samples of each bucket that holds any; `points` are ascending.
+    fn cut(&self, points: &[Point], mut each: impl FnMut(usize, &[Point])) {
+        let mut rest = points;
+        while let Some(first) = rest.first() {
+            let Some(at) = self.of(first.0) else {
+                rest = &rest[1..];
+                continue;
+            };
+            let end = self.start(at).saturating_add(self.width);
+            let here = rest.iter().position(|p| p.0 >= end).unwrap_or(rest.len());
+            each(at, &rest[..here]);
+            rest = &rest[here..];
+        }
+    }
+
     fn points(&self, values: Vec<Option<f64>>) -> Vec<(i64, Option<f64>)> {
         values.into_iter().enumerate().map(|(at, value)| (self.start(at), value)).collect()
     }

@@ -110,7 +110,7 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
     let now_ms = clock.now_ms();
     let master_file = if config.storage.master_key_file.as_os_str().is_empty() { dir.join("master.key") } else { config.storage.master_key_file.clone() };
     let master = MasterKey::load_or_create(&master_file)?;
-    let store = Store::open(&dir.join("store"), &master, now_ms)?;
+    let store = Store::open(&dir.join("store"), &master, now_ms, config.storage.memory_bytes)?;
     let tenant = store.write(|tx| tx.tenant(crate::tenant::DEFAULT)).await?;
     let (fleet, inventory) = (Arc::new(Fleet::default()), Arc::new(Inventory::default()));
     fleet.load(&store).await?;
@@ -302,8 +302,7 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>) -> Vec<Job> {
     let (store, clock, quiet) = (app.store.clone(), Arc::clone(&app.clock), || Arc::new(Notify::new()));
     let (rules, ingest, registry) = (Arc::clone(&app.alerts), app.ingest.clone(), app.registry.clone());
     let (tenant, host, started_ms) = (app.tenant, host_name(), app.started_ms);
-    let (flush_now, full, head) = (Arc::new(Notify::new()), config.storage.flush_points, store.clone());
-    let flush_soon = Arc::clone(&flush_now);
+    let flush_now = store.full();
     let (s1, s2, s3, s4) = (store.clone(), store.clone(), store.clone(), store);
     let (c1, c2, c3) = (Arc::clone(&clock), Arc::clone(&clock), clock);
     let channels = Arc::clone(channels);
@@ -320,9 +319,6 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>) -> Vec<Job> {
         Job::new("retain", 60 * MINUTE, quiet(), failures("retain"), move || job::retain(s4.clone(), Arc::clone(&c3), keep)),
         Job::new("measure", MEASURE, quiet(), failures("measure"), move || {
             let (ingest, registry, host) = (ingest.clone(), registry.clone(), host.clone());
-            if head.head_points() > full {
-                flush_soon.notify_one();
-            }
             async move {
                 ingest.measure();
                 ingest.push_own(tenant, &registry, &host, started_ms).await.map(|()| String::new()).map_err(|e| chain(&e))

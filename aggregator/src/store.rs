@@ -3,6 +3,7 @@
 //! in memory) with the blocks. Every body is sealed before SQLite sees it. Never: alerts, HTTP, analysis.
 
 mod block;
+mod column;
 mod compact;
 mod head;
 pub mod ledger;
@@ -22,6 +23,8 @@ use keyvigil_common::limits::QUERY_SAMPLES_MAX;
 use keyvigil_common::sample::Series;
 use keyvigil_common::seal::{KeyRing, MasterKey, SealError};
 
+use tokio::sync::Notify;
+
 pub use head::Point;
 pub use tx::{Settled, Stream, Tx};
 
@@ -32,6 +35,11 @@ use sqlite::Readers;
 use writer::Writer;
 
 const READERS: usize = 3;
+const PAGE_BYTES: u32 = 8_192;
+/// Free pages that the state database keeps for the next batches: 64 MB.
+const SPARE_PAGES: i64 = 8_192;
+/// Pages given back in one transaction, so that no batch waits long for it.
+const SHRINK_PAGES: i64 = 512;
 
 /// The store of one aggregator.
 #[derive(Debug, Clone)]
@@ -44,6 +52,7 @@ struct Inner {
     shared: Arc<Shared>,
     /// Flushing and merging one at a time.
     compacting: Mutex<()>,
+    memory_bytes: usize,
 }
 
 /// What the writing thread shares with readers.
@@ -60,22 +69,23 @@ pub(crate) struct Shared {
 }
 
 impl Store {
-    /// Opens the store in `dir`, making it if there is none. Reads level 0 back into memory.
+    /// Opens the store in `dir`, making it if there is none. Reads level 0 back into memory. `memory_bytes` bounds what level
+    /// 0 may take of it: past a quarter it is compacted, past a half nothing more is taken until it was.
     ///
     /// # Errors
     /// What is wrong with the directory, the databases or the key; nothing is changed then.
-    pub fn open(dir: &Path, master: &MasterKey, now_ms: i64) -> Result<Self, StoreError> {
+    pub fn open(dir: &Path, master: &MasterKey, now_ms: i64, memory_bytes: usize) -> Result<Self, StoreError> {
         let make = |path: &Path| std::fs::create_dir_all(path).map_err(StoreError::Io);
         make(dir)?;
         make(&dir.join("days"))?;
         let path = dir.join("main.db");
-        let connection = sqlite::open(&path, include_str!("store/schema.sql"))?;
+        let connection = sqlite::open(&path, include_str!("store/schema.sql"), PAGE_BYTES)?;
         let ring = open_ring(&connection, master, now_ms)?;
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             ring,
             index: Index::default(),
-            head: Head::default(),
+            head: Head::new(memory_bytes / 4),
             partitions: Partitions::new(dir.join("days")),
             next_row: AtomicI64::new(1),
             next_series: Mutex::new(1),
@@ -84,7 +94,21 @@ impl Store {
         shared.load(&connection)?;
         let readers = Readers::open(&path, READERS)?;
         let writer = Writer::start(connection)?;
-        Ok(Self(Arc::new(Inner { writer, readers, shared, compacting: Mutex::new(()) })))
+        Ok(Self(Arc::new(Inner { writer, readers, shared, compacting: Mutex::new(()), memory_bytes })))
+    }
+
+    /// Whether there is room in memory for more samples.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`]: not before level 0 was compacted, which has begun by then.
+    pub fn has_room(&self) -> Result<(), StoreError> {
+        if self.head_bytes() > self.0.memory_bytes / 2 { Err(StoreError::Busy) } else { Ok(()) }
+    }
+
+    /// Told when level 0 should be compacted.
+    #[must_use]
+    pub fn full(&self) -> Arc<Notify> {
+        self.0.shared.head.full()
     }
 
     /// Runs `work` in a transaction and returns once it is on disk. What it appended is readable by then.
@@ -189,7 +213,10 @@ impl Store {
         // The samples are in blocks, and marked so: whether their rows can be deleted now or with the next flush is only space.
         self.0.shared.head.thaw();
         let through = flushed.through;
-        self.write(move |tx| tx.forget_level0(through)).await?;
+        let mut spare = self.write(move |tx| tx.forget_level0(through)).await?;
+        while spare > SPARE_PAGES {
+            spare = self.write(|tx| tx.shrink(SHRINK_PAGES)).await?;
+        }
         Ok(flushed)
     }
 

@@ -37,7 +37,11 @@ pub(crate) fn failed(error: ClientError) -> Failed {
         ClientError::Refused { status, .. } if status.as_u16() == 400 => 2,
         _ => 1,
     };
-    let hint = if code == EXIT_UNREACHABLE { "\nIs it running? `keyvigil up` starts one; --url names another." } else { "" };
+    let hint = match code {
+        EXIT_UNREACHABLE => "\nIs it running? `keyvigil up` starts one; --url names another.",
+        EXIT_PERMISSION => "\n--token-file names the file: as root, /var/lib/keyvigil/aggregator/admin.token on the aggregator's host.",
+        _ => "",
+    };
     Failed::new(code, format!("{error}{hint}"))
 }
 

@@ -68,12 +68,17 @@ impl MasterKey {
 /// # Errors
 /// What the file system says.
 pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt, fchown};
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", crate::hex(&crate::random::<6>())));
     let temporary = path.with_file_name(name);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&temporary, path));
+    // What root makes in the directory of the service's user is to be read by the service.
+    let owned = match path.parent().map(std::fs::metadata) {
+        Some(Ok(dir)) if file.metadata()?.uid() == 0 && dir.uid() != 0 => fchown(&file, Some(dir.uid()), Some(dir.gid())),
+        _ => Ok(()),
+    };
+    let written = owned.and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&temporary, path));
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }

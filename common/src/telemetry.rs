@@ -19,7 +19,13 @@ use crate::sample::MetricType;
 pub fn start_logs(level: &str, json: bool) -> Result<(), String> {
     let filter: LevelFilter = level.parse().map_err(|_| format!("log level {level:?} is not one of error, warn, info, debug, trace, off"))?;
     let builder = fmt().with_max_level(filter).with_writer(std::io::stderr).with_target(false);
-    let _ = if json { builder.json().try_init() } else { builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init() };
+    let builder = builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    let _ = match (json, std::env::var_os("JOURNAL_STREAM").is_some()) {
+        (true, _) => builder.json().try_init(),
+        // The journal has the time of each line itself.
+        (false, true) => builder.without_time().try_init(),
+        (false, false) => builder.try_init(),
+    };
     Ok(())
 }
 

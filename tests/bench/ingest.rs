@@ -1,5 +1,5 @@
 //! How fast native batches are taken, every ack after an fsync, and how many bytes a sample takes once compacted. Prints;
-//! judges nothing. `tests/bench/ingest` builds and runs it.
+//! judges nothing. `tests/bench/ingest` builds and runs it; it is also `bench-storage native`, which shares its numbers.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +21,11 @@ const BATCHES_PER_PUSH: usize = 4;
 const STEP_MS: i64 = 15_000;
 
 /// The same numbers for the same seed (xorshift64).
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self) -> f64 {
+    /// From 0 to below 1.
+    pub(crate) fn next(&mut self) -> f64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -33,7 +34,7 @@ impl Random {
 }
 
 /// Four shapes that a host sends: a constant, a noisy percentage, a byte counter, a slow counter.
-fn step(shape: usize, value: f64, random: &mut Random) -> f64 {
+pub(crate) fn step(shape: usize, value: f64, random: &mut Random) -> f64 {
     match shape {
         0 => value,
         1 => ((value + random.next() * 6.0 - 3.0).clamp(0.0, 100.0) * 100.0).round() / 100.0,
@@ -76,10 +77,10 @@ fn pushes(agent: usize, end_ms: i64) -> Vec<Vec<u8>> {
 
 #[tokio::main]
 #[expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and measures with the system's clock")]
-async fn main() {
+pub(crate) async fn main() {
     let harness = Harness::start().await;
     let end_ms = harness.running().app.clock.now_ms();
-    let rounds: usize = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(12);
+    let rounds: usize = std::env::args().find_map(|n| n.parse().ok()).unwrap_or(12);
     let agents = AGENTS * rounds;
     let mut queues: Vec<(Identity, Vec<Vec<u8>>)> = Vec::new();
     for agent in 0..agents {

@@ -67,18 +67,24 @@ impl Aggregation {
         matches!(self, Self::Rate | Self::Increase)
     }
 
-    /// One value for each bucket, of all `series` together.
+    /// One value for each bucket, of all `series` together; each is ascending.
     pub(super) fn apply(self, buckets: &Buckets, from_ms: i64, series: &[&[Point]]) -> Vec<Option<f64>> {
-        if self.is_of_counters() {
-            return self.of_counters(buckets, from_ms, series);
+        match self {
+            Self::Rate | Self::Increase => self.of_counters(buckets, from_ms, series),
+            Self::P50 => of_ranks(buckets, series, 0.50),
+            Self::P90 => of_ranks(buckets, series, 0.90),
+            Self::P95 => of_ranks(buckets, series, 0.95),
+            Self::P99 => of_ranks(buckets, series, 0.99),
+            _ => self.of_cells(buckets, series),
         }
-        let mut pools: Vec<Vec<Point>> = vec![Vec::new(); buckets.count];
-        for point in series.iter().flat_map(|points| points.iter()).filter(|p| !p.1.is_nan()) {
-            if let Some(at) = buckets.of(point.0) {
-                pools[at].push(*point);
-            }
+    }
+
+    fn of_cells(self, buckets: &Buckets, series: &[&[Point]]) -> Vec<Option<f64>> {
+        let mut cells = vec![Cell::default(); buckets.count];
+        for points in series {
+            buckets.cut(points, |at, points| cells[at].add(points, self == Self::Stddev));
         }
-        pools.into_iter().map(|pool| self.of_pool(pool)).collect()
+        cells.into_iter().map(|cell| (cell.count > 0).then(|| cell.value(self))).collect()
     }
 
     fn of_counters(self, buckets: &Buckets, from_ms: i64, series: &[&[Point]]) -> Vec<Option<f64>> {
@@ -93,36 +99,70 @@ impl Aggregation {
         }
         out
     }
+}
 
-    fn of_pool(self, pool: Vec<Point>) -> Option<f64> {
-        if pool.is_empty() {
-            return None;
-        }
-        let count = pool.len() as f64;
-        let values = || pool.iter().map(|p| p.1);
-        Some(match self {
-            Self::Avg => values().sum::<f64>() / count,
-            Self::Min => values().fold(f64::INFINITY, f64::min),
-            Self::Max => values().fold(f64::NEG_INFINITY, f64::max),
-            Self::Sum | Self::Rate | Self::Increase => values().sum(),
-            Self::Count => count,
-            Self::Last => pool.iter().max_by_key(|p| p.0).map_or(f64::NAN, |p| p.1),
-            Self::Stddev => {
-                let mean = values().sum::<f64>() / count;
-                (values().map(|v| (v - mean).powi(2)).sum::<f64>() / count).sqrt()
-            }
-            Self::P50 => quantile(pool, 0.50),
-            Self::P90 => quantile(pool, 0.90),
-            Self::P95 => quantile(pool, 0.95),
-            Self::P99 => quantile(pool, 0.99),
-        })
+/// What is known of a bucket without keeping its samples.
+#[derive(Debug, Clone, Copy)]
+struct Cell {
+    count: u64,
+    sum: f64,
+    min: f64,
+    max: f64,
+    last: Point,
+    mean: f64,
+    /// Sum of squared distances to the mean (Welford).
+    squares: f64,
+}
+
+impl Default for Cell {
+    fn default() -> Self {
+        Self { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, last: (i64::MIN, f64::NAN), mean: 0.0, squares: 0.0 }
     }
 }
 
+impl Cell {
+    fn add(&mut self, points: &[Point], scatter: bool) {
+        for point in points.iter().filter(|p| !p.1.is_nan()) {
+            self.count += 1;
+            self.sum += point.1;
+            self.min = self.min.min(point.1);
+            self.max = self.max.max(point.1);
+            if point.0 >= self.last.0 {
+                self.last = *point;
+            }
+            if scatter {
+                let before = point.1 - self.mean;
+                self.mean += before / self.count as f64;
+                self.squares += before * (point.1 - self.mean);
+            }
+        }
+    }
+
+    fn value(&self, aggregation: Aggregation) -> f64 {
+        match aggregation {
+            Aggregation::Min => self.min,
+            Aggregation::Max => self.max,
+            Aggregation::Sum => self.sum,
+            Aggregation::Count => self.count as f64,
+            Aggregation::Last => self.last.1,
+            Aggregation::Stddev => (self.squares / self.count as f64).sqrt(),
+            _ => self.sum / self.count as f64,
+        }
+    }
+}
+
+/// A quantile of each bucket.
+fn of_ranks(buckets: &Buckets, series: &[&[Point]], q: f64) -> Vec<Option<f64>> {
+    let mut pools: Vec<Vec<f64>> = vec![Vec::new(); buckets.count];
+    for points in series {
+        buckets.cut(points, |at, points| pools[at].extend(points.iter().map(|p| p.1).filter(|v| !v.is_nan())));
+    }
+    pools.into_iter().map(|pool| (!pool.is_empty()).then(|| quantile(pool, q))).collect()
+}
+
 /// Quantile with linear interpolation between the two nearest ranks, as Prometheus's `quantile_over_time` has it.
-fn quantile(pool: Vec<Point>, q: f64) -> f64 {
-    let mut values: Vec<f64> = pool.into_iter().map(|p| p.1).collect();
-    values.sort_by(f64::total_cmp);
+fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
     let rank = q * (values.len() - 1) as f64;
     let (low, high) = (values[rank.floor() as usize], values[rank.ceil() as usize]);
     if low == high { low } else { low + (high - low) * rank.fract() }

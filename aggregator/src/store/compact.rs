@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::block::{self, Block};
 use super::head::{Columns, settle};
-use super::partition::{day_of, open_block, seal_block};
+use super::partition::{day_of, open_block, part, seal_block};
 use super::{Point, Shared, StoreError};
 use crate::index::SeriesId;
 
@@ -137,7 +137,7 @@ impl Shared {
         };
         let mut series: BTreeMap<SeriesId, Vec<Point>> = BTreeMap::new();
         for (id, body) in &old {
-            let Block { times, columns } = open_block(&self.ring, day, *id, body, |_| true)?;
+            let Block { times, columns } = open_block(&self.ring, (day, *id), |offset, length| part(body, offset, length), |_| true)?;
             for (id, values) in columns {
                 series.entry(id).or_default().extend(times.iter().copied().zip(values));
             }

@@ -5,6 +5,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use keyvigil_common::wire::Group;
+use tokio::sync::Notify;
 
 use super::level0::{Rows, Run};
 use crate::index::SeriesId;
@@ -61,7 +62,12 @@ impl Samples {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Head(RwLock<Inner>);
+pub(crate) struct Head {
+    inner: RwLock<Inner>,
+    /// Told once there are more bytes than this.
+    full: Arc<Notify>,
+    full_bytes: usize,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -75,6 +81,11 @@ struct Inner {
 }
 
 impl Inner {
+    fn bytes(&self) -> usize {
+        let places = self.active.len() + self.frozen.as_ref().map_or(0, |f| f.len());
+        (self.points * 3 / 2 + self.frozen_points * 3 / 2 + self.latest.len()) * size_of::<Point>() + places * size_of::<Vec<Point>>()
+    }
+
     fn add(&mut self, id: SeriesId, start_ms: i64, times: &[i64], values: &[f64]) {
         let (Some(first), at) = (times.first().copied(), id as usize) else { return };
         if at >= self.active.len() {
@@ -99,16 +110,29 @@ impl Inner {
 }
 
 impl Head {
+    /// A head that asks to be compacted once it takes `full_bytes`.
+    pub(crate) fn new(full_bytes: usize) -> Self {
+        Self { full_bytes, ..Self::default() }
+    }
+
+    /// Told when it should be compacted.
+    pub(crate) fn full(&self) -> Arc<Notify> {
+        Arc::clone(&self.full)
+    }
+
     /// Adds the samples of level-0 row `row`. Called in the order of the rows.
     pub(crate) fn append(&self, row: i64, samples: &Samples) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         inner.through = inner.through.max(row);
         samples.each(|id, start_ms, times, values| inner.add(id, start_ms, times, values));
+        if inner.frozen.is_none() && inner.bytes() > self.full_bytes {
+            self.full.notify_one();
+        }
     }
 
     /// Samples of `id` in `from..=to`, unsorted, frozen ones first.
     pub(crate) fn read(&self, id: SeriesId, from: i64, to: i64, out: &mut Vec<Point>) {
-        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
         let columns = inner.frozen.as_deref().into_iter().chain([&inner.active]);
         for points in columns.filter_map(|c| c.get(id as usize)) {
             out.extend(points.iter().filter(|p| (from..=to).contains(&p.0)));
@@ -117,25 +141,23 @@ impl Head {
 
     /// Newest sample of each series since the start of this process.
     pub(crate) fn latest(&self, id: SeriesId) -> Option<Point> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).latest.get(id as usize).copied().filter(|p| p.0 != NONE.0)
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).latest.get(id as usize).copied().filter(|p| p.0 != NONE.0)
     }
 
     /// Points in the active generation.
     pub(crate) fn points(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).points
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).points
     }
 
     /// Memory that samples and the places of series take, bytes. Spare room of growing columns is counted as half of them.
     pub(crate) fn bytes(&self) -> usize {
-        let inner = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let places = inner.active.len() + inner.frozen.as_ref().map_or(0, |f| f.len());
-        (inner.points * 3 / 2 + inner.frozen_points * 3 / 2 + inner.latest.len()) * size_of::<Point>() + places * size_of::<Vec<Point>>()
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).bytes()
     }
 
     /// Freezes what is there; `None` if there is nothing, or the last frozen part is still being written. Returns the
     /// samples and the last row they come from.
     pub(crate) fn freeze(&self) -> Option<(Arc<Columns>, i64)> {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         if inner.frozen.is_some() || inner.points == 0 {
             return None;
         }
@@ -147,7 +169,7 @@ impl Head {
 
     /// The frozen part is on disk as blocks.
     pub(crate) fn thaw(&self) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let frozen = inner.frozen.take();
         inner.frozen_points = 0;
         drop(inner);
@@ -157,7 +179,7 @@ impl Head {
 
     /// The frozen part could not be written: it becomes active again, before what came since.
     pub(crate) fn unfreeze(&self) {
-        let mut inner = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         let Some(frozen) = inner.frozen.take() else { return };
         let newer = std::mem::replace(&mut inner.active, Arc::unwrap_or_clone(frozen));
         if newer.len() > inner.active.len() {
@@ -202,7 +224,7 @@ mod tests {
 
     #[test]
     fn samples_stay_readable_while_they_are_written_and_when_that_fails() {
-        let head = Head::default();
+        let head = Head::new(usize::MAX);
         head.append(1, &one(7, 10, 1.0));
         let (frozen, through) = head.freeze().unwrap();
         assert_eq!((frozen[7].len(), through), (1, 1));

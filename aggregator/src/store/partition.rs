@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyvigil_common::seal::KeyRing;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::blob::Blob;
+use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
 
-use super::block::Block;
+use super::block::{Block, BlockError, Head};
 use super::{Point, StoreError, sqlite};
 use crate::index::SeriesId;
 
@@ -19,6 +20,7 @@ const OPEN_MAX: usize = 40;
 /// With more series than this, all blocks of the range are read and filtered, instead of asking for each.
 const LOOKUP_MAX: usize = 512;
 
+const PAGE_BYTES: u32 = 4_096;
 const SCHEMA: &str = include_str!("partition.sql");
 
 /// Start of the day that `at_ms` lies in, as days since 1970.
@@ -56,11 +58,11 @@ impl Partitions {
                     _ => {}
                 }
             }
-            drop(sqlite::open(&unborn, SCHEMA)?);
+            drop(sqlite::open(&unborn, SCHEMA, PAGE_BYTES)?);
             std::fs::rename(&unborn, &path)?;
             std::fs::File::open(&self.dir)?.sync_all()?;
         }
-        sqlite::open(&path, SCHEMA)
+        sqlite::open(&path, SCHEMA, PAGE_BYTES)
     }
 
     /// Days that have a file.
@@ -109,11 +111,18 @@ impl Partitions {
         for day in self.days()?.into_iter().filter(|day| (day_of(from)..=day_of(to)).contains(day)) {
             let connection = self.reader(day)?;
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut statement = connection.prepare(&question(ids))?;
-            let mut rows = statement.query(params![from, to])?;
-            while let Some(row) = rows.next()? {
-                let (id, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
-                let block = open_block(ring, day, id, &body, |series| place.contains_key(&series))?;
+            // A block stays as it is while this transaction reads it, however a merge goes on.
+            let reading = connection.unchecked_transaction()?;
+            let blocks: Vec<i64> = reading.prepare(&question(ids))?.query_map(params![from, to], |row| row.get(0))?.collect::<Result<_, _>>()?;
+            let mut blob: Option<Blob<'_>> = None;
+            for id in blocks {
+                // Moved from block to block: opening anew would prepare a statement each time.
+                match &mut blob {
+                    Some(blob) => blob.reopen(id)?,
+                    none => *none = Some(reading.blob_open(MAIN_DB, "block", "body", id, true)?),
+                }
+                let Some(blob) = &blob else { continue };
+                let block = open_block(ring, (day, id), |offset, length| stored(blob, offset, length), |series| place.contains_key(&series))?;
                 let first = block.times.partition_point(|t| *t < from);
                 let last = block.times.partition_point(|t| *t <= to);
                 for (series, values) in &block.columns {
@@ -170,7 +179,7 @@ fn files(path: &Path) -> [PathBuf; 3] {
 
 /// Blocks that overlap a range, oldest first; one statement, so that a merge in between cannot hide any.
 fn question(ids: &[SeriesId]) -> String {
-    let mut sql = "SELECT id, body FROM block WHERE t_max >= ?1 AND t_min <= ?2".to_owned();
+    let mut sql = "SELECT id FROM block WHERE t_max >= ?1 AND t_min <= ?2".to_owned();
     if ids.len() <= LOOKUP_MAX {
         sql.push_str(" AND id IN (SELECT block FROM member WHERE series IN (");
         for (at, id) in ids.iter().enumerate() {
@@ -182,15 +191,55 @@ fn question(ids: &[SeriesId]) -> String {
     sql
 }
 
-/// Where a block's sealed body belongs.
-fn place(day: i64, id: i64) -> String {
-    format!("block:{day}:{id}")
+/// Where a part of a block belongs: its head, or a stripe.
+fn place(day: i64, id: i64, part: Option<usize>) -> String {
+    match part {
+        None => format!("block:{day}:{id}"),
+        Some(stripe) => format!("block:{day}:{id}:{stripe}"),
+    }
 }
 
+/// A block as it is stored: length of the sealed head (u32), the head, the stripes, each sealed by itself.
 pub(super) fn seal_block(ring: &KeyRing, day: i64, id: i64, block: &Block) -> Result<Vec<u8>, StoreError> {
-    Ok(ring.seal(&block.encode()?, place(day, id).as_bytes())?)
+    let encoded = block.encode()?;
+    let seal = |(at, stripe): (usize, &Vec<u8>)| ring.seal(stripe, place(day, id, Some(at)).as_bytes());
+    let stripes = encoded.stripes.iter().enumerate().map(seal).collect::<Result<Vec<_>, _>>()?;
+    let lengths: Vec<usize> = stripes.iter().map(Vec::len).collect();
+    let head = ring.seal(&encoded.head(&lengths)?, place(day, id, None).as_bytes())?;
+    let mut out = Vec::with_capacity(4 + head.len() + lengths.iter().sum::<usize>());
+    out.extend_from_slice(&u32::try_from(head.len()).map_err(|_| BlockError::Truncated)?.to_le_bytes());
+    out.extend_from_slice(&head);
+    stripes.iter().for_each(|stripe| out.extend_from_slice(stripe));
+    Ok(out)
 }
 
-pub(super) fn open_block(ring: &KeyRing, day: i64, id: i64, body: &[u8], wanted: impl Fn(SeriesId) -> bool) -> Result<Block, StoreError> {
-    Ok(Block::decode(&ring.unseal(body, place(day, id).as_bytes())?, wanted)?)
+/// Opens what `wanted` asks for of a block whose bytes `fetch` gives by offset and length.
+pub(super) fn open_block(
+    ring: &KeyRing,
+    (day, id): (i64, i64),
+    fetch: impl Fn(usize, usize) -> Result<Vec<u8>, StoreError>,
+    wanted: impl Fn(SeriesId) -> bool,
+) -> Result<Block, StoreError> {
+    let length = fetch(0, 4)?.first_chunk().map(|b| u32::from_le_bytes(*b) as usize).ok_or(BlockError::Truncated)?;
+    let head = Head::decode(&ring.unseal(&fetch(4, length)?, place(day, id, None).as_bytes())?)?;
+    let offset = |stripe: usize| 4 + length + head.stripes.iter().take(stripe).sum::<usize>();
+    head.read(wanted, |at| {
+        let length = *head.stripes.get(at).ok_or(BlockError::Truncated)?;
+        Ok(ring.unseal(&fetch(offset(at), length)?, place(day, id, Some(at)).as_bytes())?)
+    })
+}
+
+/// Part of a body that is in memory.
+pub(super) fn part(body: &[u8], offset: usize, length: usize) -> Result<Vec<u8>, StoreError> {
+    Ok(body.get(offset..offset.saturating_add(length)).ok_or(BlockError::Truncated)?.to_vec())
+}
+
+/// Part of a body on disk.
+fn stored(blob: &Blob<'_>, offset: usize, length: usize) -> Result<Vec<u8>, StoreError> {
+    if offset.saturating_add(length) > blob.len() {
+        return Err(BlockError::Truncated.into());
+    }
+    let mut bytes = vec![0; length];
+    blob.read_at_exact(&mut bytes, offset)?;
+    Ok(bytes)
 }

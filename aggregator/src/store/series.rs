@@ -96,10 +96,9 @@ impl Shared {
             let packed = self.ring.unseal(&body, place(first).as_bytes())?;
             plain.clear();
             zstd::stream::read::Decoder::new(packed.as_slice())?.read_to_end(&mut plain)?;
-            for (id, series) in serde_json::from_slice::<Row>(&plain)? {
-                *next = (*next).max(id + 1);
-                self.index.insert(tenant, id, series);
-            }
+            let series = serde_json::from_slice::<Row>(&plain)?;
+            *next = series.iter().map(|(id, _)| id + 1).fold(*next, SeriesId::max);
+            self.index.insert_many(tenant, series);
         }
         Ok(())
     }

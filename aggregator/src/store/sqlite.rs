@@ -12,8 +12,9 @@ use super::StoreError;
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 const SCHEMA_VERSION: i64 = 1;
 
-/// Opens (or makes) a database with `schema`, for its one writer.
-pub(super) fn open(path: &Path, schema: &str) -> Result<Connection, StoreError> {
+/// Opens (or makes) a database with `schema`, for its one writer. `page_bytes`: of a new one. Large bodies waste half a page
+/// each, so that many of them ask for small pages; a log of small ones is written faster in large pages.
+pub(super) fn open(path: &Path, schema: &str, page_bytes: u32) -> Result<Connection, StoreError> {
     let found = rusqlite::version_number();
     if found < SQLITE_VERSION_MIN {
         return Err(StoreError::SqliteTooOld(found));
@@ -21,10 +22,10 @@ pub(super) fn open(path: &Path, schema: &str) -> Result<Connection, StoreError> 
     let at = |source| StoreError::Open { path: path.display().to_string(), source };
     let connection = Connection::open(path).map_err(at)?;
     connection
-        .execute_batch(
-            "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; PRAGMA mmap_size = 0;
+        .execute_batch(&format!(
+            "PRAGMA page_size = {page_bytes}; PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; PRAGMA mmap_size = 0;
              PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 67108864;",
-        )
+        ))
         .map_err(at)?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at)?;
     match version {
@@ -33,6 +34,14 @@ pub(super) fn open(path: &Path, schema: &str) -> Result<Connection, StoreError> 
         other => return Err(StoreError::SchemaVersion { path: path.display().to_string(), found: other, known: SCHEMA_VERSION }),
     }
     Ok(connection)
+}
+
+/// Gives up to `pages` free pages back to the file system.
+pub(super) fn shrink(connection: &Connection, pages: i64) -> Result<(), StoreError> {
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
+    Ok(())
 }
 
 /// Opens a database for reading only.

@@ -16,7 +16,7 @@ impl Fixture {
     }
 
     fn open(&self) -> Store {
-        Store::open(self.dir.path(), &self.master, T0).unwrap()
+        Store::open(self.dir.path(), &self.master, T0, 512 << 20).unwrap()
     }
 }
 
@@ -149,7 +149,7 @@ async fn a_stream_is_settled_once_and_jumps_only_over_what_was_declared() {
 async fn the_wrong_master_key_opens_nothing_and_changes_nothing() {
     let fixture = Fixture::new();
     append(&fixture.open(), batch(&["a"], T0, 5, 0.0, 0)).await.unwrap();
-    let error = Store::open(fixture.dir.path(), &MasterKey::generate(), T0).unwrap_err();
+    let error = Store::open(fixture.dir.path(), &MasterKey::generate(), T0, 512 << 20).unwrap_err();
     assert!(matches!(error, StoreError::Seal(SealError::WrongKey)), "{error}");
     assert_eq!(read(&fixture.open(), "a", T0, T0 + 100_000).await.len(), 5);
 }

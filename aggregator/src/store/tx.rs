@@ -12,7 +12,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::head::Samples;
 use super::level0::Rows;
-use super::{Shared, StoreError, series};
+use super::{Shared, StoreError, series, sqlite};
 use crate::index::{SeriesId, TenantId};
 
 /// Hashes kept of each stream: what an agent may resend after a lost ack.
@@ -56,8 +56,9 @@ pub(super) struct Effects {
 impl Effects {
     /// Makes what was committed visible.
     pub(super) fn apply(mut self) {
-        for (tenant, series, id) in &self.series {
-            self.shared.index.insert(*tenant, *id, series.clone());
+        for of_tenant in self.series.chunk_by(|a, b| a.0 == b.0) {
+            let tenant = of_tenant.first().map_or(0, |made| made.0);
+            self.shared.index.insert_many(tenant, of_tenant.iter().map(|(_, series, id)| (*id, series)));
         }
         for (row, samples) in self.rows.drain(..) {
             self.shared.head.append(row, &samples);
@@ -198,10 +199,18 @@ impl<'a> Tx<'a> {
         Ok(())
     }
 
-    /// Deletes level-0 rows that are blocks now.
-    pub(super) fn forget_level0(&self, through: i64) -> Result<(), StoreError> {
+    /// Deletes level-0 rows that are blocks now. Returns how many pages of the database are free.
+    pub(super) fn forget_level0(&self, through: i64) -> Result<i64, StoreError> {
         self.connection.prepare_cached("DELETE FROM level0 WHERE id <= ?1")?.execute([through])?;
-        Ok(())
+        self.shrink(0)
+    }
+
+    /// Gives up to `pages` free pages back. Returns how many are left.
+    pub(super) fn shrink(&self, pages: i64) -> Result<i64, StoreError> {
+        if pages > 0 {
+            sqlite::shrink(self.connection, pages)?;
+        }
+        Ok(self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?)
     }
 }
 
