@@ -1,8 +1,11 @@
 //! The one door: who delivers, within which limits, whether it was here before; then the store, then the ack. Foreign
 //! protocols become a batch in `ingest/` and come through here too. Nothing is acknowledged before the commit.
 
+#[cfg(test)]
+mod fixture;
 pub mod intake;
 pub mod json;
+pub mod otlp;
 mod own;
 mod protobuf;
 pub mod remote;

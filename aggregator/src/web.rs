@@ -11,6 +11,7 @@ mod health;
 mod hosts;
 mod keys;
 pub mod listen;
+mod otlp;
 mod params;
 mod problem;
 mod query;
@@ -26,7 +27,7 @@ use axum::routing::{delete, get, post, put};
 use axum::{Router, middleware};
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::config::Secret;
-use keyvigil_common::limits::{JSON_BODY_BYTES_MAX, REMOTE_WRITE_BYTES_MAX};
+use keyvigil_common::limits::{JSON_BODY_BYTES_MAX, OTLP_BYTES_MAX, REMOTE_WRITE_BYTES_MAX};
 use keyvigil_common::telemetry::{Number, Registry};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -106,6 +107,7 @@ pub fn api(app: App) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), auth::check))
         .layer(DefaultBodyLimit::max(JSON_BODY_BYTES_MAX));
     let foreign = Router::new()
+        .route("/otlp/v1/metrics", post(otlp::metrics).layer(DefaultBodyLimit::max(OTLP_BYTES_MAX)))
         .route("/prometheus/api/v1/write", post(remote::write).layer(DefaultBodyLimit::max(REMOTE_WRITE_BYTES_MAX)))
         .layer(middleware::from_fn_with_state(app.clone(), auth::check));
     let header =

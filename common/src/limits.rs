@@ -66,6 +66,12 @@ pub const JSON_BODY_BYTES_MAX: usize = 8 << 20;
 pub const REMOTE_WRITE_BYTES_MAX: usize = 16 << 20;
 /// Bytes of one remote write request after decompression.
 pub const REMOTE_WRITE_RAW_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one OTLP request as it is sent; a collector's batch is some 100 kB.
+pub const OTLP_BYTES_MAX: usize = 16 << 20;
+/// Bytes of one OTLP request in protobuf after decompression.
+pub const OTLP_RAW_BYTES_MAX: usize = 64 << 20;
+/// Bytes of one OTLP request in JSON after decompression: as a tree it takes many times that.
+pub const OTLP_JSON_BYTES_MAX: usize = 16 << 20;
 /// Buckets of one native or exponential histogram; each becomes a series. Senders limit themselves to some 160.
 pub const HISTOGRAM_BUCKETS_MAX: usize = 1_024;
 /// Metrics in one JSON push.

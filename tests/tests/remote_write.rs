@@ -61,6 +61,17 @@ async fn samples_keep_their_bits_in_memory_in_blocks_and_after_restarts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_large_request_is_stored_whole() {
+    let harness = Harness::with(manual_clock(), |_| {}).await;
+    let times: Vec<(i64, u64)> = (0..100).map(|n| (NOW - n * 1_000, (n as f64).to_bits())).collect();
+    let body: Vec<u8> = (0..1_000).flat_map(|n| series(&[("__name__", "large"), ("n", &n.to_string())], &times)).collect();
+    assert!(body.len() > 1 << 20);
+    assert_eq!(harness.remote_write(V1, &body).await.status(), 204);
+    let found = harness.samples("large").await;
+    assert_eq!((found.len(), found.iter().map(|(_, points)| points.len()).sum::<usize>()), (1_000, 100_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partial_write_names_the_series_and_stores_the_rest() {
     let harness = Harness::with(manual_clock(), |_| {}).await;
     let one = 1.0f64.to_bits();

@@ -8,6 +8,7 @@ mod v2;
 
 use std::cell::RefCell;
 
+use bytes::Bytes;
 use keyvigil_common::limits::REMOTE_WRITE_RAW_BYTES_MAX;
 use keyvigil_common::wire::WireError;
 use tokio::sync::OwnedSemaphorePermit;
@@ -63,13 +64,14 @@ impl Ingest {
     ///
     /// # Errors
     /// A body that is not what it says, no room, too many series, or a store that cannot write: then nothing of it is stored.
-    pub async fn remote_write(&self, tenant: TenantId, version: Version, body: &[u8]) -> Result<RemoteWrite, Refusal> {
+    pub async fn remote_write(&self, tenant: TenantId, version: Version, body: &Bytes) -> Result<RemoteWrite, Refusal> {
         let result = self.try_remote_write(tenant, version, body).await;
         self.note("remote write", result)
     }
 
-    async fn try_remote_write(&self, tenant: TenantId, version: Version, body: &[u8]) -> Result<RemoteWrite, Refusal> {
-        let (mut taken, written, _room) = self.decode(tenant, version, body)?;
+    async fn try_remote_write(&self, tenant: TenantId, version: Version, body: &Bytes) -> Result<RemoteWrite, Refusal> {
+        let (length, body) = (snap::raw::decompress_len(body).unwrap_or(0), body.clone());
+        let (mut taken, written, _room) = self.decoded(length, move |this| this.decode(tenant, version, &body)).await?;
         let rejected = std::mem::take(&mut taken.rejected);
         self.store(taken).await?;
         Ok(RemoteWrite { written, rejected })

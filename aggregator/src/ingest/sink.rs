@@ -3,12 +3,13 @@
 
 use std::convert::Infallible;
 
-use keyvigil_common::sample::{MetricType, Series};
+use keyvigil_common::sample::{MetricType, Series, Tags};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::intake::{Intake, Taken};
 use super::{Ingest, Refusal};
 use crate::index::TenantId;
+use crate::store::StoreError;
 
 /// A value that says "this series ends here": one NaN of many, which must keep its bits.
 pub(super) const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
@@ -16,6 +17,21 @@ pub(super) const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 const PART: u8 = 1;
 /// Room that is taken at a time, bytes.
 const ROOM_STEP: usize = 4 << 20;
+
+/// Raw bytes that are decoded where their request is: 2 to 8 ms of work. More is given to a blocking thread, because one of
+/// 64 MiB would keep every other request of its worker waiting for half a second.
+const INLINE_BYTES_MAX: usize = 1 << 20;
+
+impl Ingest {
+    /// Does `work`, which decodes some `bytes`, where it is least in others' way.
+    pub(super) async fn decoded<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce(&Self) -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
+        if bytes <= INLINE_BYTES_MAX {
+            return work(self);
+        }
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || work(&this)).await.map_err(|_| Refusal::Store(StoreError::Closed))?
+    }
+}
 
 /// A histogram as every protocol's becomes one.
 #[derive(Debug, Default)]
@@ -39,6 +55,34 @@ impl Distribution {
             Some(last) if last.0 >= bound => last.1 = cumulative,
             _ => self.buckets.push((bound, cumulative)),
         }
+    }
+
+    /// Adds the buckets of an exponential histogram, each its index and count: index n ends at 2^(n * 2^-scale). Where there
+    /// is nothing in a bucket there is no series; where they begin again their lower bound is one, so that interpolation
+    /// stays inside them.
+    pub(super) fn exponential(&mut self, scale: i64, negative: &[(i64, f64)], zero: (f64, f64), positive: &[(i64, f64)]) {
+        let width = (-(scale as f64)).exp2();
+        let bound = |index: i64| (index as f64 * width).exp2();
+        let (mut total, mut before) = (0.0, None);
+        for (index, count) in negative.iter().rev().filter(|bucket| bucket.1 > 0.0) {
+            self.push(-bound(*index), total);
+            total += count;
+            self.push(-bound(*index - 1), total);
+        }
+        total += zero.1;
+        self.push(zero.0, total);
+        for (index, count) in positive.iter().filter(|bucket| bucket.1 > 0.0) {
+            if before != Some(*index - 1) {
+                self.push(bound(*index - 1), total);
+            }
+            total += count;
+            self.push(bound(*index), total);
+            before = Some(*index);
+        }
+    }
+
+    fn is_stale(&self) -> bool {
+        self.sum.is_some_and(|sum| sum.to_bits() == STALE.to_bits())
     }
 }
 
@@ -89,44 +133,67 @@ impl<'a> Sink<'a> {
 
     /// Takes a histogram: all of its series or none. `labels` and `make` are of the series without suffix.
     pub(super) fn histogram(&mut self, labels: &[u8], make: impl Fn() -> Result<Series, String>, of: &Distribution) -> Result<(), Refusal> {
-        let faultless = make().and_then(|base| match self.intake.time_fault(of.at_ms) {
-            Some(fault) => Err(format!("{base}: {fault}")),
-            None if base.tags.get("le").is_some() => Err(format!("{base}: a histogram cannot have a label le: its buckets get it")),
-            // The longest name and the most tags of all its series.
-            None => bucket(&base, f64::INFINITY, of.is_gauge).map(|_| base),
-        });
-        let base = match faultless {
-            Ok(base) => base,
-            Err(reason) => {
-                self.reject(1, || reason);
-                return Ok(());
-            }
-        };
-        let is_stale = of.sum.is_some_and(|sum| sum.to_bits() == STALE.to_bits());
-        let count = if is_stale { STALE } else { of.count };
-        self.key.clear();
-        self.key.extend_from_slice(&[PART, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-        self.key.extend_from_slice(labels);
-        for (bound, value) in of.buckets.iter().copied().chain([(f64::INFINITY, count)]) {
-            self.part(b'b', bound.to_bits(), of, value, || bucket(&base, bound, of.is_gauge));
+        // The longest name and the most tags of all its series.
+        let longest = |base: &Series| bucket(base, f64::INFINITY, of.is_gauge).map(drop);
+        let Some(base) = self.base(labels, make, of.at_ms, "le", longest) else { return Ok(()) };
+        let metric_type = if of.is_gauge { MetricType::Gauge } else { MetricType::Histogram };
+        let infinite = if of.is_stale() { STALE } else { of.count };
+        for (bound, value) in of.buckets.iter().copied().chain([(f64::INFINITY, infinite)]) {
+            self.part((b'b', bound, metric_type), of, value, || bucket(&base, bound, of.is_gauge));
         }
-        let metric_type = if of.is_gauge { MetricType::Gauge } else { MetricType::Counter };
-        let suffixed = |suffix: &str| Series::new(format!("{}{suffix}", base.metric_id), metric_type, base.tags.clone()).map_err(|e| e.to_string());
-        self.part(b'c', 0, of, count, || suffixed("_count"));
-        if let Some(sum) = of.sum {
-            self.part(b's', 0, of, sum, || suffixed("_sum"));
-        }
+        self.totals(&base, of);
         self.written.histograms += 1;
         self.claim()
     }
 
-    /// One value of a histogram; the head of the key says which.
-    fn part(&mut self, kind: u8, bits: u64, of: &Distribution, value: f64, make: impl Fn() -> Result<Series, String>) {
-        if let Some(head) = self.key.first_chunk_mut::<10>() {
-            head[1] = if of.is_gauge { kind.to_ascii_uppercase() } else { kind };
-            head[2..].copy_from_slice(&bits.to_le_bytes());
+    /// Takes a summary, whose `buckets` are quantiles and their values: all of its series or none.
+    pub(super) fn summary(&mut self, labels: &[u8], make: impl Fn() -> Result<Series, String>, of: &Distribution) -> Result<(), Refusal> {
+        let longest = |base: &Series| total(base, "_count", MetricType::Counter).and_then(|_| quantile(base, 0.999)).map(drop);
+        let Some(base) = self.base(labels, make, of.at_ms, "quantile", longest) else { return Ok(()) };
+        for (at, value) in of.buckets.iter().copied() {
+            self.part((b'q', at, MetricType::Gauge), of, value, || quantile(&base, at));
         }
-        let start_ms = if of.is_gauge { 0 } else { of.start_ms };
+        self.totals(&base, of);
+        self.claim()
+    }
+
+    /// The series that the parts are made of, if all of them can be stored.
+    fn base(
+        &mut self,
+        labels: &[u8],
+        make: impl Fn() -> Result<Series, String>,
+        at_ms: i64,
+        own_tag: &str,
+        longest: impl Fn(&Series) -> Result<(), String>,
+    ) -> Option<Series> {
+        self.key.clear();
+        self.key.extend_from_slice(&[PART, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        self.key.extend_from_slice(labels);
+        let faultless = make().and_then(|base| match self.intake.time_fault(at_ms) {
+            Some(fault) => Err(format!("{base}: {fault}")),
+            None if base.tags.get(own_tag).is_some() => Err(format!("{base}: it cannot have a label {own_tag}: its parts get that")),
+            None => longest(&base).map(|()| base),
+        });
+        faultless.map_err(|reason| self.reject(1, || reason)).ok()
+    }
+
+    fn totals(&mut self, base: &Series, of: &Distribution) {
+        let metric_type = if of.is_gauge { MetricType::Gauge } else { MetricType::Counter };
+        let count = if of.is_stale() { STALE } else { of.count };
+        self.part((b'c', 0.0, metric_type), of, count, || total(base, "_count", metric_type));
+        if let Some(sum) = of.sum {
+            self.part((b's', 0.0, metric_type), of, sum, || total(base, "_sum", metric_type));
+        }
+    }
+
+    /// One value of a histogram or a summary; the head of the key says which.
+    fn part(&mut self, (kind, bound, metric_type): (u8, f64, MetricType), of: &Distribution, value: f64, make: impl Fn() -> Result<Series, String>) {
+        let is_gauge = metric_type == MetricType::Gauge;
+        if let Some(head) = self.key.first_chunk_mut::<10>() {
+            head[1] = if is_gauge { kind.to_ascii_uppercase() } else { kind };
+            head[2..].copy_from_slice(&bound.to_bits().to_le_bytes());
+        }
+        let start_ms = if is_gauge { 0 } else { of.start_ms };
         let Ok(()) = self.intake.column(&self.key, start_ms, make, std::iter::once(Ok::<_, Infallible>((of.at_ms, value))));
     }
 
@@ -165,13 +232,22 @@ impl<'a> Sink<'a> {
     }
 }
 
-fn bucket(base: &Series, bound: f64, is_gauge: bool) -> Result<Series, String> {
-    let le = shown(bound);
-    let tags = base.tags.iter().chain([("le", le.as_str())]);
-    let metric_type = if is_gauge { MetricType::Gauge } else { MetricType::Histogram };
-    keyvigil_common::sample::Tags::new(tags)
-        .and_then(|tags| Series::new(format!("{}_bucket", base.metric_id), metric_type, tags))
+fn total(base: &Series, suffix: &str, metric_type: MetricType) -> Result<Series, String> {
+    Series::new(format!("{}{suffix}", base.metric_id), metric_type, base.tags.clone()).map_err(|e| format!("{base}: {e}"))
+}
+
+fn quantile(base: &Series, at: f64) -> Result<Series, String> {
+    tagged(base, "", "quantile", &shown(at), MetricType::Gauge)
+}
+
+fn tagged(base: &Series, suffix: &str, tag: &str, value: &str, metric_type: MetricType) -> Result<Series, String> {
+    Tags::new(base.tags.iter().chain([(tag, value)]))
+        .and_then(|tags| Series::new(format!("{}{suffix}", base.metric_id), metric_type, tags))
         .map_err(|e| format!("{base}: {e}"))
+}
+
+fn bucket(base: &Series, bound: f64, is_gauge: bool) -> Result<Series, String> {
+    tagged(base, "_bucket", "le", &shown(bound), if is_gauge { MetricType::Gauge } else { MetricType::Histogram })
 }
 
 /// A number as a label has it: exact, and short where it is very large or very small.

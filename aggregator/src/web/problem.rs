@@ -50,6 +50,11 @@ impl Problem {
         self
     }
 
+    /// Status, sentence and seconds after which to try again, for a protocol that tells them in its own form.
+    pub(super) fn parts(self) -> (StatusCode, String, Option<u64>) {
+        (self.status, self.detail, self.retry_after_seconds)
+    }
+
     /// Our own fault: the asker learns that it failed, the log why.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = telemetry::chain(error), "request failed");

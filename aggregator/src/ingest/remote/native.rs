@@ -1,5 +1,4 @@
-//! Native histograms of both versions as classic ones. The buckets of an exponential schema grow by 2^(2^-schema); where
-//! buckets begin after a gap, their lower bound is a bucket too, so that interpolation stays inside them.
+//! Native histograms of both versions, as they are sent: buckets in spans, counts as differences.
 
 use keyvigil_common::limits::HISTOGRAM_BUCKETS_MAX;
 use keyvigil_common::sample::Series;
@@ -102,27 +101,9 @@ impl Native {
         if self.too_many {
             return Err(format!("more than {HISTOGRAM_BUCKETS_MAX} buckets"));
         }
-        let mut total = 0.0;
         match self.schema {
             CUSTOM => self.custom_buckets(&mut out)?,
-            -4..=8 => {
-                let width = (-(self.schema as f64)).exp2();
-                let bound = |index: i64| (index as f64 * width).exp2();
-                for (index, count, _) in self.negative.buckets()?.into_iter().rev() {
-                    out.push(-bound(index), total);
-                    total += count;
-                    out.push(-bound(index - 1), total);
-                }
-                total += self.zero_count;
-                out.push(self.zero_threshold, total);
-                for (index, count, after_gap) in self.positive.buckets()? {
-                    if after_gap {
-                        out.push(bound(index - 1), total);
-                    }
-                    total += count;
-                    out.push(bound(index), total);
-                }
-            }
+            -4..=8 => out.exponential(self.schema, &self.negative.buckets()?, (self.zero_threshold, self.zero_count), &self.positive.buckets()?),
             other => return Err(format!("schema {other} is not known")),
         }
         Ok(out)
@@ -130,7 +111,7 @@ impl Native {
 
     fn custom_buckets(&self, out: &mut Distribution) -> Result<(), String> {
         let buckets = self.positive.buckets()?;
-        if buckets.iter().any(|(index, ..)| !(0..=self.custom.len() as i64).contains(index)) {
+        if buckets.iter().any(|bucket| !(0..=self.custom.len() as i64).contains(&bucket.0)) {
             return Err("a bucket without its bound".into());
         }
         if self.custom.windows(2).any(|pair| pair[0] >= pair[1]) {
@@ -138,7 +119,7 @@ impl Native {
         }
         let (mut total, mut left) = (0.0, buckets.iter().peekable());
         for (at, bound) in self.custom.iter().enumerate() {
-            while let Some((_, count, _)) = left.next_if(|(index, ..)| *index <= at as i64) {
+            while let Some((_, count)) = left.next_if(|bucket| bucket.0 <= at as i64) {
                 total += count;
             }
             out.push(*bound, total);
@@ -167,8 +148,8 @@ impl Side {
         }
     }
 
-    /// Index, count and whether it begins after a gap, for each bucket, ascending.
-    fn buckets(&self) -> Result<Vec<(i64, f64, bool)>, String> {
+    /// Index and count of each bucket, ascending.
+    fn buckets(&self) -> Result<Vec<(i64, f64)>, String> {
         let mut before = 0i64;
         let mut whole = self.deltas.iter().map(|delta| {
             before = before.saturating_add(*delta);
@@ -183,12 +164,12 @@ impl Side {
             if !ascends || index.unsigned_abs() > u64::from(u32::MAX) {
                 return Err("spans that do not ascend".into());
             }
-            for at in 0..*length {
+            for _ in 0..*length {
                 let count = counts.next().ok_or("spans that do not match the buckets")?;
                 if count.is_nan() || count < 0.0 {
                     return Err("a bucket with less than nothing in it".into());
                 }
-                out.push((index, count, at == 0 && (nth == 0 || *offset > 0)));
+                out.push((index, count));
                 index += 1;
             }
         }

@@ -1,59 +1,23 @@
 //! Both decoders, fed with bodies that a few lines write, whole and broken.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use keyvigil_common::clock::ManualClock;
 use keyvigil_common::limits::HISTOGRAM_BUCKETS_MAX;
-use keyvigil_common::seal::MasterKey;
-use keyvigil_common::telemetry::Registry;
 
 use super::*;
-use crate::fleet::Fleet;
+use crate::ingest::fixture::{Fixture, NOW, Outcome, mutate};
 use crate::ingest::protobuf::write::{bytes, double, number, packed, zigzag};
 use crate::ingest::sink::STALE;
-use crate::keys::Inventory;
-use crate::store::Store;
-
-const NOW: i64 = 1_763_836_800_000;
-
-pub(super) struct Fixture {
-    _dir: tempfile::TempDir,
-    ingest: Ingest,
-}
-
-/// What a body became: each series with its kind, start and samples (their bits), and what was not taken.
-#[derive(Debug, PartialEq)]
-pub(super) struct Outcome {
-    pub(super) series: BTreeMap<String, (i64, Vec<(i64, u64)>)>,
-    pub(super) rejected: Rejections,
-    pub(super) written: Written,
-}
 
 impl Fixture {
-    pub(super) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(dir.path(), &MasterKey::generate(), NOW, 512 << 20).unwrap();
-        let ingest = Ingest::new(store, Arc::new(Fleet::default()), Arc::new(Inventory::default()), ManualClock::at(NOW), &Registry::default());
-        Self { _dir: dir, ingest }
-    }
-
-    pub(super) fn decode(&self, version: Version, raw: &[u8]) -> Result<Outcome, Refusal> {
+    fn decode(&self, version: Version, raw: &[u8]) -> Result<Outcome, Refusal> {
         let body = snap::raw::Encoder::new().compress_vec(raw).unwrap();
         let (taken, written, _room) = self.ingest.decode(1, version, &body)?;
-        let mut series = BTreeMap::new();
-        for (run, times, values) in taken.rows.runs() {
-            let of = &taken.fresh[(run.series & !crate::store::series::FRESH) as usize];
-            let name = format!("{:?} {of}", of.metric_type);
-            let (start_ms, samples) = series.entry(name).or_insert((run.start_ms, Vec::new()));
-            assert_eq!(*start_ms, run.start_ms);
-            samples.extend(times.iter().copied().zip(values.iter().map(|v| v.to_bits())));
-        }
-        Ok(Outcome { series, rejected: taken.rejected, written })
+        Ok(Outcome::of(taken, written))
     }
 }
 
-pub(super) fn label(name: &str, value: &str) -> Vec<u8> {
+fn label(name: &str, value: &str) -> Vec<u8> {
     bytes(1, [bytes(1, name), bytes(2, value)].concat())
 }
 
@@ -61,7 +25,7 @@ fn sample(at_ms: i64, value: f64) -> Vec<u8> {
     bytes(2, [double(1, value), number(2, at_ms.cast_unsigned())].concat())
 }
 
-pub(super) fn series(fields: &[Vec<u8>]) -> Vec<u8> {
+fn series(fields: &[Vec<u8>]) -> Vec<u8> {
     bytes(1, fields.concat())
 }
 
@@ -206,33 +170,6 @@ fn a_body_cut_at_any_byte_is_whole_series_or_an_error_with_its_byte() {
 fn no_mutation_makes_the_decoder_panic() {
     let fixture = Fixture::new();
     mutate(&body(), |raw| drop(fixture.decode(Version::V1, raw)));
-}
-
-/// Bodies near `whole`; the seed is fixed, so that a failure comes again.
-pub(super) fn mutate(whole: &[u8], mut each: impl FnMut(&[u8])) {
-    let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
-    for _ in 0..20_000 {
-        let mut raw = whole.to_vec();
-        for _ in 0..=random(4) {
-            let at = random(raw.len());
-            match random(4) {
-                0 => raw[at] = random(256) as u8,
-                1 => raw[at] ^= 1 << random(8),
-                2 => drop(raw.drain(at..(at + random(9)).min(raw.len()))),
-                _ => raw.insert(at, 0xff),
-            }
-            if raw.is_empty() {
-                raw.push(0);
-            }
-        }
-        each(&raw);
-    }
 }
 
 /// The symbols of [`body_v2`], and one more.
