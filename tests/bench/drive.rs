@@ -1,6 +1,6 @@
 //! Requests over keep-alive connections, as cheaply as can be: the driver shares its processors with the server. Bodies are
-//! encoded before, one thread drives all connections, an answer is awaited before the next request. Knows addresses and
-//! paths, not servers.
+//! encoded before, one thread drives all connections, an answer is awaited before the next request; plain hyper costs half
+//! the CPU of reqwest on top of it. Knows addresses and paths, not servers.
 
 use std::time::{Duration, Instant};
 

@@ -159,6 +159,8 @@ impl Server {
         let mut connection = Connection::open(&self.endpoint).await?;
         let weighed = if self.kind == Kind::VictoriaMetrics {
             connection.get("/internal/force_flush").await?;
+            // It leaves out what is being merged at that moment.
+            self.quiet(&data).await?;
             connection.get("/internal/force_merge").await?;
             data.clone()
         } else {
