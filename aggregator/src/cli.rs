@@ -35,6 +35,9 @@ pub enum Command {
         #[arg(long)]
         stop_with_stdin: bool,
     },
+    /// Brings all that is stored into as few bytes as it takes. The aggregator of this directory must not run: a running one
+    /// compacts by itself.
+    Compact,
     /// Checks the configuration and says everything that is wrong with it.
     CheckConfig,
 }

@@ -11,6 +11,7 @@ pub mod index;
 pub mod ingest;
 pub mod job;
 pub mod keys;
+pub mod maintain;
 pub mod notify;
 pub mod query;
 pub mod run;

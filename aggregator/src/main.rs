@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use keyvigil_aggregator::cli::{Cli, Command, Output};
 use keyvigil_aggregator::config::{ALIASES, Config};
+use keyvigil_aggregator::maintain;
 use keyvigil_aggregator::run::{self, Running};
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::config::{AGENT_SECTIONS, Faults, Sources};
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     };
     match cli.command.unwrap_or_default() {
         Command::CheckConfig => process::say("the configuration is valid"),
+        Command::Compact => process::runtime(0, async move { maintain::compact(config).await }),
         Command::Run { output, stop_with_stdin } => process::runtime(0, async move { serve(config, output, stop_with_stdin).await }),
     }
 }

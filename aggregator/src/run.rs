@@ -108,8 +108,7 @@ pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Run
 /// Opens the store and builds the rooms on it.
 async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Channel]) -> Result<(App, Arc<Authority>), StartError> {
     let now_ms = clock.now_ms();
-    let master_file = if config.storage.master_key_file.as_os_str().is_empty() { dir.join("master.key") } else { config.storage.master_key_file.clone() };
-    let master = MasterKey::load_or_create(&master_file)?;
+    let master = master_key(config)?;
     let store = Store::open(&dir.join("store"), &master, now_ms, config.storage.memory_bytes)?;
     let tenant = store.write(|tx| tx.tenant(crate::tenant::DEFAULT)).await?;
     let (fleet, inventory) = (Arc::new(Fleet::default()), Arc::new(Inventory::default()));
@@ -150,6 +149,13 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
         registry,
     };
     Ok((app, authority))
+}
+
+/// The configured master key, or the one beside the state, made at first start.
+pub(crate) fn master_key(config: &Config) -> Result<MasterKey, StartError> {
+    let storage = &config.storage;
+    let beside = storage.master_key_file.as_os_str().is_empty();
+    Ok(MasterKey::load_or_create(&if beside { storage.path.join("master.key") } else { storage.master_key_file.clone() })?)
 }
 
 fn rules(config: &Config) -> Vec<alert::Rule> {

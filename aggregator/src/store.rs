@@ -36,11 +36,11 @@ use sqlite::Readers;
 use writer::Writer;
 
 const READERS: usize = 3;
-const PAGE_BYTES: u32 = 8_192;
+const PAGE_BYTES: u32 = 4_096;
 /// Free pages that the state database keeps for the next batches: 64 MB.
-const SPARE_PAGES: i64 = 8_192;
+const SPARE_PAGES: i64 = 16_384;
 /// Pages given back in one transaction, so that no batch waits long for it.
-const SHRINK_PAGES: i64 = 512;
+const SHRINK_PAGES: i64 = 1_024;
 
 /// The store of one aggregator.
 #[derive(Debug, Clone)]
@@ -48,8 +48,9 @@ pub struct Store(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    writer: Writer,
     readers: Readers,
+    /// Closed after the readers: the last connection takes the log away.
+    writer: Writer,
     shared: Arc<Shared>,
     /// Flushing and merging one at a time.
     compacting: Mutex<()>,
@@ -95,7 +96,7 @@ impl Store {
         shared.load(&connection)?;
         let readers = Readers::open(&path, READERS)?;
         let writer = Writer::start(connection)?;
-        Ok(Self(Arc::new(Inner { writer, readers, shared, compacting: Mutex::new(()), memory_bytes })))
+        Ok(Self(Arc::new(Inner { readers, writer, shared, compacting: Mutex::new(()), memory_bytes })))
     }
 
     /// Whether there is room in memory for more samples.
@@ -230,9 +231,25 @@ impl Store {
         let this = self.clone();
         let merge = move || {
             let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-            this.0.shared.merge(before_ms, days_before_ms)
+            this.0.shared.merge(before_ms, days_before_ms, compact::LATE_SHARE)
         };
         tokio::task::spawn_blocking(merge).await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Brings all there is into as few bytes as it takes, whatever that costs. On a blocking thread.
+    ///
+    /// # Errors
+    /// As [`Store::flush`] and [`Store::merge`].
+    pub async fn compact(&self) -> Result<compact::Flushed, StoreError> {
+        let flushed = self.flush().await?;
+        let this = self.clone();
+        let merge = move || {
+            let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+            this.0.shared.merge(i64::MAX / 2, i64::MAX / 2, i64::MAX)
+        };
+        tokio::task::spawn_blocking(merge).await.map_err(|_| StoreError::Closed)??;
+        while self.write(|tx| tx.shrink(SHRINK_PAGES)).await? > 0 {}
+        Ok(flushed)
     }
 
     /// Drops whole days that ended before `before_ms`, and events of that age. Returns the days dropped.

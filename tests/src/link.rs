@@ -6,10 +6,31 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use keyvigil_agent::http::{Dialer, Stream};
+use keyvigil_common::clock::{Clock, SharedClock, Sleep};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+
+/// The system's clock, on which every wait takes a hundredth of its time: what backs off for minutes on a link that fails
+/// again and again is through in seconds, and tries as often.
+#[derive(Debug)]
+pub struct Hasty(pub SharedClock);
+
+impl Clock for Hasty {
+    fn now_ms(&self) -> i64 {
+        self.0.now_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.0.monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> Sleep {
+        self.0.sleep(duration / 100)
+    }
+}
 
 /// Where the faults come from.
 #[derive(Debug, Clone)]

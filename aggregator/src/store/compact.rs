@@ -15,7 +15,7 @@ use crate::index::SeriesId;
 /// Width of the window that merging collects into one block a series, ms.
 pub(super) const WINDOW_MS: i64 = 2 * 3_600_000;
 /// A merged day is merged again once late data are one part in so many of it.
-const LATE_SHARE: i64 = 20;
+pub(super) const LATE_SHARE: i64 = 20;
 
 /// What one flush wrote.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -82,6 +82,7 @@ impl Shared {
             }
             tx.execute("INSERT OR REPLACE INTO meta VALUES ('level0', ?1)", [through])?;
             tx.commit()?;
+            sqlite::empty_log(&connection)?;
         }
         Ok(flushed)
     }
@@ -104,14 +105,14 @@ impl Shared {
     }
 
     /// Merges what was written in pieces: windows that ended before `before_ms`, and whole days that ended before
-    /// `days_before_ms`. Returns how many of both.
-    pub(super) fn merge(&self, before_ms: i64, days_before_ms: i64) -> Result<usize, StoreError> {
+    /// `days_before_ms`; of merged days those of which late data are one part in `late_share`. Returns how many of both.
+    pub(super) fn merge(&self, before_ms: i64, days_before_ms: i64, late_share: i64) -> Result<usize, StoreError> {
         let mut merged = 0;
         for day in self.partitions.days()? {
             let start = day * DAY_MS;
             let mut connection = self.partitions.writer(day)?;
             if start + DAY_MS <= days_before_ms {
-                merged += usize::from(self.merge_day(&mut connection, day, start)?);
+                merged += usize::from(self.merge_day(&mut connection, day, late_share)?);
                 continue;
             }
             let windows: Vec<i64> = {
@@ -128,12 +129,12 @@ impl Shared {
     }
 
     /// Merges a day that is not one piece, unless what came late is too little to write all of it anew.
-    fn merge_day(&self, connection: &mut Connection, day: i64, start: i64) -> Result<bool, StoreError> {
+    fn merge_day(&self, connection: &mut Connection, day: i64, late_share: i64) -> Result<bool, StoreError> {
         let sql = "SELECT ifnull(sum(samples), 0), ifnull(sum(CASE WHEN window = ?1 AND made = (SELECT min(made) FROM block) THEN samples END), 0),
                           ifnull(min(made) < max(made) OR min(window) < max(window), 0) FROM block";
-        let (all, merged, pieces): (i64, i64, bool) = connection.query_row(sql, [start], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (all, merged, pieces): (i64, i64, bool) = connection.query_row(sql, [day * DAY_MS], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let late = all - merged;
-        if !pieces || late.saturating_mul(LATE_SHARE) < all {
+        if !pieces || late.saturating_mul(late_share) < all {
             return Ok(false);
         }
         self.rewrite(connection, day, None)?;
@@ -174,7 +175,8 @@ impl Shared {
             tx.prepare_cached("DELETE FROM block WHERE id = ?1")?.execute([id])?;
         }
         tx.commit()?;
-        sqlite::shrink(connection, i64::from(i32::MAX))
+        sqlite::shrink(connection, i64::from(i32::MAX))?;
+        sqlite::empty_log(connection)
     }
 }
 

@@ -44,6 +44,13 @@ pub(super) fn shrink(connection: &Connection, pages: i64) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Moves the log into the database and empties it, if no reader holds it for long.
+pub(super) fn empty_log(connection: &Connection) -> Result<(), StoreError> {
+    connection.execute_batch("PRAGMA busy_timeout = 200;")?;
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    Ok(connection.execute_batch("PRAGMA busy_timeout = 10000;")?)
+}
+
 /// Opens a database for reading only.
 pub(super) fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let at = |source| StoreError::Open { path: path.display().to_string(), source };
