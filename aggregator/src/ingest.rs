@@ -1,6 +1,7 @@
 //! The one door: who delivers, within which limits, whether it was here before; then the store, then the ack. Foreign
 //! protocols become a batch in `ingest/` and come through here too. Nothing is acknowledged before the commit.
 
+mod dictionary;
 #[cfg(test)]
 mod fixture;
 pub mod intake;
@@ -23,12 +24,13 @@ use keyvigil_common::wire::{self, Ack, Batch, Gap, WireError};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use dictionary::Dictionaries;
 use intake::{Intake, Names, Taken};
 
 use crate::fleet::{self, Agent, Fleet, News};
 use crate::index::TenantId;
 use crate::keys::{self, EventRecord, Inventory};
-use crate::store::{Settled, Store, StoreError, Stream, Tx};
+use crate::store::{Ids, Settled, Store, StoreError, Stream, Tx};
 
 /// How far ahead of our clock a sample may be and still be stored, ms. Beyond it, partitions of years to come would be made.
 const AHEAD_MS_MAX: i64 = 86_400_000;
@@ -59,6 +61,7 @@ pub struct Ingest {
     fleet: Arc<Fleet>,
     inventory: Arc<Inventory>,
     names: Arc<Names>,
+    dictionaries: Arc<Dictionaries>,
     clock: SharedClock,
     /// Bytes that may be worked on at once.
     room: Arc<Semaphore>,
@@ -103,7 +106,11 @@ struct Arrived {
     hash: [u8; 32],
     /// As it goes into level 0.
     body: Vec<u8>,
+    /// Without its dictionary where `ids` are known.
     batch: Batch,
+    /// Hash of the dictionary's bytes.
+    dictionary: u128,
+    ids: Option<Ids>,
 }
 
 impl Ingest {
@@ -111,7 +118,17 @@ impl Ingest {
     #[must_use]
     pub fn new(store: Store, fleet: Arc<Fleet>, inventory: Arc<Inventory>, clock: SharedClock, registry: &Registry) -> Self {
         let room = Arc::new(Semaphore::new(INGEST_INFLIGHT_BYTES_MAX));
-        Self { store, fleet, inventory, names: Arc::default(), clock, room, metrics: Metrics::new(registry), pace: Arc::default() }
+        Self {
+            store,
+            fleet,
+            inventory,
+            names: Arc::default(),
+            dictionaries: Arc::default(),
+            clock,
+            room,
+            metrics: Metrics::new(registry),
+            pace: Arc::default(),
+        }
     }
 
     /// Samples stored since the start.
@@ -221,16 +238,23 @@ impl Ingest {
 
     /// Decodes and checks one batch.
     fn arrive(&self, seq: u64, frame: &[u8], tenant: TenantId, host: &str) -> Result<Arrived, Refusal> {
-        let batch = wire::decode_batch(frame).map_err(|fault| Refusal::of_frame(seq, fault))?;
+        let (mut dictionary, mut ids) = (0, None);
+        let batch = wire::decode_batch_unless(frame, |bytes| {
+            dictionary = Dictionaries::hash(&self.names, tenant, host, bytes);
+            ids = self.dictionaries.get(dictionary);
+            ids.is_some()
+        });
+        let batch = batch.map_err(|fault| Refusal::of_frame(seq, fault))?;
         check(seq, &batch, self.clock.now_ms())?;
-        Ok(Arrived { seq, hash: keyvigil_common::sha256(frame), body: self.store.seal_batch(tenant, host, frame)?, batch })
+        let (hash, body) = (keyvigil_common::sha256(frame), self.store.seal_batch(tenant, host, frame)?);
+        Ok(Arrived { seq, hash, body, batch, dictionary, ids })
     }
 
     /// Stores what is new of a push, in its transaction. Returns the cursor.
     fn settle(&self, tx: &Tx<'_>, stream: &Stream, host: &str, arrived: Vec<Arrived>, dropped: &[Range]) -> Result<u64, StoreError> {
         let mut news = News::default();
         let (mut samples, mut events, mut fresh, mut repeats) = (0, 0, 0, 0);
-        for Arrived { seq, hash, body, mut batch } in arrived {
+        for Arrived { seq, hash, body, mut batch, dictionary, ids } in arrived {
             if tx.settle(stream, seq, &hash, dropped)? == Settled::Repeat {
                 repeats += 1;
                 continue;
@@ -240,7 +264,12 @@ impl Ingest {
             events += batch.events.len() as u64;
             news.last_sample_ms = news.last_sample_ms.max(batch.span_ms().map(|(_, last)| last));
             news.interval_ms = batch.groups.iter().map(|g| g.interval_ms).max().or(news.interval_ms);
-            tx.append_batch(stream.tenant, Some(host), &mut batch, &body)?;
+            let known = ids.is_some();
+            let ids = tx.append_batch(stream.tenant, Some(host), &mut batch, ids, &body)?;
+            if !known {
+                let dictionaries = Arc::clone(&self.dictionaries);
+                tx.after_commit(move || dictionaries.remember(dictionary, ids));
+            }
             news.facts = batch.host.clone().or(news.facts);
             self.record(tx, stream.tenant, host, batch)?;
         }

@@ -10,6 +10,7 @@ pub mod ledger;
 pub mod level0;
 pub mod outbox;
 mod partition;
+mod sealed;
 pub(crate) mod series;
 mod sqlite;
 mod tx;
@@ -27,7 +28,7 @@ use keyvigil_common::seal::{KeyRing, MasterKey, SealError};
 use tokio::sync::Notify;
 
 pub use head::Point;
-pub use tx::{Settled, Stream, Tx};
+pub use tx::{Ids, Settled, Stream, Tx};
 
 use crate::index::{Index, SeriesId, TenantId};
 use head::Head;
@@ -88,7 +89,7 @@ impl Store {
             ring,
             index: Index::default(),
             head: Head::new(memory_bytes / 4),
-            partitions: Partitions::new(dir.join("days")),
+            partitions: Partitions::open(dir.join("days"))?,
             next_row: AtomicI64::new(1),
             next_series: Mutex::new(1),
             pending: Mutex::default(),

@@ -8,7 +8,8 @@
 
 use std::io::Read;
 
-use bincode::{Decode, Encode, config};
+use bincode::error::DecodeError;
+use bincode::{BorrowDecode, Decode, Encode, config};
 
 use crate::event::Event;
 use crate::key::{Sighting, clamp_text};
@@ -151,15 +152,19 @@ impl Batch {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn check(&self) -> Result<(), WireError> {
-        let records = [self.sightings.len(), self.events.len(), self.gaps.len()];
-        if self.series.len() > BATCH_SERIES_MAX || self.samples() > BATCH_SAMPLES_MAX || records.iter().any(|n| *n > BATCH_RECORDS_MAX) {
-            return Err(WireError::TooMany);
-        }
         for series in &self.series {
             series.check()?;
         }
+        self.check_all_but_series(self.series.len())
+    }
+
+    fn check_all_but_series(&self, series: usize) -> Result<(), WireError> {
+        let records = [self.sightings.len(), self.events.len(), self.gaps.len()];
+        if series > BATCH_SERIES_MAX || self.samples() > BATCH_SAMPLES_MAX || records.iter().any(|n| *n > BATCH_RECORDS_MAX) {
+            return Err(WireError::TooMany);
+        }
         for group in &self.groups {
-            self.check_group(group)?;
+            check_group(group, series)?;
         }
         for event in &self.events {
             let texts = event.evidence.iter().flat_map(|(n, v)| [n, v]).chain([&event.message]);
@@ -174,21 +179,6 @@ impl Batch {
             }
             if sighting.place.path.len() > TEXT_BYTES_MAX || facts.fingerprint.len() > 128 {
                 return Err(WireError::Shape("a sighting with too much text"));
-            }
-        }
-        Ok(())
-    }
-
-    fn check_group(&self, group: &Group) -> Result<(), WireError> {
-        if group.times.windows(2).any(|w| w[0] >= w[1]) {
-            return Err(WireError::Shape("times that do not ascend"));
-        }
-        for column in &group.columns {
-            if column.values.len() != group.times.len() {
-                return Err(WireError::Shape("a column as long as its times is not"));
-            }
-            if column.series as usize >= self.series.len() {
-                return Err(WireError::Shape("a column of a series that is not in the dictionary"));
             }
         }
         Ok(())
@@ -210,6 +200,21 @@ impl Batch {
             clamp_text(&mut sighting.place.path);
         }
     }
+}
+
+fn check_group(group: &Group, series: usize) -> Result<(), WireError> {
+    if group.times.windows(2).any(|w| w[0] >= w[1]) {
+        return Err(WireError::Shape("times that do not ascend"));
+    }
+    for column in &group.columns {
+        if column.values.len() != group.times.len() {
+            return Err(WireError::Shape("a column as long as its times is not"));
+        }
+        if column.series as usize >= series {
+            return Err(WireError::Shape("a column of a series that is not in the dictionary"));
+        }
+    }
+    Ok(())
 }
 
 /// One request of the agent: consecutive batches as they lie in its buffer.
@@ -279,6 +284,53 @@ pub fn encode_batch(batch: &Batch) -> Result<Vec<u8>, WireError> {
 /// # Errors
 /// What is wrong with the bytes; none of them leads to an allocation beyond the limits.
 pub fn decode_batch(frame: &[u8]) -> Result<Batch, WireError> {
+    let raw = open_frame(frame)?;
+    let batch: Batch = decode_whole(&raw)?;
+    batch.check()?;
+    Ok(batch)
+}
+
+/// The same, without the dictionary where `known` says of its bytes that they were decoded before: an agent sends the same
+/// series again and again, and they are most of the work. `series` is empty then.
+///
+/// # Errors
+/// As [`decode_batch`].
+pub fn decode_batch_unless(frame: &[u8], known: impl FnOnce(&[u8]) -> bool) -> Result<Batch, WireError> {
+    let raw = open_frame(frame)?;
+    let (sealed_ms, after_time) = decode_front::<i64>(&raw)?;
+    let (names, after_series) = decode_front::<Vec<SeriesBytes<'_>>>(after_time)?;
+    let dictionary = &after_time[..after_time.len() - after_series.len()];
+    let count = names.len();
+    drop(names);
+    let rest: Rest = decode_whole(after_series)?;
+    let series = if known(dictionary) { Vec::new() } else { decode_whole(dictionary)? };
+    let Rest { groups, sightings, events, gaps, host } = rest;
+    let batch = Batch { sealed_ms, series, groups, sightings, events, gaps, host };
+    batch.series.iter().try_for_each(Series::check)?;
+    batch.check_all_but_series(count)?;
+    Ok(batch)
+}
+
+/// A series as it lies in the frame, to find its end.
+#[derive(BorrowDecode)]
+struct SeriesBytes<'a> {
+    _name: &'a [u8],
+    _kind: u32,
+    _tags: Vec<(&'a [u8], &'a [u8])>,
+}
+
+/// What follows the dictionary.
+#[derive(Decode)]
+struct Rest {
+    groups: Vec<Group>,
+    sightings: Vec<Sighting>,
+    events: Vec<Event>,
+    gaps: Vec<Gap>,
+    host: Option<HostFacts>,
+}
+
+/// A frame's raw bytes.
+fn open_frame(frame: &[u8]) -> Result<Vec<u8>, WireError> {
     if frame.len() > BATCH_FRAME_BYTES_MAX {
         return Err(WireError::TooLarge { bytes: frame.len(), max: BATCH_FRAME_BYTES_MAX });
     }
@@ -291,10 +343,7 @@ pub fn decode_batch(frame: &[u8]) -> Result<Batch, WireError> {
     if claimed > BATCH_RAW_BYTES_MAX {
         return Err(WireError::TooLarge { bytes: claimed, max: BATCH_RAW_BYTES_MAX });
     }
-    let raw = inflate(&body[8..], claimed)?;
-    let batch: Batch = decode_whole(&raw)?;
-    batch.check()?;
-    Ok(batch)
+    inflate(&body[8..], claimed)
 }
 
 /// Raw bytes that a frame claims, read off its head: what decoding it may cost, before that is paid. 0 if it has no head.
@@ -382,11 +431,21 @@ fn open_head(bytes: &[u8], magic: [u8; 3]) -> Result<&[u8], WireError> {
     Ok(body)
 }
 
-fn decode_whole<T: Decode<()>>(bytes: &[u8]) -> Result<T, WireError> {
-    let (value, used) = bincode::decode_from_slice(bytes, standard()).map_err(|e| match e {
-        bincode::error::DecodeError::UnexpectedEnd { .. } => WireError::Truncated,
+/// A value at the front of `bytes`, and what follows it.
+fn decode_front<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), WireError> {
+    let (value, used) = bincode::borrow_decode_from_slice(bytes, standard()).map_err(fault)?;
+    Ok((value, &bytes[used..]))
+}
+
+fn fault(error: DecodeError) -> WireError {
+    match error {
+        DecodeError::UnexpectedEnd { .. } => WireError::Truncated,
         other => WireError::Garbled(other.to_string()),
-    })?;
+    }
+}
+
+fn decode_whole<T: Decode<()>>(bytes: &[u8]) -> Result<T, WireError> {
+    let (value, used) = bincode::decode_from_slice(bytes, standard()).map_err(fault)?;
     if used == bytes.len() { Ok(value) } else { Err(WireError::Garbled(format!("{} bytes after the end", bytes.len() - used))) }
 }
 

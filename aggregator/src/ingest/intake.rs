@@ -63,7 +63,7 @@ impl Names {
         self.known.read().unwrap_or_else(PoisonError::into_inner).capacity() * (size_of::<(u128, SeriesId)>() + 1)
     }
 
-    fn hash(&self, tenant: TenantId, labels: &[u8]) -> u128 {
+    pub(super) fn hash(&self, tenant: TenantId, labels: &[u8]) -> u128 {
         let [a, b, c, d] = self.key;
         let halves = HighwayHasher::new(Key([a ^ u64::from(tenant), b, c, d])).hash128(labels);
         u128::from(halves[0]) | u128::from(halves[1]) << 64

@@ -21,7 +21,7 @@ const POINTS_PER_BLOCK: usize = 2_520;
 /// Series in one block. More means a larger head for who asks for one; fewer means more rows.
 pub(crate) const SERIES_PER_BLOCK: usize = 512;
 /// Points of one chunk: enough to learn from, few enough to decode for one series.
-const CHUNK_POINTS: usize = 8_192;
+const CHUNK_POINTS: usize = 4_096;
 /// Bytes of chunks after which a new stripe begins.
 const STRIPE_BYTES: usize = 8 << 10;
 
@@ -147,6 +147,11 @@ impl Head {
             places.push(Place { stripe, length, series });
         }
         at.is_empty().then_some(Self { points, stripes, places })
+    }
+
+    /// Memory that it takes.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.stripes.len() * size_of::<usize>() + self.places.iter().map(|p| size_of::<Place>() + p.series.len() * 4).sum::<usize>()
     }
 
     /// The series in the block.

@@ -8,7 +8,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::block::{self, Member, SERIES_PER_BLOCK};
 use super::head::{Columns, settle};
-use super::partition::{DAY_MS, block_series, day_of, read_block, seal_block};
+use super::partition::{DAY_MS, day_of};
+use super::sealed::{Source, seal_block};
 use super::{Point, Shared, StoreError, sqlite};
 use crate::index::SeriesId;
 
@@ -108,7 +109,7 @@ impl Shared {
     /// `days_before_ms`; of merged days those of which late data are one part in `late_share`. Returns how many of both.
     pub(super) fn merge(&self, before_ms: i64, days_before_ms: i64, late_share: i64) -> Result<usize, StoreError> {
         let mut merged = 0;
-        for day in self.partitions.days()? {
+        for day in self.partitions.days() {
             let start = day * DAY_MS;
             let mut connection = self.partitions.writer(day)?;
             if start + DAY_MS <= days_before_ms {
@@ -150,7 +151,7 @@ impl Shared {
         };
         let mut ids: Vec<SeriesId> = Vec::new();
         for (id, _, _) in &old {
-            ids.extend(block_series(&self.ring, &tx, (day, *id))?);
+            ids.extend(Source { ring: &self.ring, reading: &tx, day, id: *id }.head()?.head.series());
         }
         ids.sort_unstable();
         ids.dedup();
@@ -159,7 +160,8 @@ impl Shared {
             let (first, last) = (slice[0], slice[slice.len() - 1]);
             let mut series: BTreeMap<SeriesId, Vec<Point>> = BTreeMap::new();
             for (id, _, _) in old.iter().filter(|(_, min, max)| *min <= last && *max >= first) {
-                let block = read_block(&self.ring, &tx, (day, *id), |series| (first..=last).contains(&series))?;
+                let source = Source { ring: &self.ring, reading: &tx, day, id: *id };
+                let block = source.read(&source.head()?, |series| (first..=last).contains(&series))?;
                 for column in block.columns {
                     series.entry(column.series).or_default().extend(block.times.iter().copied().zip(column.values));
                 }

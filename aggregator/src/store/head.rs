@@ -25,7 +25,7 @@ const NONE: Point = (i64::MIN, 0.0);
 #[derive(Debug)]
 pub(crate) enum Samples {
     /// Of an agent's batch: its groups, and the ids of its dictionary (0: not to be kept).
-    Groups(Vec<Group>, Vec<SeriesId>),
+    Groups(Vec<Group>, Arc<[SeriesId]>),
     /// Of every other protocol.
     Rows(Rows),
 }

@@ -1,15 +1,15 @@
 //! Blocks on disk: one SQLite file a day (UTC), opened on demand, dropped whole when it is too old. Sealed bodies are opened
 //! here and nowhere else. Writing is `compact`'s, one file at a time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use keyvigil_common::seal::KeyRing;
-use rusqlite::blob::Blob;
-use rusqlite::{Connection, MAIN_DB, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
-use super::block::{Block, BlockError, Column, Head};
+use super::block::Column;
+use super::sealed::{Heads, Source};
 use super::{Point, StoreError, sqlite};
 use crate::index::SeriesId;
 
@@ -29,12 +29,25 @@ pub(super) fn day_of(at_ms: i64) -> i64 {
 #[derive(Debug)]
 pub(super) struct Partitions {
     dir: PathBuf,
+    /// Days that have a file.
+    days: RwLock<BTreeSet<i64>>,
     open: Mutex<BTreeMap<i64, Arc<Mutex<Connection>>>>,
+    heads: Heads,
 }
 
 impl Partitions {
-    pub(super) fn new(dir: PathBuf) -> Self {
-        Self { dir, open: Mutex::default() }
+    /// The days that lie in `dir`.
+    pub(super) fn open(dir: PathBuf) -> Result<Self, StoreError> {
+        let mut days = BTreeSet::new();
+        for entry in std::fs::read_dir(&dir)? {
+            let name = entry?.file_name();
+            let Some(date) = name.to_str().and_then(|n| n.strip_suffix(".db")) else { continue };
+            if let Ok(date) = date.parse::<jiff::civil::Date>() {
+                let start = date.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).map(|z| z.timestamp().as_millisecond());
+                days.extend(start.map(day_of));
+            }
+        }
+        Ok(Self { dir, days: RwLock::new(days), open: Mutex::default(), heads: Heads::default() })
     }
 
     /// The file of `day`: `2026-11-22.db`.
@@ -58,29 +71,21 @@ impl Partitions {
             drop(sqlite::open(&unborn, SCHEMA, PAGE_BYTES)?);
             std::fs::rename(&unborn, &path)?;
             std::fs::File::open(&self.dir)?.sync_all()?;
+            self.heads.forget(day);
+            self.days.write().unwrap_or_else(PoisonError::into_inner).insert(day);
         }
         sqlite::open(&path, SCHEMA, PAGE_BYTES)
     }
 
-    /// Days that have a file.
-    pub(super) fn days(&self) -> Result<Vec<i64>, StoreError> {
-        let mut days = Vec::new();
-        for entry in std::fs::read_dir(&self.dir)? {
-            let name = entry?.file_name();
-            let Some(date) = name.to_str().and_then(|n| n.strip_suffix(".db")) else { continue };
-            if let Ok(date) = date.parse::<jiff::civil::Date>() {
-                let start = date.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).map(|z| z.timestamp().as_millisecond());
-                days.extend(start.map(day_of));
-            }
-        }
-        days.sort_unstable();
-        Ok(days)
+    /// Days that have a file, ascending.
+    pub(super) fn days(&self) -> Vec<i64> {
+        self.days.read().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
     }
 
     /// For each day, the last level-0 row whose samples are in its blocks.
     pub(super) fn applied(&self) -> Result<HashMap<i64, i64>, StoreError> {
         let mut out = HashMap::new();
-        for day in self.days()? {
+        for day in self.days() {
             let connection = self.reader(day)?;
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let through: Option<i64> = connection.query_row("SELECT value FROM meta WHERE name = 'level0'", [], |row| row.get(0)).optional()?;
@@ -107,13 +112,18 @@ impl Partitions {
         let place: HashMap<SeriesId, usize> = ids.iter().copied().zip(0..).collect();
         let mut sorted = ids.to_vec();
         sorted.sort_unstable();
-        for day in self.days()?.into_iter().filter(|day| (day_of(from)..=day_of(to)).contains(day)) {
+        for day in self.days().into_iter().filter(|day| (day_of(from)..=day_of(to)).contains(day)) {
             let connection = self.reader(day)?;
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             // A block stays as it is while this transaction reads it, however a merge goes on.
             let reading = connection.unchecked_transaction()?;
             for id in blocks(&reading, &sorted, from, to)? {
-                let block = read_block(ring, &reading, (day, id), |series| place.contains_key(&series))?;
+                let source = Source { ring, reading: &reading, day, id };
+                let head = self.heads.get((day, id), || source.head())?;
+                if !head.head.series().any(|series| place.contains_key(&series)) {
+                    continue;
+                }
+                let block = source.read(&head, |series| place.contains_key(&series))?;
                 let first = block.times.partition_point(|t| *t < from);
                 let last = block.times.partition_point(|t| *t <= to);
                 for Column { series, values, .. } in &block.columns {
@@ -131,7 +141,7 @@ impl Partitions {
     /// Samples in blocks, and bytes of the files.
     pub(super) fn size(&self) -> Result<(u64, u64), StoreError> {
         let (mut samples, mut bytes) = (0, 0);
-        for day in self.days()? {
+        for day in self.days() {
             let connection = self.reader(day)?;
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let count: Option<i64> = connection.query_row("SELECT sum(samples) FROM block", [], |row| row.get(0))?;
@@ -144,8 +154,10 @@ impl Partitions {
     /// Removes the files of days that ended before `before_ms`.
     pub(super) fn drop_before(&self, before_ms: i64) -> Result<Vec<String>, StoreError> {
         let mut dropped = Vec::new();
-        for day in self.days()?.into_iter().filter(|day| (day + 1) * DAY_MS <= before_ms) {
+        for day in self.days().into_iter().filter(|day| (day + 1) * DAY_MS <= before_ms) {
+            self.days.write().unwrap_or_else(PoisonError::into_inner).remove(&day);
             self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&day);
+            self.heads.forget(day);
             let path = self.path(day);
             for file in files(&path) {
                 match std::fs::remove_file(&file) {
@@ -183,67 +195,4 @@ fn blocks(reading: &Connection, ids: &[SeriesId], from: i64, to: i64) -> Result<
     }
     found.sort_unstable();
     Ok(found)
-}
-
-/// Where a part of a block belongs: its head, or a stripe.
-fn place(day: i64, id: i64, part: Option<usize>) -> String {
-    match part {
-        None => format!("block:{day}:{id}"),
-        Some(stripe) => format!("block:{day}:{id}:{stripe}"),
-    }
-}
-
-/// A block as it is stored: length of the sealed head (u32), the head, the stripes, each sealed by itself.
-pub(super) fn seal_block(ring: &KeyRing, day: i64, id: i64, block: &Block) -> Result<Vec<u8>, StoreError> {
-    let encoded = block.encode()?;
-    let seal = |(at, stripe): (usize, &Vec<u8>)| ring.seal(stripe, place(day, id, Some(at)).as_bytes());
-    let stripes = encoded.stripes.iter().enumerate().map(seal).collect::<Result<Vec<_>, _>>()?;
-    let lengths: Vec<usize> = stripes.iter().map(Vec::len).collect();
-    let head = ring.seal(&encoded.head(&lengths), place(day, id, None).as_bytes())?;
-    let mut out = Vec::with_capacity(4 + head.len() + lengths.iter().sum::<usize>());
-    out.extend_from_slice(&u32::try_from(head.len()).map_err(|_| BlockError::Truncated)?.to_le_bytes());
-    out.extend_from_slice(&head);
-    stripes.iter().for_each(|stripe| out.extend_from_slice(stripe));
-    Ok(out)
-}
-
-/// Reads what `wanted` asks for of a block.
-pub(super) fn read_block(ring: &KeyRing, reading: &Connection, (day, id): (i64, i64), wanted: impl Fn(SeriesId) -> bool) -> Result<Block, StoreError> {
-    let blob = reading.blob_open(MAIN_DB, "block", "body", id, true)?;
-    let (head, end) = open_head(ring, &blob, day, id)?;
-    let ends: Vec<usize> = head
-        .stripes
-        .iter()
-        .scan(end, |at, length| {
-            *at = at.saturating_add(*length);
-            Some(*at)
-        })
-        .collect();
-    head.read(wanted, |at| {
-        let (end, length) = ends.get(at).zip(head.stripes.get(at)).ok_or(BlockError::Truncated)?;
-        Ok(ring.unseal(&stored(&blob, end - length, *length)?, place(day, id, Some(at)).as_bytes())?)
-    })
-}
-
-/// The series in a block.
-pub(super) fn block_series(ring: &KeyRing, reading: &Connection, (day, id): (i64, i64)) -> Result<Vec<SeriesId>, StoreError> {
-    let blob = reading.blob_open(MAIN_DB, "block", "body", id, true)?;
-    Ok(open_head(ring, &blob, day, id)?.0.series().collect())
-}
-
-/// A block's head, and where it ends.
-fn open_head(ring: &KeyRing, blob: &Blob<'_>, day: i64, id: i64) -> Result<(Head, usize), StoreError> {
-    let length = stored(blob, 0, 4)?.first_chunk().map(|b| u32::from_le_bytes(*b) as usize).ok_or(BlockError::Truncated)?;
-    let head = Head::decode(&ring.unseal(&stored(blob, 4, length)?, place(day, id, None).as_bytes())?)?;
-    Ok((head, 4 + length))
-}
-
-/// Part of a body on disk.
-fn stored(blob: &Blob<'_>, offset: usize, length: usize) -> Result<Vec<u8>, StoreError> {
-    if offset.saturating_add(length) > blob.len() {
-        return Err(BlockError::Truncated.into());
-    }
-    let mut bytes = vec![0; length];
-    blob.read_at_exact(&mut bytes, offset)?;
-    Ok(bytes)
 }

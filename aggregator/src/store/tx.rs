@@ -18,6 +18,9 @@ use crate::index::{SeriesId, TenantId};
 /// Hashes kept of each stream: what an agent may resend after a lost ack.
 const SETTLED_KEPT: u64 = 4_096;
 
+/// Ids of the series of a dictionary, in its order.
+pub type Ids = Arc<[SeriesId]>;
+
 /// An open transaction.
 pub struct Tx<'a> {
     pub(super) connection: &'a Connection,
@@ -159,16 +162,20 @@ impl<'a> Tx<'a> {
     }
 
     /// Appends the samples of an agent's batch, and takes them out of it. Each series gets the tag `host`, where `host` is
-    /// given. `body`: the batch as [`super::Store::seal_batch`] sealed it.
+    /// given. `known`: the ids of its dictionary, where it came before. `body`: the batch as [`super::Store::seal_batch`]
+    /// sealed it. Returns the ids of its dictionary.
     ///
     /// # Errors
     /// Too many series, or the database's.
-    pub fn append_batch(&self, tenant: TenantId, host: Option<&str>, batch: &mut Batch, body: &[u8]) -> Result<(), StoreError> {
-        if batch.groups.is_empty() {
-            return Ok(());
+    pub fn append_batch(&self, tenant: TenantId, host: Option<&str>, batch: &mut Batch, known: Option<Ids>, body: &[u8]) -> Result<Ids, StoreError> {
+        let ids = match known {
+            Some(ids) => ids,
+            None => self.series_ids(tenant, &batch.series, host)?.into(),
+        };
+        if !batch.groups.is_empty() {
+            self.append(tenant, body, Samples::Groups(std::mem::take(&mut batch.groups), Arc::clone(&ids)))?;
         }
-        let ids = self.series_ids(tenant, &batch.series, host)?;
-        self.append(tenant, body, Samples::Groups(std::mem::take(&mut batch.groups), ids))
+        Ok(ids)
     }
 
     /// Appends `rows`, in which the series of `fresh` are meant by their place in it and [`series::FRESH`]. `body`: the rows

@@ -46,6 +46,28 @@ fn fixture(name: &str) -> std::path::PathBuf {
 }
 
 #[test]
+fn a_dictionary_that_is_known_is_left_out_and_all_else_is_the_same() {
+    let batch = full_batch();
+    let frame = encode_batch(&batch).unwrap();
+    let mut dictionary = Vec::new();
+    let read = |bytes: &[u8], known: bool, seen: &mut Vec<u8>| {
+        decode_batch_unless(bytes, |bytes| {
+            bytes.clone_into(seen);
+            known
+        })
+    };
+    assert_eq!(read(&frame, false, &mut dictionary).unwrap(), batch);
+    assert_eq!(dictionary, bincode::encode_to_vec(&batch.series, standard()).unwrap());
+    assert_eq!(read(&frame, true, &mut dictionary).unwrap(), Batch { series: Vec::new(), ..batch.clone() });
+    let mut lying = batch;
+    lying.series.pop();
+    let raw = bincode::encode_to_vec(&lying, standard()).unwrap();
+    let head = [b"KVB".as_slice(), &[VERSION, CODEC_ZSTD, 0, 0, 0], &(raw.len() as u32).to_le_bytes()].concat();
+    let frame = [head, zstd::bulk::compress(&raw, 1).unwrap()].concat();
+    assert!(matches!(read(&frame, true, &mut dictionary), Err(WireError::Shape(_))), "a column points past the dictionary");
+}
+
+#[test]
 fn the_bytes_of_version_1_mean_what_they_meant() {
     let (batch, path) = (full_batch(), fixture("batch-v1.bin"));
     if std::env::var_os("KEYVIGIL_WRITE_FIXTURES").is_some() {
@@ -125,7 +147,7 @@ fn the_fuzz_corpus_never_panics() {
     let mut seen = 0;
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/wire")).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        let _ = (decode_batch(&bytes), decode_push(&bytes), decode_ack(&bytes));
+        let _ = (decode_batch(&bytes), decode_batch_unless(&bytes, |_| true), decode_push(&bytes), decode_ack(&bytes));
         seen += 1;
     }
     assert!(seen >= 5, "the corpus is missing");
@@ -138,12 +160,13 @@ proptest! {
         let length = frame.len();
         frame[at % length] ^= 1 << bit;
         frame.truncate(length - cut % 8);
-        let _ = decode_batch(&frame);
+        // What is refused first may differ; what is taken may not.
+        assert_eq!(decode_batch(&frame).ok(), decode_batch_unless(&frame, |_| false).ok());
     }
 
     #[test]
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = (decode_batch(&bytes), decode_push(&bytes), decode_ack(&bytes));
+        let _ = (decode_batch(&bytes), decode_batch_unless(&bytes, |_| true), decode_push(&bytes), decode_ack(&bytes));
         let _ = decode_whole::<Batch>(&bytes);
         let _ = decode_whole::<Push>(&bytes);
     }
