@@ -47,28 +47,34 @@ pub(super) struct Opened {
 
 /// Heads by day and block. No number of a block is ever used twice in the life of its day's file.
 #[derive(Debug, Default)]
-pub(super) struct Heads(Mutex<(HashMap<(i64, i64), Arc<Opened>>, usize)>);
+pub(super) struct Heads(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    heads: HashMap<(i64, i64), Arc<Opened>>,
+    bytes: usize,
+}
 
 impl Heads {
     /// The head that is known, or that `open` reads.
     pub(super) fn get(&self, place: (i64, i64), open: impl FnOnce() -> Result<Opened, StoreError>) -> Result<Arc<Opened>, StoreError> {
-        if let Some(head) = self.0.lock().unwrap_or_else(PoisonError::into_inner).0.get(&place) {
+        if let Some(head) = self.0.lock().unwrap_or_else(PoisonError::into_inner).heads.get(&place) {
             return Ok(Arc::clone(head));
         }
         let head = Arc::new(open()?);
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes = head.head.bytes() + head.ends.len() * size_of::<usize>();
-        if known.1 + bytes > HEADS_BYTES_MAX {
-            *known = Default::default();
+        if known.bytes + bytes > HEADS_BYTES_MAX {
+            *known = Known::default();
         }
-        known.0.insert(place, Arc::clone(&head));
-        known.1 += bytes;
+        known.heads.insert(place, Arc::clone(&head));
+        known.bytes += bytes;
         Ok(head)
     }
 
     /// The file of `day` is gone; another may come in its place.
     pub(super) fn forget(&self, day: i64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Default::default();
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Known::default();
         tracing::debug!(day, "heads of blocks are forgotten");
     }
 }
