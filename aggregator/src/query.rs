@@ -8,6 +8,7 @@ pub mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyvigil_common::limits::{QUERY_POINTS_MAX, QUERY_SERIES_MAX};
 use keyvigil_common::sample::{MetricType, Series, Tags};
@@ -19,6 +20,8 @@ use crate::store::{Point, Store, StoreError};
 
 /// Shortest width of a bucket, ms.
 const INTERVAL_MS_MIN: i64 = 1_000;
+/// How long a question may take.
+const TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A question.
 #[derive(Debug, Clone)]
@@ -135,10 +138,15 @@ pub async fn ask(store: &Store, question: &Question) -> Result<Answer, QueryErro
         return Err(QueryError::Invalid(format!("more than {QUERY_SERIES_MAX} series: narrow metric_pattern or add a tag")));
     }
     series.truncate(most);
-    let mut answer = match question.aggregation {
-        None => raw(store, question, &series).await?,
-        Some(aggregation) => bucketed(store, question, aggregation, &series).await?,
+    let work = async {
+        match question.aggregation {
+            None => raw(store, question, &series).await,
+            Some(aggregation) => bucketed(store, question, aggregation, &series).await,
+        }
     };
+    // Dropping it stops the reading, as it does when the asker hangs up.
+    let answer = tokio::time::timeout(TIME_MAX, work).await;
+    let mut answer = answer.map_err(|_| QueryError::Invalid(format!("not answered within {TIME_MAX:?}: ask for a shorter range or fewer series")))??;
     answer.truncated = truncated || answer.rows.len() > question.limit;
     answer.rows.truncate(question.limit);
     Ok(answer)

@@ -18,7 +18,7 @@ mod varint;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyvigil_common::limits::QUERY_SAMPLES_MAX;
@@ -32,7 +32,7 @@ pub use tx::{Ids, Settled, Stream, Tx};
 
 use crate::index::{Index, SeriesId, TenantId};
 use head::Head;
-use partition::Partitions;
+use partition::{Budget, Partitions};
 use sqlite::Readers;
 use writer::Writer;
 
@@ -178,8 +178,9 @@ impl Store {
     /// # Errors
     /// A block that does not open, or more samples than one query may read.
     pub async fn select(&self, ids: Vec<SeriesId>, from: i64, to: i64) -> Result<Vec<Vec<Point>>, StoreError> {
-        let shared = Arc::clone(&self.0.shared);
-        tokio::task::spawn_blocking(move || shared.select(&ids, from, to)).await.map_err(|_| StoreError::Closed)?
+        let (shared, asked) = (Arc::clone(&self.0.shared), Asked::default());
+        let gone = Arc::clone(&asked.0);
+        tokio::task::spawn_blocking(move || shared.select(&ids, from, to, &gone)).await.map_err(|_| StoreError::Closed)?
     }
 
     /// Newest sample of a series that is in memory.
@@ -273,6 +274,16 @@ impl Store {
     }
 }
 
+/// A question that somebody waits for: once it is dropped, the work on it stops.
+#[derive(Debug, Default)]
+struct Asked(Arc<AtomicBool>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// How much is stored.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Size {
@@ -285,7 +296,7 @@ pub struct Size {
 }
 
 impl Shared {
-    fn select(&self, ids: &[SeriesId], from: i64, to: i64) -> Result<Vec<Vec<Point>>, StoreError> {
+    fn select(&self, ids: &[SeriesId], from: i64, to: i64, gone: &AtomicBool) -> Result<Vec<Vec<Point>>, StoreError> {
         let mut out: Vec<Vec<Point>> = vec![Vec::new(); ids.len()];
         // Memory first: what moves to disk meanwhile is then seen twice, never missed. Blocks go before it, so that of two
         // values of one instant the later one stays.
@@ -294,7 +305,7 @@ impl Shared {
             self.head.read(*id, from, to, points);
         }
         let mut budget = QUERY_SAMPLES_MAX;
-        self.partitions.read(&self.ring, ids, from, to, &mut budget, &mut out)?;
+        self.partitions.read(&self.ring, ids, (from, to), Budget { samples: &mut budget, gone }, &mut out)?;
         for (points, newer) in out.iter_mut().zip(recent) {
             budget = budget.checked_sub(newer.len()).ok_or(StoreError::TooMuch)?;
             points.extend(newer);
@@ -420,6 +431,9 @@ pub enum StoreError {
         /// The series that did not fit.
         series: String,
     },
+    /// Who asked has gone.
+    #[error("nobody waits for the answer any more")]
+    Gone,
     /// One query asked for too much.
     #[error("the query reads more than {QUERY_SAMPLES_MAX} samples: ask for a shorter range or fewer series")]
     TooMuch,

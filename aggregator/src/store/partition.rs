@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use keyvigil_common::seal::KeyRing;
@@ -23,6 +24,14 @@ const SCHEMA: &str = include_str!("partition.sql");
 /// Start of the day that `at_ms` lies in, as days since 1970.
 pub(super) fn day_of(at_ms: i64) -> i64 {
     at_ms.div_euclid(DAY_MS)
+}
+
+/// What a question may cost.
+pub(super) struct Budget<'a> {
+    /// Samples; counts down.
+    pub(super) samples: &'a mut usize,
+    /// Set once nobody waits for the answer.
+    pub(super) gone: &'a AtomicBool,
 }
 
 /// All days.
@@ -107,8 +116,8 @@ impl Partitions {
         Ok(connection)
     }
 
-    /// Adds the samples of `ids` in `from..=to` to `out`, in the order of their blocks. `budget` counts down.
-    pub(super) fn read(&self, ring: &KeyRing, ids: &[SeriesId], from: i64, to: i64, budget: &mut usize, out: &mut [Vec<Point>]) -> Result<(), StoreError> {
+    /// Adds the samples of `ids` in `from..=to` to `out`, in the order of their blocks.
+    pub(super) fn read(&self, ring: &KeyRing, ids: &[SeriesId], (from, to): (i64, i64), budget: Budget<'_>, out: &mut [Vec<Point>]) -> Result<(), StoreError> {
         let place: HashMap<SeriesId, usize> = ids.iter().copied().zip(0..).collect();
         let mut sorted = ids.to_vec();
         sorted.sort_unstable();
@@ -118,6 +127,9 @@ impl Partitions {
             // A block stays as it is while this transaction reads it, however a merge goes on.
             let reading = connection.unchecked_transaction()?;
             for id in blocks(&reading, &sorted, from, to)? {
+                if budget.gone.load(Ordering::Relaxed) {
+                    return Err(StoreError::Gone);
+                }
                 let source = Source { ring, reading: &reading, day, id };
                 let head = self.heads.get((day, id), || source.head())?;
                 if !head.head.series().any(|series| place.contains_key(&series)) {
@@ -127,7 +139,7 @@ impl Partitions {
                 let first = block.times.partition_point(|t| *t < from);
                 let last = block.times.partition_point(|t| *t <= to);
                 for Column { series, values, .. } in &block.columns {
-                    *budget = budget.checked_sub(last - first).ok_or(StoreError::TooMuch)?;
+                    *budget.samples = budget.samples.checked_sub(last - first).ok_or(StoreError::TooMuch)?;
                     let points = block.times[first..last].iter().copied().zip(values[first..last].iter().copied());
                     if let Some(at) = place.get(series) {
                         out[*at].extend(points);

@@ -210,3 +210,16 @@ async fn more_samples_than_one_block_holds_are_read_back_and_merged_once() {
     assert_eq!(store.merge(T0 + 30 * 86_400_000, 0).await.unwrap(), 0, "long columns are not merged again and again");
     assert_eq!(read(&store, "dense", T0, T0 + 1_000_000).await.len(), 2 * count);
 }
+
+#[tokio::test]
+async fn a_question_that_nobody_waits_for_any_more_is_not_read_on() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    append(&store, batch(&["a"], T0, 10, 0.0, 0)).await.unwrap();
+    store.flush().await.unwrap();
+    let id = store.index().select(1, &crate::index::Selector::parse("a", []).unwrap(), 1)[0].0;
+    let gone = AtomicBool::new(true);
+    assert!(matches!(store.0.shared.select(&[id], 0, T0 * 2, &gone), Err(StoreError::Gone)));
+    gone.store(false, Ordering::Relaxed);
+    assert_eq!(store.0.shared.select(&[id], 0, T0 * 2, &gone).unwrap()[0].len(), 10);
+}
