@@ -12,11 +12,13 @@ mod protobuf;
 pub mod remote;
 mod sink;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::event::EventKind;
 use keyvigil_common::limits::{DECODED_BYTES_PER_RAW, INGEST_INFLIGHT_BYTES_MAX, PUSH_RAW_BYTES_MAX, TAGS_MAX, TIMESTAMP_MS_MIN};
+use keyvigil_common::sample::Series;
 use keyvigil_common::sequence::Range;
 use keyvigil_common::telemetry::{Number, Registry};
 use keyvigil_common::tls::Identity;
@@ -62,6 +64,7 @@ pub struct Ingest {
     inventory: Arc<Inventory>,
     names: Arc<Names>,
     dictionaries: Arc<Dictionaries>,
+    tenants: Arc<RwLock<HashMap<String, TenantId>>>,
     clock: SharedClock,
     /// Bytes that may be worked on at once.
     room: Arc<Semaphore>,
@@ -106,10 +109,12 @@ struct Arrived {
     hash: [u8; 32],
     /// As it goes into level 0.
     body: Vec<u8>,
-    /// Without its dictionary where `ids` are known.
+    /// Without its dictionary where `ids` are known, or where the batch before it has the same.
     batch: Batch,
     /// Hash of the dictionary's bytes.
     dictionary: u128,
+    /// Whether it was left out.
+    known: bool,
     ids: Option<Ids>,
 }
 
@@ -124,6 +129,7 @@ impl Ingest {
             inventory,
             names: Arc::default(),
             dictionaries: Arc::default(),
+            tenants: Arc::default(),
             clock,
             room,
             metrics: Metrics::new(registry),
@@ -185,7 +191,8 @@ impl Ingest {
         }
         let _decoded = self.room(claimed * DECODED_BYTES_PER_RAW)?;
         let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
-        let arrived = push.frames.into_iter().map(|(seq, frame)| self.arrive(seq, &frame, tenant, &agent.host)).collect::<Result<Vec<_>, _>>()?;
+        let mut decoded = None;
+        let arrived = push.frames.into_iter().map(|(seq, frame)| self.arrive(seq, &frame, tenant, &agent.host, &mut decoded)).collect::<Result<Vec<_>, _>>()?;
         let dropped = push.dropped;
         let (this, host) = (self.clone(), agent.host.clone());
         let cursor = self.store.write(move |tx| this.settle(tx, &stream, &host, arrived, &dropped)).await?;
@@ -201,10 +208,23 @@ impl Ingest {
         Arc::clone(&self.room).try_acquire_many_owned(size).map_err(|_| Refusal::Busy("too much is being ingested at once".into()))
     }
 
+    /// A tenant by name; asked of the database once.
+    async fn tenant(&self, name: &str) -> Result<Option<TenantId>, StoreError> {
+        let known = self.tenants.read().unwrap_or_else(PoisonError::into_inner).get(name).copied();
+        if known.is_some() {
+            return Ok(known);
+        }
+        let asked = name.to_owned();
+        let found = self.store.read(move |connection, _| crate::tenant::find(connection, &asked)).await?;
+        if let Some(id) = found {
+            self.tenants.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), id);
+        }
+        Ok(found)
+    }
+
     /// The tenant and agent of a certificate, if it may deliver.
     async fn admit(&self, identity: &Identity) -> Result<(TenantId, Agent), Refusal> {
-        let name = identity.tenant.clone();
-        let tenant = self.store.read(move |connection, _| crate::tenant::find(connection, &name)).await?;
+        let tenant = self.tenant(&identity.tenant).await?;
         let agent = tenant.and_then(|tenant| self.fleet.get(tenant, &identity.agent).map(|agent| (tenant, agent)));
         match agent {
             Some((_, agent)) if agent.revoked => Err(Refusal::Forbidden("this agent was revoked: join it again with a new token".into())),
@@ -236,25 +256,31 @@ impl Ingest {
         self.names.begin(tenant, self.clock.now_ms())
     }
 
-    /// Decodes and checks one batch.
-    fn arrive(&self, seq: u64, frame: &[u8], tenant: TenantId, host: &str) -> Result<Arrived, Refusal> {
-        let (mut dictionary, mut ids) = (0, None);
+    /// Decodes and checks one batch. `decoded`: the dictionary of the batch before it in this push.
+    fn arrive(&self, seq: u64, frame: &[u8], tenant: TenantId, host: &str, decoded: &mut Option<u128>) -> Result<Arrived, Refusal> {
+        let (mut dictionary, mut ids, mut known) = (0, None, false);
         let batch = wire::decode_batch_unless(frame, |bytes| {
             dictionary = Dictionaries::hash(&self.names, tenant, host, bytes);
             ids = self.dictionaries.get(dictionary);
-            ids.is_some()
+            known = ids.is_some() || decoded.replace(dictionary) == Some(dictionary);
+            known
         });
         let batch = batch.map_err(|fault| Refusal::of_frame(seq, fault))?;
         check(seq, &batch, self.clock.now_ms())?;
         let (hash, body) = (keyvigil_common::sha256(frame), self.store.seal_batch(tenant, host, frame)?);
-        Ok(Arrived { seq, hash, body, batch, dictionary, ids })
+        Ok(Arrived { seq, hash, body, batch, dictionary, known, ids })
     }
 
     /// Stores what is new of a push, in its transaction. Returns the cursor.
     fn settle(&self, tx: &Tx<'_>, stream: &Stream, host: &str, arrived: Vec<Arrived>, dropped: &[Range]) -> Result<u64, StoreError> {
         let mut news = News::default();
         let (mut samples, mut events, mut fresh, mut repeats) = (0, 0, 0, 0);
-        for Arrived { seq, hash, body, mut batch, dictionary, ids } in arrived {
+        let (mut series, mut resolved) = (Vec::new(), None);
+        for Arrived { seq, hash, body, mut batch, dictionary, known, ids } in arrived {
+            // Taken from a repeat too: the batch after it may lean on it.
+            if !known {
+                series = std::mem::take(&mut batch.series);
+            }
             if tx.settle(stream, seq, &hash, dropped)? == Settled::Repeat {
                 repeats += 1;
                 continue;
@@ -264,12 +290,13 @@ impl Ingest {
             events += batch.events.len() as u64;
             news.last_sample_ms = news.last_sample_ms.max(batch.span_ms().map(|(_, last)| last));
             news.interval_ms = batch.groups.iter().map(|g| g.interval_ms).max().or(news.interval_ms);
-            let known = ids.is_some();
-            let ids = tx.append_batch(stream.tenant, Some(host), &mut batch, ids, &body)?;
-            if !known {
-                let dictionaries = Arc::clone(&self.dictionaries);
-                tx.after_commit(move || dictionaries.remember(dictionary, ids));
-            }
+            let ids = match (ids, &resolved) {
+                (Some(ids), _) => ids,
+                (None, Some((hash, ids))) if *hash == dictionary => Arc::clone(ids),
+                (None, _) => self.resolve(tx, stream.tenant, host, dictionary, &series)?,
+            };
+            resolved = Some((dictionary, Arc::clone(&ids)));
+            tx.append_batch(stream.tenant, &mut batch, ids, &body)?;
             news.facts = batch.host.clone().or(news.facts);
             self.record(tx, stream.tenant, host, batch)?;
         }
@@ -288,6 +315,14 @@ impl Ingest {
             metrics.repeats.add(repeats);
         });
         Ok(cursor)
+    }
+
+    /// Ids of a dictionary, remembered once they are on disk.
+    fn resolve(&self, tx: &Tx<'_>, tenant: TenantId, host: &str, dictionary: u128, series: &[Series]) -> Result<Ids, StoreError> {
+        let ids = tx.resolve(tenant, Some(host), series)?;
+        let (dictionaries, found) = (Arc::clone(&self.dictionaries), Arc::clone(&ids));
+        tx.after_commit(move || dictionaries.remember(dictionary, found));
+        Ok(ids)
     }
 
     /// Stores the keys, events and losses that a batch tells of.

@@ -17,7 +17,8 @@ const AGENTS: usize = 8;
 const SERIES: usize = 200;
 const STEPS: usize = 240;
 const STEPS_PER_BATCH: usize = 5;
-const BATCHES_PER_PUSH: usize = 4;
+/// An agent that was cut off sends up to 256 at once.
+const BATCHES_PER_PUSH: usize = 16;
 const STEP_MS: i64 = 15_000;
 
 /// The same numbers for the same seed (xorshift64).
@@ -74,6 +75,10 @@ fn pushes(agent: usize, end_ms: i64) -> Vec<Vec<u8>> {
     }
     out
 }
+
+/// As in the aggregator itself.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 #[expect(clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark prints, and measures with the system's clock")]

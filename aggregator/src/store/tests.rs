@@ -31,7 +31,13 @@ fn batch(names: &[&str], from: i64, count: usize, offset: f64, start_ms: i64) ->
 
 async fn append(store: &Store, mut batch: Batch) -> Result<(), StoreError> {
     let body = store.seal_batch(1, "web-1", &encode_batch(&batch).unwrap()).unwrap();
-    store.write(move |tx| tx.append_batch(tx.tenant("default")?, Some("web-1"), &mut batch, None, &body).map(|_| ())).await
+    store.write(move |tx| put(tx, &mut batch, &body)).await
+}
+
+fn put(tx: &Tx<'_>, batch: &mut Batch, body: &[u8]) -> Result<(), StoreError> {
+    let tenant = tx.tenant("default")?;
+    let ids = tx.resolve(tenant, Some("web-1"), &batch.series)?;
+    tx.append_batch(tenant, batch, ids, body)
 }
 
 async fn read(store: &Store, name: &str, from: i64, to: i64) -> Vec<Point> {
@@ -117,7 +123,7 @@ async fn a_piece_that_fails_does_not_fail_its_neighbours_and_leaves_nothing() {
     let mut bad = batch(&["poison"], T0, 5, 0.0, 0);
     let body = store.seal_batch(1, "web-1", &encode_batch(&bad).unwrap()).unwrap();
     let failing = store.write(move |tx| {
-        tx.append_batch(tx.tenant("default")?, Some("web-1"), &mut bad, None, &body)?;
+        put(tx, &mut bad, &body)?;
         Err::<(), _>(StoreError::Refused("on purpose".into()))
     });
     let (failed, good) = tokio::join!(failing, append(&store, batch(&["good"], T0, 5, 0.0, 0)));

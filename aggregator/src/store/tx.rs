@@ -161,21 +161,24 @@ impl<'a> Tx<'a> {
         Ok(found.map_or(0, i64::cast_unsigned))
     }
 
-    /// Appends the samples of an agent's batch, and takes them out of it. Each series gets the tag `host`, where `host` is
-    /// given. `known`: the ids of its dictionary, where it came before. `body`: the batch as [`super::Store::seal_batch`]
-    /// sealed it. Returns the ids of its dictionary.
+    /// Ids of the series of a dictionary, with the tag `host` where it is given; new ones are made.
     ///
     /// # Errors
     /// Too many series, or the database's.
-    pub fn append_batch(&self, tenant: TenantId, host: Option<&str>, batch: &mut Batch, known: Option<Ids>, body: &[u8]) -> Result<Ids, StoreError> {
-        let ids = match known {
-            Some(ids) => ids,
-            None => self.series_ids(tenant, &batch.series, host)?.into(),
-        };
-        if !batch.groups.is_empty() {
-            self.append(tenant, body, Samples::Groups(std::mem::take(&mut batch.groups), Arc::clone(&ids)))?;
+    pub fn resolve(&self, tenant: TenantId, host: Option<&str>, series: &[Series]) -> Result<Ids, StoreError> {
+        Ok(self.series_ids(tenant, series, host)?.into())
+    }
+
+    /// Appends the samples of an agent's batch, and takes them out of it. `ids`: of its dictionary. `body`: the batch as
+    /// [`super::Store::seal_batch`] sealed it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn append_batch(&self, tenant: TenantId, batch: &mut Batch, ids: Ids, body: &[u8]) -> Result<(), StoreError> {
+        if batch.groups.is_empty() {
+            return Ok(());
         }
-        Ok(ids)
+        self.append(tenant, body, Samples::Groups(std::mem::take(&mut batch.groups), ids))
     }
 
     /// Appends `rows`, in which the series of `fresh` are meant by their place in it and [`series::FRESH`]. `body`: the rows
