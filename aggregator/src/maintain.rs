@@ -1,5 +1,6 @@
 //! What an administrator does to a store by hand, while its aggregator does not run.
 
+use std::os::unix::fs::MetadataExt;
 use std::process::ExitCode;
 
 use keyvigil_common::clock::SystemClock;
@@ -34,7 +35,16 @@ async fn try_compact(config: &Config) -> Result<(Size, Size), StartError> {
 /// The store that is there, locked against a running aggregator.
 fn open(config: &Config) -> Result<(Store, std::fs::File), StartError> {
     let dir = &config.storage.path;
-    // A directory that is not there is a slip of the keyboard, and not to be made.
+    // Nothing is made here: what is not there is a slip of the keyboard. Nor as another user, whose files the aggregator
+    // could not write.
+    let slip = |kind: std::io::ErrorKind, why: &str| StartError::Dir { path: dir.clone(), source: std::io::Error::new(kind, why.to_owned()) };
+    let owner = std::fs::metadata(dir.join("store/main.db")).map_err(|_| slip(std::io::ErrorKind::NotFound, "no aggregator has stored anything there"))?.uid();
+    if owner != rustix::process::geteuid().as_raw() {
+        return Err(slip(std::io::ErrorKind::PermissionDenied, "it belongs to another user: run this as that user (runuser -u keyvigil -- ...)"));
+    }
+    if !run::master_key_file(config).exists() {
+        return Err(slip(std::io::ErrorKind::NotFound, "the master key is missing; without it nothing opens"));
+    }
     let lock = process::lock(dir).map_err(|source| StartError::Dir { path: dir.clone(), source })?;
     let lock = lock.ok_or_else(|| StartError::Locked(dir.clone()))?;
     let master = run::master_key(config)?;

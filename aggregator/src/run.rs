@@ -151,11 +151,15 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
     Ok((app, authority))
 }
 
-/// The configured master key, or the one beside the state, made at first start.
-pub(crate) fn master_key(config: &Config) -> Result<MasterKey, StartError> {
+/// Where the master key lies: in the configured file, or beside the state.
+pub(crate) fn master_key_file(config: &Config) -> PathBuf {
     let storage = &config.storage;
-    let beside = storage.master_key_file.as_os_str().is_empty();
-    Ok(MasterKey::load_or_create(&if beside { storage.path.join("master.key") } else { storage.master_key_file.clone() })?)
+    if storage.master_key_file.as_os_str().is_empty() { storage.path.join("master.key") } else { storage.master_key_file.clone() }
+}
+
+/// The master key, made at first start.
+pub(crate) fn master_key(config: &Config) -> Result<MasterKey, StartError> {
+    Ok(MasterKey::load_or_create(&master_key_file(config))?)
 }
 
 fn rules(config: &Config) -> Vec<alert::Rule> {

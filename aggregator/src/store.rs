@@ -105,7 +105,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Busy`]: not before level 0 was compacted, which has begun by then.
     pub fn has_room(&self) -> Result<(), StoreError> {
-        if self.head_bytes() > self.0.memory_bytes / 2 { Err(StoreError::Busy) } else { Ok(()) }
+        if self.head_bytes() <= self.0.memory_bytes / 2 {
+            return Ok(());
+        }
+        self.0.shared.head.full().notify_one();
+        Err(StoreError::Busy)
     }
 
     /// Told when level 0 should be compacted.
@@ -218,7 +222,9 @@ impl Store {
         self.0.shared.head.thaw();
         let through = flushed.through;
         let mut spare = self.write(move |tx| tx.forget_level0(through)).await?;
-        while spare > SPARE_PAGES {
+        let mut before = i64::MAX;
+        while spare > SPARE_PAGES && spare < before {
+            before = spare;
             spare = self.write(|tx| tx.shrink(SHRINK_PAGES)).await?;
         }
         Ok(flushed)
@@ -250,7 +256,11 @@ impl Store {
             this.0.shared.merge(i64::MAX / 2, i64::MAX / 2, i64::MAX)
         };
         tokio::task::spawn_blocking(merge).await.map_err(|_| StoreError::Closed)??;
-        while self.write(|tx| tx.shrink(SHRINK_PAGES)).await? > 0 {}
+        let (mut before, mut spare) = (i64::MAX, i64::MAX - 1);
+        while spare > 0 && spare < before {
+            before = spare;
+            spare = self.write(|tx| tx.shrink(SHRINK_PAGES)).await?;
+        }
         Ok(flushed)
     }
 
@@ -260,8 +270,12 @@ impl Store {
     /// A file that could not be removed.
     pub async fn retain(&self, before_ms: i64) -> Result<Vec<String>, StoreError> {
         self.write(move |tx| tx.forget_events(before_ms)).await?;
-        let shared = Arc::clone(&self.0.shared);
-        tokio::task::spawn_blocking(move || shared.partitions.drop_before(before_ms)).await.map_err(|_| StoreError::Closed)?
+        let this = self.clone();
+        let drop_days = move || {
+            let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+            this.0.shared.partitions.drop_before(before_ms)
+        };
+        tokio::task::spawn_blocking(drop_days).await.map_err(|_| StoreError::Closed)?
     }
 
     /// Samples stored in blocks and in level 0, and bytes on disk.
@@ -345,6 +359,7 @@ impl Shared {
     fn load(&self, connection: &rusqlite::Connection) -> Result<(), StoreError> {
         self.load_series(connection)?;
         let applied = self.partitions.applied()?;
+        self.head.begins_after(self.partitions.newest_ms()?);
         let mut statement = connection.prepare("SELECT id, tenant, body FROM level0 ORDER BY id")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {

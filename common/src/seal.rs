@@ -74,8 +74,9 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_file_name(name);
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     // What root makes in the directory of the service's user is to be read by the service.
-    let owned = match path.parent().map(std::fs::metadata) {
-        Some(Ok(dir)) if file.metadata()?.uid() == 0 && dir.uid() != 0 => fchown(&file, Some(dir.uid()), Some(dir.gid())),
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let owned = match std::fs::metadata(dir) {
+        Ok(dir) if file.metadata()?.uid() == 0 && dir.uid() != 0 => fchown(&file, Some(dir.uid()), Some(dir.gid())),
         _ => Ok(()),
     };
     let written = owned.and_then(|()| file.write_all(bytes)).and_then(|()| file.sync_all()).and_then(|()| std::fs::rename(&temporary, path));
@@ -83,10 +84,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let _ = std::fs::remove_file(&temporary);
     }
     written?;
-    match path.parent() {
-        Some(dir) => std::fs::File::open(dir)?.sync_all(),
-        None => Ok(()),
-    }
+    std::fs::File::open(dir)?.sync_all()
 }
 
 /// The data keys of one store: new seals use the newest, old ones open old blobs.

@@ -73,7 +73,7 @@ impl Ingest {
                     Ok((series, at_ms, value)) => {
                         result.accepted += 1;
                         let sample = std::iter::once(Ok::<_, Infallible>((at_ms, value)));
-                        let Ok(()) = intake.column(format!("json\0{:?}{series}", series.metric_type).as_bytes(), 0, || Ok(series.clone()), sample);
+                        let Ok(()) = intake.column(&labels(&series), 0, || Ok(series.clone()), sample);
                     }
                     Err(reason) => result.rejected.push(Rejected { index, reason }),
                 }
@@ -83,6 +83,17 @@ impl Ingest {
         self.store(taken).await?;
         Ok(result)
     }
+}
+
+/// Bytes that only equal series share: each text behind its length.
+fn labels(series: &Series) -> Vec<u8> {
+    let mut out = vec![b'j', series.metric_type as u8];
+    let texts = series.tags.iter().flat_map(|(name, value)| [name, value]);
+    for text in std::iter::once(series.metric_id.as_str()).chain(texts) {
+        out.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(text.as_bytes());
+    }
+    out
 }
 
 fn check(value: serde_json::Value, now_ms: i64) -> Result<(Series, i64, f64), String> {
@@ -98,4 +109,17 @@ fn check(value: serde_json::Value, now_ms: i64) -> Result<(Series, i64, f64), St
     let tags = Tags::new(metric.tags).map_err(|e| e.to_string())?;
     let series = Series::new(metric.metric_id, metric.metric_type.unwrap_or(MetricType::Gauge), tags).map_err(|e| e.to_string())?;
     Ok((series, at_ms, metric.value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_that_are_written_alike_are_not_taken_for_one() {
+        let series = |tags: &[(&str, &str)]| Series::new("m", MetricType::Gauge, Tags::new(tags.iter().copied()).unwrap()).unwrap();
+        let (two, one) = (series(&[("a", "1"), ("b", "2")]), series(&[("a=\"1\",b", "2")]));
+        assert_eq!(two.to_string(), one.to_string(), "as people read them they are the same");
+        assert_ne!(labels(&two), labels(&one));
+    }
 }

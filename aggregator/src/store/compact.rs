@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::block::{self, Member, SERIES_PER_BLOCK};
-use super::head::{Columns, settle};
+use super::head::{Columns, Head, settle};
 use super::partition::{DAY_MS, day_of};
 use super::sealed::{Source, seal_block};
 use super::{Point, Shared, StoreError, sqlite};
@@ -15,6 +16,8 @@ use crate::index::SeriesId;
 
 /// Width of the window that merging collects into one block a series, ms.
 pub(super) const WINDOW_MS: i64 = 2 * 3_600_000;
+/// Stands for the window of blocks that hold a whole day: apart from all windows, so that no merge of a window takes them.
+const WHOLE_DAY: i64 = -1;
 /// A merged day is merged again once late data are one part in so many of it.
 pub(super) const LATE_SHARE: i64 = 20;
 
@@ -50,16 +53,35 @@ fn windows<'a>(columns: &'a Columns) -> BTreeMap<(i64, i64), Vec<Member<'a>>> {
     out
 }
 
+/// What is being written; what was not, however that came, becomes active again.
+struct Frozen<'a> {
+    head: &'a Head,
+    columns: Option<Arc<Columns>>,
+}
+
+impl Frozen<'_> {
+    /// All of it is in blocks; the caller thaws.
+    fn written(mut self) {
+        self.columns = None;
+    }
+}
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        if self.columns.take().is_some() {
+            self.head.unfreeze();
+        }
+    }
+}
+
 impl Shared {
     /// Writes what level 0 holds as blocks; `None` if there is nothing. The rows themselves are the caller's to delete.
     pub(super) fn write_blocks(&self) -> Result<Option<Flushed>, StoreError> {
         let Some((columns, through)) = self.head.freeze() else { return Ok(None) };
-        let written = self.write_days(&columns, through);
-        if written.is_err() {
-            drop(columns);
-            self.head.unfreeze();
-        }
-        written.map(Some)
+        let frozen = Frozen { head: &self.head, columns: Some(columns) };
+        let written = self.write_days(frozen.columns.as_deref().unwrap_or(&Columns::new()), through)?;
+        frozen.written();
+        Ok(Some(written))
     }
 
     fn write_days(&self, columns: &Columns, through: i64) -> Result<Flushed, StoreError> {
@@ -83,7 +105,7 @@ impl Shared {
             }
             tx.execute("INSERT OR REPLACE INTO meta VALUES ('level0', ?1)", [through])?;
             tx.commit()?;
-            sqlite::empty_log(&connection)?;
+            tidy(&connection, 0);
         }
         Ok(flushed)
     }
@@ -118,7 +140,7 @@ impl Shared {
             }
             let windows: Vec<i64> = {
                 // Blocks of a merged day that late data came to are that day's next merge to take up.
-                let sql = "SELECT window FROM block WHERE window <= ?1 GROUP BY window HAVING min(made) < max(made)";
+                let sql = "SELECT window FROM block WHERE window BETWEEN 0 AND ?1 GROUP BY window HAVING min(made) < max(made)";
                 connection.prepare(sql)?.query_map([before_ms - WINDOW_MS], |row| row.get(0))?.collect::<Result<_, _>>()?
             };
             for window in windows {
@@ -133,7 +155,7 @@ impl Shared {
     fn merge_day(&self, connection: &mut Connection, day: i64, late_share: i64) -> Result<bool, StoreError> {
         let sql = "SELECT ifnull(sum(samples), 0), ifnull(sum(CASE WHEN window = ?1 AND made = (SELECT min(made) FROM block) THEN samples END), 0),
                           ifnull(min(made) < max(made) OR min(window) < max(window), 0) FROM block";
-        let (all, merged, pieces): (i64, i64, bool) = connection.query_row(sql, [day * DAY_MS], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (all, merged, pieces): (i64, i64, bool) = connection.query_row(sql, [WHOLE_DAY], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let late = all - merged;
         if !pieces || late.saturating_mul(late_share) < all {
             return Ok(false);
@@ -155,7 +177,7 @@ impl Shared {
         }
         ids.sort_unstable();
         ids.dedup();
-        let place = (day, window.unwrap_or(day * DAY_MS), next_made(&tx)?);
+        let place = (day, window.unwrap_or(WHOLE_DAY), next_made(&tx)?);
         for slice in ids.chunks(SERIES_PER_BLOCK) {
             let (first, last) = (slice[0], slice[slice.len() - 1]);
             let mut series: BTreeMap<SeriesId, Vec<Point>> = BTreeMap::new();
@@ -177,8 +199,16 @@ impl Shared {
             tx.prepare_cached("DELETE FROM block WHERE id = ?1")?.execute([id])?;
         }
         tx.commit()?;
-        sqlite::shrink(connection, i64::from(i32::MAX))?;
-        sqlite::empty_log(connection)
+        tidy(connection, i64::from(i32::MAX));
+        Ok(())
+    }
+}
+
+/// Gives space back. What was committed is committed, whether that succeeds or not.
+fn tidy(connection: &Connection, pages: i64) {
+    let given = if pages > 0 { sqlite::shrink(connection, pages) } else { Ok(()) };
+    if let Err(e) = given.and_then(|()| sqlite::empty_log(connection)) {
+        tracing::warn!(error = %e, "space of a day's file cannot be given back now");
     }
 }
 

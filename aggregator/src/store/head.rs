@@ -78,6 +78,8 @@ struct Inner {
     points: usize,
     frozen_points: usize,
     latest: Vec<Point>,
+    /// Up to here blocks may hold samples of any series: what is not in memory is not unknown.
+    floor_ms: i64,
 }
 
 impl Inner {
@@ -95,7 +97,8 @@ impl Inner {
             self.latest.resize(at + 1, NONE);
         }
         let (points, latest) = (&mut self.active[at], &mut self.latest[at]);
-        if start_ms > 0 && start_ms < first && start_ms > latest.0 && first - start_ms <= COUNTER_START_MS_MAX {
+        let known_until = if latest.0 == NONE.0 { self.floor_ms } else { latest.0 };
+        if start_ms > 0 && start_ms < first && start_ms > known_until && first - start_ms <= COUNTER_START_MS_MAX {
             points.push((start_ms, 0.0));
             self.points += 1;
         }
@@ -113,6 +116,11 @@ impl Head {
     /// A head that asks to be compacted once it takes `full_bytes`.
     pub(crate) fn new(full_bytes: usize) -> Self {
         Self { full_bytes, ..Self::default() }
+    }
+
+    /// Blocks hold samples up to `at_ms`.
+    pub(crate) fn begins_after(&self, at_ms: i64) {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).floor_ms = at_ms;
     }
 
     /// Told when it should be compacted.

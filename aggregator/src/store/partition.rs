@@ -71,19 +71,18 @@ impl Partitions {
         if !path.exists() {
             // A reader must never meet a file without its tables: it gets its name once it has them.
             let unborn = path.with_extension("new");
-            for file in files(&unborn) {
-                match std::fs::remove_file(&file) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
-                    _ => {}
-                }
-            }
+            remove(&files(&unborn))?;
             drop(sqlite::open(&unborn, SCHEMA, PAGE_BYTES)?);
+            // The log of a file that was dropped half must not be taken for this one's.
+            remove(&files(&path)[1..])?;
             std::fs::rename(&unborn, &path)?;
             std::fs::File::open(&self.dir)?.sync_all()?;
+            self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&day);
             self.heads.forget(day);
-            self.days.write().unwrap_or_else(PoisonError::into_inner).insert(day);
         }
-        sqlite::open(&path, SCHEMA, PAGE_BYTES)
+        let connection = sqlite::open(&path, SCHEMA, PAGE_BYTES)?;
+        self.days.write().unwrap_or_else(PoisonError::into_inner).insert(day);
+        Ok(connection)
     }
 
     /// Days that have a file, ascending.
@@ -101,6 +100,14 @@ impl Partitions {
             out.insert(day, through.unwrap_or(0));
         }
         Ok(out)
+    }
+
+    /// The newest sample in blocks, Unix ms; 0 for none.
+    pub(super) fn newest_ms(&self) -> Result<i64, StoreError> {
+        let Some(day) = self.days().pop() else { return Ok(0) };
+        let connection = self.reader(day)?;
+        let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(connection.query_row("SELECT ifnull(max(t_max), 0) FROM block", [], |row| row.get(0))?)
     }
 
     fn reader(&self, day: i64) -> Result<Arc<Mutex<Connection>>, StoreError> {
@@ -167,20 +174,30 @@ impl Partitions {
     pub(super) fn drop_before(&self, before_ms: i64) -> Result<Vec<String>, StoreError> {
         let mut dropped = Vec::new();
         for day in self.days().into_iter().filter(|day| (day + 1) * DAY_MS <= before_ms) {
-            self.days.write().unwrap_or_else(PoisonError::into_inner).remove(&day);
-            self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&day);
-            self.heads.forget(day);
             let path = self.path(day);
-            for file in files(&path) {
-                match std::fs::remove_file(&file) {
-                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
-                    _ => {}
-                }
-            }
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            open.remove(&day);
+            // The log first: beside a later file of the same day it would be played into that.
+            remove(&files(&path)[1..])?;
+            remove(&files(&path)[..1])?;
+            self.days.write().unwrap_or_else(PoisonError::into_inner).remove(&day);
+            self.heads.forget(day);
+            drop(open);
             dropped.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
         }
         Ok(dropped)
     }
+}
+
+/// Removes files, those that are there.
+fn remove(files: &[PathBuf]) -> Result<(), StoreError> {
+    for file in files {
+        match std::fs::remove_file(file) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// A database and the files that SQLite keeps beside it.

@@ -1,7 +1,8 @@
 //! Series on their way into the store and back: made in the transaction of their first samples, one row for all that a
 //! request brings, compressed together because neighbours share most of their tags.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::io::Read;
 use std::sync::PoisonError;
 
@@ -30,17 +31,9 @@ impl Tx<'_> {
     /// Ids of `series`, with the tag `host` where it is given; new ones are made.
     pub(super) fn series_ids(&self, tenant: TenantId, series: &[Series], host: Option<&str>) -> Result<Vec<SeriesId>, StoreError> {
         let made_before = self.effects.borrow().series.len();
-        let ids = series
-            .iter()
-            .map(|series| match host {
-                Some(host) => {
-                    let mut series = series.clone();
-                    series.tags.set("host", host);
-                    self.series_id(tenant, &series)
-                }
-                None => self.series_id(tenant, series),
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let tagged: Vec<Cow<'_, Series>> = series.iter().map(|series| tagged(series, host)).collect();
+        self.room_for(tenant, &tagged)?;
+        let ids: Vec<SeriesId> = tagged.iter().map(|series| self.series_id(tenant, series)).collect();
         let effects = self.effects.borrow();
         let made = effects.series[made_before..].iter().map(|(_, series, id)| (*id, series.clone())).collect::<Row>();
         drop(effects);
@@ -48,17 +41,28 @@ impl Tx<'_> {
         Ok(ids)
     }
 
-    fn series_id(&self, tenant: TenantId, series: &Series) -> Result<SeriesId, StoreError> {
+    /// Refuses before a number is given: numbers of what was refused would be lost, and places in memory with them.
+    fn room_for(&self, tenant: TenantId, series: &[Cow<'_, Series>]) -> Result<(), StoreError> {
+        let pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = SERIES_MAX.saturating_sub(self.shared.index.len() + pending.len());
+        if series.len() <= room {
+            return Ok(());
+        }
+        let fresh: HashSet<&Series> = series.iter().map(AsRef::as_ref).filter(|series| self.shared.index.id(tenant, series).is_none()).collect();
+        match fresh.iter().nth(room) {
+            Some(series) => Err(StoreError::TooManySeries { max: SERIES_MAX, series: series.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    fn series_id(&self, tenant: TenantId, series: &Series) -> SeriesId {
         if let Some(id) = self.shared.index.id(tenant, series) {
-            return Ok(id);
+            return id;
         }
         let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (tenant, series.clone());
         if let Some(id) = pending.get(&key) {
-            return Ok(*id);
-        }
-        if self.shared.index.len() + pending.len() >= SERIES_MAX {
-            return Err(StoreError::TooManySeries { max: SERIES_MAX, series: series.to_string() });
+            return *id;
         }
         // A number that a failed transaction took is never used: numbers are plenty, and a row of it cannot be mistaken.
         let mut next = self.shared.next_series.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +70,7 @@ impl Tx<'_> {
         *next += 1;
         pending.insert(key, id);
         self.effects.borrow_mut().series.push((tenant, series.clone(), id));
-        Ok(id)
+        id
     }
 
     fn put_series(&self, tenant: TenantId, made: &Row) -> Result<(), StoreError> {
@@ -78,6 +82,13 @@ impl Tx<'_> {
         }
         Ok(())
     }
+}
+
+fn tagged<'a>(series: &'a Series, host: Option<&str>) -> Cow<'a, Series> {
+    let Some(host) = host else { return Cow::Borrowed(series) };
+    let mut series = series.clone();
+    series.tags.set("host", host);
+    Cow::Owned(series)
 }
 
 fn place(first: SeriesId) -> String {

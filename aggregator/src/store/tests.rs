@@ -1,3 +1,5 @@
+mod faults;
+
 use super::*;
 use keyvigil_common::sample::{MetricType, Series, Tags};
 use keyvigil_common::sequence::Range;

@@ -95,17 +95,29 @@ fn commit(connection: &Connection, group: Vec<Work>) {
         }
         return;
     }
+    let mut broken = None;
     for piece in group {
-        let _ = connection.execute_batch("SAVEPOINT piece");
+        if broken.is_some() {
+            // Not run: outside the transaction what it writes would be committed by itself.
+            drop(piece);
+            continue;
+        }
+        if let Err(e) = connection.execute_batch("SAVEPOINT piece") {
+            broken = Some(e.to_string());
+            continue;
+        }
         let (ok, finish) = piece(connection);
-        let _ = connection.execute_batch(if ok { "RELEASE piece" } else { "ROLLBACK TO piece; RELEASE piece" });
+        let ended = connection.execute_batch(if ok { "RELEASE piece" } else { "ROLLBACK TO piece; RELEASE piece" });
         finishes.push(finish);
+        // A full disk, among others, makes SQLite roll back not the piece but all of the transaction.
+        if let Some(why) = ended.err().map(|e| e.to_string()).or_else(|| connection.is_autocommit().then(|| "the transaction was rolled back".into())) {
+            broken = Some(why);
+        }
     }
-    let failed = connection.execute_batch("COMMIT").err().map(|e| {
-        tracing::error!(error = %e, "the store cannot commit");
+    let failed = broken.or_else(|| connection.execute_batch("COMMIT").err().map(|e| e.to_string())).inspect(|why| {
+        tracing::error!(error = why, "the store cannot commit");
         // SQLite may have rolled back already; then this says so and changes nothing.
         let _ = connection.execute_batch("ROLLBACK");
-        e.to_string()
     });
     for finish in finishes {
         finish(failed.as_ref().map_or(Ok(()), |why| Err(StoreError::Commit(why.clone()))));

@@ -59,6 +59,8 @@ fn a_dictionary_that_is_known_is_left_out_and_all_else_is_the_same() {
     assert_eq!(read(&frame, false, &mut dictionary).unwrap(), batch);
     assert_eq!(dictionary, bincode::encode_to_vec(&batch.series, standard()).unwrap());
     assert_eq!(read(&frame, true, &mut dictionary).unwrap(), Batch { series: Vec::new(), ..batch.clone() });
+    let hollow = Group { times: Vec::new(), columns: vec![Column { series: 0, start_ms: 0, values: Vec::new() }; 2], ..batch.groups[0].clone() };
+    assert!(matches!(encode_batch(&Batch { groups: vec![hollow], ..batch.clone() }), Err(WireError::Shape(_))), "columns that cost memory and hold nothing");
     let mut lying = batch;
     lying.series.pop();
     let raw = bincode::encode_to_vec(&lying, standard()).unwrap();

@@ -1,0 +1,122 @@
+//! What disks and clocks do to a store, and what must not come of it.
+
+use super::*;
+
+const HOUR: i64 = 3_600_000;
+
+async fn push(store: Store) -> Result<Settled, StoreError> {
+    let mut more = batch(&["base"], T0 + 100_000, 5, 100.0, 0);
+    let body = store.seal_batch(1, "web-1", &encode_batch(&more).unwrap()).unwrap();
+    store
+        .write(move |tx| {
+            let stream = Stream { tenant: 1, agent: "a".into(), epoch: [1; 16] };
+            let settled = tx.settle(&stream, 1, &[1; 32], &[])?;
+            if settled == Settled::New {
+                put(tx, &mut more, &body)?;
+            }
+            Ok(settled)
+        })
+        .await
+}
+
+#[tokio::test]
+async fn a_disk_that_is_full_within_a_group_commits_nothing_of_its_neighbours() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    append(&store, batch(&["base"], T0, 5, 0.0, 0)).await.unwrap();
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let blocker = store.write(move |_| {
+        let _ = wait.recv();
+        Ok(())
+    });
+    let full = store.write(|tx| {
+        let pages: i64 = tx.connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+        tx.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))?;
+        let failed = tx.connection.execute("INSERT INTO gap (tenant, at_ms, body) VALUES (1, 1, zeroblob(1000000))", []);
+        tx.connection.query_row("PRAGMA max_page_count = 1000000", [], |_| Ok(()))?;
+        failed?;
+        Ok(())
+    });
+    // Polled in this order: the last two are one group by the time the first lets go.
+    let (_, full, third, ()) = tokio::join!(blocker, full, push(store.clone()), async move { go.send(()).unwrap() });
+    assert!(full.is_err() && third.is_err(), "nobody hears that it is stored: {full:?} {third:?}");
+    assert_eq!(push(store.clone()).await.unwrap(), Settled::New, "what was not acknowledged was not stored");
+    assert_eq!(read(&store, "base", T0, T0 + 1_000_000).await.len(), 10);
+    store.flush().await.unwrap();
+    drop(store);
+    assert_eq!(read(&fixture.open(), "base", T0, T0 + 1_000_000).await.len(), 10);
+}
+
+#[tokio::test]
+async fn the_zero_of_a_counter_overwrites_no_sample_that_is_in_blocks() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    append(&store, batch(&["c"], T0 - 10_000, 2, 600.0, 0)).await.unwrap();
+    store.flush().await.unwrap();
+    drop(store);
+    let store = fixture.open();
+    append(&store, batch(&["c"], T0 + 10_000, 1, 5.0, T0)).await.unwrap();
+    assert_eq!(read(&store, "c", T0 - 10_000, T0 + 10_000).await, [(T0 - 10_000, 600.0), (T0, 601.0), (T0 + 10_000, 5.0)]);
+}
+
+#[tokio::test]
+async fn a_correction_stays_whatever_is_merged_after_it() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let day = T0.div_euclid(24 * HOUR) * 24 * HOUR;
+    append(&store, batch(&["a"], day + HOUR, 1, 1.0, 0)).await.unwrap();
+    append(&store, batch(&["a"], day + 10 * HOUR, 1, 1.0, 0)).await.unwrap();
+    store.compact().await.unwrap();
+    append(&store, batch(&["a"], day + 10 * HOUR, 1, 2.0, 0)).await.unwrap();
+    store.flush().await.unwrap();
+    for late in 1..3 {
+        append(&store, batch(&["a"], day + HOUR + late * 10_000, 1, 3.0, 0)).await.unwrap();
+        store.flush().await.unwrap();
+    }
+    let expected = [(day + HOUR, 1.0), (day + HOUR + 10_000, 3.0), (day + HOUR + 20_000, 3.0), (day + 10 * HOUR, 2.0)];
+    assert_eq!(store.merge(day + 20 * HOUR, 0).await.unwrap(), 1, "the window of the late ones");
+    assert_eq!(read(&store, "a", day, day + 11 * HOUR).await, expected);
+    store.compact().await.unwrap();
+    assert_eq!(read(&store, "a", day, day + 11 * HOUR).await, expected, "and of the whole day");
+}
+
+#[tokio::test]
+async fn the_log_of_a_day_that_was_dropped_half_is_not_taken_for_that_of_a_new_one() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    append(&store, batch(&["a", "b"], T0, 5, 0.0, 0)).await.unwrap();
+    store.flush().await.unwrap();
+    let path = store.0.shared.partitions.path(partition::day_of(T0));
+    // A reader in a transaction keeps the log from being emptied.
+    let reader = rusqlite::Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM block;").unwrap();
+    append(&store, batch(&["a", "b"], T0 + 60_000, 5, 0.0, 0)).await.unwrap();
+    store.flush().await.unwrap();
+    let log = path.with_extension("db-wal");
+    let bytes = std::fs::read(&log).unwrap();
+    assert!(!bytes.is_empty());
+    drop(reader);
+    store.retain(T0 + 30 * 24 * HOUR).await.unwrap();
+    // As after a power cut between the two removals.
+    std::fs::write(&log, &bytes).unwrap();
+    drop(store);
+    let store = fixture.open();
+    append(&store, batch(&["a"], T0 + 300_000, 5, 0.0, 0)).await.unwrap();
+    store.flush().await.unwrap();
+    assert_eq!(read(&store, "a", T0, T0 + 1_000_000).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_flush_that_dies_half_way_is_done_again() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    append(&store, batch(&["a"], T0, 5, 0.0, 0)).await.unwrap();
+    // A directory has the name of the day's file.
+    let path = store.0.shared.partitions.path(partition::day_of(T0));
+    std::fs::create_dir(&path).unwrap();
+    assert!(store.flush().await.is_err());
+    assert_eq!((store.head_points(), read(&store, "a", T0, T0 + 1_000_000).await.len()), (5, 5));
+    std::fs::remove_dir(&path).unwrap();
+    assert_eq!(store.flush().await.unwrap().samples, 5);
+    assert_eq!(read(&store, "a", T0, T0 + 1_000_000).await.len(), 5);
+}
