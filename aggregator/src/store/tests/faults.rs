@@ -24,7 +24,7 @@ async fn a_disk_that_is_full_within_a_group_commits_nothing_of_its_neighbours() 
     let fixture = Fixture::new();
     let store = fixture.open();
     append(&store, batch(&["base"], T0, 5, 0.0, 0)).await.unwrap();
-    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
     let blocker = store.write(move |_| {
         let _ = wait.recv();
         Ok(())
