@@ -236,12 +236,7 @@ impl Store {
     /// # Errors
     /// What could not be read or written; the old blocks then stay.
     pub async fn merge(&self, before_ms: i64, days_before_ms: i64) -> Result<usize, StoreError> {
-        let this = self.clone();
-        let merge = move || {
-            let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-            this.0.shared.merge(before_ms, days_before_ms, compact::LATE_SHARE)
-        };
-        tokio::task::spawn_blocking(merge).await.map_err(|_| StoreError::Closed)?
+        self.merge_days(before_ms, days_before_ms, compact::LATE_SHARE).await
     }
 
     /// Brings all there is into as few bytes as it takes, whatever that costs. On a blocking thread.
@@ -250,18 +245,28 @@ impl Store {
     /// As [`Store::flush`] and [`Store::merge`].
     pub async fn compact(&self) -> Result<compact::Flushed, StoreError> {
         let flushed = self.flush().await?;
-        let this = self.clone();
-        let merge = move || {
-            let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-            this.0.shared.merge(i64::MAX / 2, i64::MAX / 2, i64::MAX)
-        };
-        tokio::task::spawn_blocking(merge).await.map_err(|_| StoreError::Closed)??;
+        self.merge_days(i64::MAX / 2, i64::MAX / 2, i64::MAX).await?;
         let (mut before, mut spare) = (i64::MAX, i64::MAX - 1);
         while spare > 0 && spare < before {
             before = spare;
             spare = self.write(|tx| tx.shrink(SHRINK_PAGES)).await?;
         }
         Ok(flushed)
+    }
+
+    /// Day by day, so that a flush waits for one of them at most.
+    async fn merge_days(&self, before_ms: i64, days_before_ms: i64, late_share: i64) -> Result<usize, StoreError> {
+        let mut merged = 0;
+        for day in self.0.shared.partitions.days() {
+            let this = self.clone();
+            let merge = move || {
+                let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
+                // Retention may have dropped it meanwhile.
+                if this.0.shared.partitions.days().contains(&day) { this.0.shared.merge(day, before_ms, days_before_ms, late_share) } else { Ok(0) }
+            };
+            merged += tokio::task::spawn_blocking(merge).await.map_err(|_| StoreError::Closed)??;
+        }
+        Ok(merged)
     }
 
     /// Drops whole days that ended before `before_ms`, and events of that age. Returns the days dropped.

@@ -18,6 +18,8 @@ use crate::index::SeriesId;
 pub(super) const WINDOW_MS: i64 = 2 * 3_600_000;
 /// Stands for the window of blocks that hold a whole day: apart from all windows, so that no merge of a window takes them.
 const WHOLE_DAY: i64 = -1;
+/// Points that a rewrite holds in memory at once, 16 bytes each, if series are of about one length.
+const REWRITE_POINTS: usize = 4 << 20;
 /// A merged day is merged again once late data are one part in so many of it.
 pub(super) const LATE_SHARE: i64 = 20;
 
@@ -127,28 +129,22 @@ impl Shared {
         Ok((samples, blocks))
     }
 
-    /// Merges what was written in pieces: windows that ended before `before_ms`, and whole days that ended before
-    /// `days_before_ms`; of merged days those of which late data are one part in `late_share`. Returns how many of both.
-    pub(super) fn merge(&self, before_ms: i64, days_before_ms: i64, late_share: i64) -> Result<usize, StoreError> {
-        let mut merged = 0;
-        for day in self.partitions.days() {
-            let start = day * DAY_MS;
-            let mut connection = self.partitions.writer(day)?;
-            if start + DAY_MS <= days_before_ms {
-                merged += usize::from(self.merge_day(&mut connection, day, late_share)?);
-                continue;
-            }
-            let windows: Vec<i64> = {
-                // Blocks of a merged day that late data came to are that day's next merge to take up.
-                let sql = "SELECT window FROM block WHERE window BETWEEN 0 AND ?1 GROUP BY window HAVING min(made) < max(made)";
-                connection.prepare(sql)?.query_map([before_ms - WINDOW_MS], |row| row.get(0))?.collect::<Result<_, _>>()?
-            };
-            for window in windows {
-                self.rewrite(&mut connection, day, Some(window))?;
-                merged += 1;
-            }
+    /// Merges what was written in pieces of `day`: its windows that ended before `before_ms`, or all of it if it ended before
+    /// `days_before_ms`; a day that was merged, if late data are one part in `late_share`. Returns how many of both.
+    pub(super) fn merge(&self, day: i64, before_ms: i64, days_before_ms: i64, late_share: i64) -> Result<usize, StoreError> {
+        let mut connection = self.partitions.writer(day)?;
+        if (day + 1) * DAY_MS <= days_before_ms {
+            return Ok(usize::from(self.merge_day(&mut connection, day, late_share)?));
         }
-        Ok(merged)
+        let windows: Vec<i64> = {
+            // Blocks of a merged day that late data came to are that day's next merge to take up.
+            let sql = "SELECT window FROM block WHERE window BETWEEN 0 AND ?1 GROUP BY window HAVING min(made) < max(made)";
+            connection.prepare(sql)?.query_map([before_ms - WINDOW_MS], |row| row.get(0))?.collect::<Result<_, _>>()?
+        };
+        for window in &windows {
+            self.rewrite(&mut connection, day, Some(*window))?;
+        }
+        Ok(windows.len())
     }
 
     /// Merges a day that is not one piece, unless what came late is too little to write all of it anew.
@@ -178,7 +174,9 @@ impl Shared {
         ids.sort_unstable();
         ids.dedup();
         let place = (day, window.unwrap_or(WHOLE_DAY), next_made(&tx)?);
-        for slice in ids.chunks(SERIES_PER_BLOCK) {
+        let samples: i64 = tx.query_row("SELECT ifnull(sum(samples), 0) FROM block WHERE ?1 IS NULL OR window = ?1", [window], |row| row.get(0))?;
+        let each = usize::try_from(samples).unwrap_or(usize::MAX) / ids.len().max(1);
+        for slice in ids.chunks((REWRITE_POINTS / each.max(1)).clamp(1, SERIES_PER_BLOCK)) {
             let (first, last) = (slice[0], slice[slice.len() - 1]);
             let mut series: BTreeMap<SeriesId, Vec<Point>> = BTreeMap::new();
             for (id, _, _) in old.iter().filter(|(_, min, max)| *min <= last && *max >= first) {
