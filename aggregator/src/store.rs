@@ -37,6 +37,8 @@ use sqlite::Readers;
 use writer::Writer;
 
 const READERS: usize = 3;
+/// Age of a data key from which a start makes another, ms.
+const KEY_AGE_MS: i64 = 3_600_000;
 const PAGE_BYTES: u32 = 4_096;
 /// Free pages that the state database keeps for the next batches: 64 MB.
 const SPARE_PAGES: i64 = 16_384;
@@ -380,17 +382,25 @@ impl Shared {
     }
 }
 
-/// Opens the data keys; makes the first one in a new store.
+/// Opens the data keys. A start makes a new one: how often the old ones were used is not known, and each wears out.
 fn open_ring(connection: &rusqlite::Connection, master: &MasterKey, now_ms: i64) -> Result<KeyRing, StoreError> {
-    let mut wrapped: Vec<(u32, Vec<u8>)> = {
-        let mut statement = connection.prepare("SELECT id, wrapped FROM data_key")?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        rows.collect::<Result<_, _>>()?
-    };
-    if wrapped.is_empty() {
-        let key = KeyRing::make_key(master, 1)?;
-        connection.execute("INSERT INTO data_key VALUES (1, ?1, ?2)", rusqlite::params![key, now_ms])?;
-        wrapped.push((1, key));
+    let (mut wrapped, mut newest_ms): (Vec<(u32, Vec<u8>)>, i64) = (Vec::new(), 0);
+    let mut statement = connection.prepare("SELECT id, wrapped, made_ms FROM data_key ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        wrapped.push((row.get(0)?, row.get(1)?));
+        newest_ms = row.get(2)?;
+    }
+    if !wrapped.is_empty() {
+        // A wrong master key must be found out before anything is written with it.
+        KeyRing::open(master, &wrapped)?;
+    }
+    // Who starts again and again within the hour cannot wear it out.
+    if wrapped.is_empty() || !(0..KEY_AGE_MS).contains(&(now_ms - newest_ms)) {
+        let id = wrapped.last().map_or(1, |(id, _)| id + 1);
+        let key = KeyRing::make_key(master, id)?;
+        connection.execute("INSERT INTO data_key VALUES (?1, ?2, ?3)", rusqlite::params![id, key, now_ms])?;
+        wrapped.push((id, key));
     }
     Ok(KeyRing::open(master, &wrapped)?)
 }

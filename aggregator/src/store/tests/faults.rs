@@ -25,7 +25,9 @@ async fn a_disk_that_is_full_within_a_group_commits_nothing_of_its_neighbours() 
     let store = fixture.open();
     append(&store, batch(&["base"], T0, 5, 0.0, 0)).await.unwrap();
     let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+    let (began, begun) = tokio::sync::oneshot::channel();
     let blocker = store.write(move |_| {
+        let _ = began.send(());
         let _ = wait.recv();
         Ok(())
     });
@@ -37,8 +39,13 @@ async fn a_disk_that_is_full_within_a_group_commits_nothing_of_its_neighbours() 
         failed?;
         Ok(())
     });
-    // Polled in this order: the last two are one group by the time the first lets go.
-    let (_, full, third, ()) = tokio::join!(blocker, full, push(store.clone()), async move { go.send(()).unwrap() });
+    let both = async {
+        begun.await.unwrap();
+        // Polled in this order: the two are one group by the time the blocker lets go.
+        let (full, third, ()) = tokio::join!(full, push(store.clone()), async move { go.send(()).unwrap() });
+        (full, third)
+    };
+    let (_, (full, third)) = tokio::join!(blocker, both);
     assert!(full.is_err() && third.is_err(), "nobody hears that it is stored: {full:?} {third:?}");
     assert_eq!(push(store.clone()).await.unwrap(), Settled::New, "what was not acknowledged was not stored");
     assert_eq!(read(&store, "base", T0, T0 + 1_000_000).await.len(), 10);
@@ -119,4 +126,22 @@ async fn a_flush_that_dies_half_way_is_done_again() {
     std::fs::remove_dir(&path).unwrap();
     assert_eq!(store.flush().await.unwrap().samples, 5);
     assert_eq!(read(&store, "a", T0, T0 + 1_000_000).await.len(), 5);
+}
+
+#[tokio::test]
+async fn a_start_makes_a_new_data_key_and_what_older_ones_sealed_still_opens() {
+    let fixture = Fixture::new();
+    let open = |at_ms: i64| Store::open(fixture.dir.path(), &fixture.master, at_ms, 512 << 20).unwrap();
+    let keys = async |store: &Store| {
+        store.read(|connection, _| Ok(connection.query_row("SELECT count(*) FROM data_key", [], |row| row.get::<_, i64>(0))?)).await.unwrap()
+    };
+    for (start, at_ms, expected) in [(0, T0, 1), (1, T0 + 60_000, 1), (2, T0 + 2 * HOUR, 2), (3, T0 - 48 * HOUR, 3)] {
+        let store = open(at_ms);
+        assert_eq!(keys(&store).await, expected, "start {start}; the last one's clock was set back");
+        append(&store, batch(&["a"], T0 + start * 10_000, 1, 0.0, 0)).await.unwrap();
+        if start == 1 {
+            store.flush().await.unwrap();
+        }
+        assert_eq!(read(&store, "a", T0, T0 + HOUR).await.len(), usize::try_from(start).unwrap() + 1);
+    }
 }
