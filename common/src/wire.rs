@@ -6,6 +6,8 @@
 //! bincode: `config::standard()` of 2.0.1 (little endian, variable integers) with a limit. Rules for the types: no
 //! recursion, no `usize`, no maps, enums grow at their end only. Called by the agent's buffer and uplink and by `ingest`.
 
+mod error;
+
 use std::io::Read;
 
 use bincode::error::DecodeError;
@@ -17,8 +19,10 @@ use crate::limits::{
     BATCH_DECODE_BYTES_MAX, BATCH_FRAME_BYTES_MAX, BATCH_RAW_BYTES_MAX, BATCH_RECORDS_MAX, BATCH_SAMPLES_MAX, BATCH_SERIES_MAX, EVIDENCE_MAX, PUSH_BYTES_MAX,
     PUSH_DROPPED_MAX, PUSH_FRAMES_MAX, TEXT_BYTES_MAX,
 };
-use crate::sample::{SampleError, Series};
+use crate::sample::Series;
 use crate::sequence::Range;
+
+pub use error::WireError;
 
 /// Version written by this code. Readers take this one and, once there is a second, the one before it.
 pub const VERSION: u8 = 1;
@@ -448,46 +452,6 @@ fn fault(error: DecodeError) -> WireError {
 fn decode_whole<T: Decode<()>>(bytes: &[u8]) -> Result<T, WireError> {
     let (value, used) = bincode::decode_from_slice(bytes, standard()).map_err(fault)?;
     if used == bytes.len() { Ok(value) } else { Err(WireError::Garbled(format!("{} bytes after the end", bytes.len() - used))) }
-}
-
-/// Why bytes were not taken.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
-    /// Not ours.
-    #[error("these bytes are not a Keyvigil frame: the first three bytes are wrong")]
-    Magic,
-    /// Another version.
-    #[error("wire version {0}; this side speaks version {VERSION}: upgrade the older of agent and aggregator")]
-    Version(u8),
-    /// Another compression.
-    #[error("compression {0} is not known; this side knows 1 (zstd): upgrade the older of agent and aggregator")]
-    Codec(u8),
-    /// Cut short.
-    #[error("the frame ends too early: it was cut on its way or on disk")]
-    Truncated,
-    /// Past a size limit.
-    #[error("{bytes} bytes; at most {max} are taken: send smaller batches")]
-    TooLarge {
-        /// Size found or claimed.
-        bytes: usize,
-        /// The limit.
-        max: usize,
-    },
-    /// Past a count limit.
-    #[error("more series, samples or records than one batch may hold: send smaller batches")]
-    TooMany,
-    /// Bytes that do not decode.
-    #[error("the frame does not decode: {0}")]
-    Garbled(String),
-    /// Decoded, but impossible.
-    #[error("the frame decodes but holds {0}")]
-    Shape(&'static str),
-    /// A series or tag that is not valid.
-    #[error("a series is not valid: {0}")]
-    Series(#[from] SampleError),
-    /// Could not be encoded.
-    #[error("cannot encode: {0}")]
-    Encode(String),
 }
 
 #[cfg(test)]

@@ -57,12 +57,6 @@ impl Names {
         known.extend(series);
     }
 
-    /// Memory that it takes, bytes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).capacity() * (size_of::<(u128, SeriesId)>() + 1)
-    }
-
     pub(super) fn hash(&self, tenant: TenantId, labels: &[u8]) -> u128 {
         let [a, b, c, d] = self.key;
         let halves = HighwayHasher::new(Key([a ^ u64::from(tenant), b, c, d])).hash128(labels);

@@ -2,6 +2,7 @@ mod faults;
 
 use super::*;
 use keyvigil_common::sample::{MetricType, Series, Tags};
+use keyvigil_common::seal::SealError;
 use keyvigil_common::sequence::Range;
 use keyvigil_common::wire::{Batch, Column, Group, encode_batch};
 

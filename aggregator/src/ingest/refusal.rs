@@ -1,0 +1,91 @@
+//! Why a push is not taken, and what the sender should do.
+
+use keyvigil_common::wire::WireError;
+
+use super::protobuf;
+use crate::store::StoreError;
+
+/// Why a push was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// Not a Keyvigil push, or of another version: nothing the agent can set right by sending it again now.
+    #[error("{0}")]
+    Malformed(WireError),
+    /// Not what its foreign protocol says it is.
+    #[error("{0}")]
+    Body(String),
+    /// One batch can never be taken: the agent may set it aside. Only this answer allows that.
+    #[error("batch {seq} can never be stored: {why}")]
+    Permanent {
+        /// Its number.
+        seq: u64,
+        /// Why.
+        why: WireError,
+    },
+    /// Larger than allowed: send less at once.
+    #[error("{0}")]
+    TooLarge(WireError),
+    /// Not known, or revoked.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Numbers missing.
+    #[error("{source}")]
+    Gap {
+        /// First number expected.
+        expected: u64,
+        /// What the store said.
+        source: StoreError,
+    },
+    /// Two senders with one identity.
+    #[error("{0}")]
+    Fork(StoreError),
+    /// A clock far off.
+    #[error("{0}")]
+    Clock(String),
+    /// Too many series.
+    #[error("{0}")]
+    Limit(StoreError),
+    /// Come back later.
+    #[error("{0}")]
+    Busy(String),
+    /// The store cannot write.
+    #[error("cannot store")]
+    Store(#[source] StoreError),
+}
+
+impl Refusal {
+    pub(super) fn of_frame(seq: u64, fault: WireError) -> Self {
+        match fault {
+            // A later aggregator may know it.
+            WireError::Version(_) | WireError::Codec(_) => Self::Malformed(fault),
+            why => Self::Permanent { seq, why },
+        }
+    }
+}
+
+impl From<WireError> for Refusal {
+    fn from(fault: WireError) -> Self {
+        match fault {
+            WireError::TooLarge { .. } | WireError::TooMany => Self::TooLarge(fault),
+            other => Self::Malformed(other),
+        }
+    }
+}
+
+impl From<protobuf::Fault> for Refusal {
+    fn from(fault: protobuf::Fault) -> Self {
+        Self::Body(fault.to_string())
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Gap { expected, .. } => Self::Gap { expected, source: error },
+            StoreError::Fork(_) => Self::Fork(error),
+            StoreError::TooManySeries { .. } => Self::Limit(error),
+            StoreError::Busy => Self::Busy("the store is busy".into()),
+            other => Self::Store(other),
+        }
+    }
+}
