@@ -4,6 +4,7 @@
 
 mod block;
 mod chunk;
+mod cleanup;
 mod compact;
 mod error;
 mod head;
@@ -11,11 +12,14 @@ pub mod ledger;
 pub mod level0;
 pub mod outbox;
 mod partition;
+mod progress;
+mod reindex;
 mod sealed;
 pub(crate) mod series;
 mod sqlite;
 mod tx;
 mod varint;
+mod verify;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -28,9 +32,13 @@ use keyvigil_common::seal::{KeyRing, MasterKey};
 
 use tokio::sync::Notify;
 
+pub use cleanup::Cleaned;
 pub use error::StoreError;
 pub use head::Point;
+pub use progress::{Progress, Step};
+pub use reindex::{Reindexed, reindex_main_at};
 pub use tx::{Ids, Settled, Stream, Tx};
+pub use verify::{Fault, Verified, verify_at};
 
 use crate::index::{Index, SeriesId, TenantId};
 use head::Head;
@@ -240,28 +248,37 @@ impl Store {
     /// # Errors
     /// What could not be read or written; the old blocks then stay.
     pub async fn merge(&self, before_ms: i64, days_before_ms: i64) -> Result<usize, StoreError> {
-        self.merge_days(before_ms, days_before_ms, compact::LATE_SHARE).await
+        self.merge_days(before_ms, days_before_ms, compact::LATE_SHARE, &Progress::silent()).await
     }
 
     /// Brings all there is into as few bytes as it takes, whatever that costs. On a blocking thread.
     ///
     /// # Errors
-    /// As [`Store::flush`] and [`Store::merge`].
-    pub async fn compact(&self) -> Result<compact::Flushed, StoreError> {
+    /// As [`Store::flush`] and [`Store::merge`]; [`StoreError::Gone`] after the day at which nobody waited any more.
+    pub async fn compact(&self, progress: &Progress) -> Result<compact::Flushed, StoreError> {
         let flushed = self.flush().await?;
-        self.merge_days(i64::MAX / 2, i64::MAX / 2, i64::MAX).await?;
+        self.merge_days(i64::MAX / 2, i64::MAX / 2, i64::MAX, progress).await?;
+        self.give_back().await?;
+        Ok(flushed)
+    }
+
+    /// Gives all free pages of the state database back to the file system, some in each transaction.
+    async fn give_back(&self) -> Result<(), StoreError> {
         let (mut before, mut spare) = (i64::MAX, i64::MAX - 1);
         while spare > 0 && spare < before {
             before = spare;
             spare = self.write(|tx| tx.shrink(SHRINK_PAGES)).await?;
         }
-        Ok(flushed)
+        Ok(())
     }
 
     /// Day by day, so that a flush waits for one of them at most.
-    async fn merge_days(&self, before_ms: i64, days_before_ms: i64, late_share: i64) -> Result<usize, StoreError> {
+    async fn merge_days(&self, before_ms: i64, days_before_ms: i64, late_share: i64, progress: &Progress) -> Result<usize, StoreError> {
         let mut merged = 0;
-        for day in self.0.shared.partitions.days() {
+        let days = self.0.shared.partitions.days();
+        for (done, day) in (0..).zip(days.iter().copied()) {
+            progress.wanted()?;
+            progress.tell(&self.0.shared.partitions.name(day), done, days.len() as u64, "days");
             let this = self.clone();
             let merge = move || {
                 let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -344,11 +361,11 @@ impl Shared {
     }
 
     fn seal_level0(&self, tenant: TenantId, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
-        Ok(self.ring.seal(plain, format!("level0:{tenant}").as_bytes())?)
+        Ok(self.ring.seal(plain, level0::place(tenant).as_bytes())?)
     }
 
     fn open_level0(&self, tenant: TenantId, body: &[u8]) -> Result<head::Samples, StoreError> {
-        let plain = self.ring.unseal(body, format!("level0:{tenant}").as_bytes())?;
+        let plain = self.ring.unseal(body, level0::place(tenant).as_bytes())?;
         match level0::open(&plain)? {
             level0::Body::Rows(rows) => Ok(head::Samples::Rows(rows)),
             level0::Body::Frame { host, frame } => {
@@ -384,15 +401,21 @@ impl Shared {
     }
 }
 
-/// Opens the data keys. A start makes a new one: how often the old ones were used is not known, and each wears out.
-fn open_ring(connection: &rusqlite::Connection, master: &MasterKey, now_ms: i64) -> Result<KeyRing, StoreError> {
-    let (mut wrapped, mut newest_ms): (Vec<(u32, Vec<u8>)>, i64) = (Vec::new(), 0);
+/// The data keys as they are stored, and when the newest was made.
+fn wrapped_keys(connection: &rusqlite::Connection) -> Result<(Vec<(u32, Vec<u8>)>, i64), StoreError> {
+    let (mut wrapped, mut newest_ms) = (Vec::new(), 0);
     let mut statement = connection.prepare("SELECT id, wrapped, made_ms FROM data_key ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         wrapped.push((row.get(0)?, row.get(1)?));
         newest_ms = row.get(2)?;
     }
+    Ok((wrapped, newest_ms))
+}
+
+/// Opens the data keys. A start makes a new one: how often the old ones were used is not known, and each wears out.
+fn open_ring(connection: &rusqlite::Connection, master: &MasterKey, now_ms: i64) -> Result<KeyRing, StoreError> {
+    let (mut wrapped, newest_ms) = wrapped_keys(connection)?;
     if !wrapped.is_empty() {
         // A wrong master key must be found out before anything is written with it.
         KeyRing::open(master, &wrapped)?;

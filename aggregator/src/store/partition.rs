@@ -65,6 +65,16 @@ impl Partitions {
         self.dir.join(format!("{}.db", date.unwrap_or_else(|_| format!("day{day}"))))
     }
 
+    /// What people call `day`: `2026-11-22`.
+    pub(super) fn name(&self, day: i64) -> String {
+        self.path(day).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Bytes of the files of `day`.
+    pub(super) fn bytes(&self, day: i64) -> u64 {
+        files(&self.path(day)).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum()
+    }
+
     /// Opens `day` for writing, making its file if there is none.
     pub(super) fn writer(&self, day: i64) -> Result<Connection, StoreError> {
         let path = self.path(day);
@@ -165,7 +175,7 @@ impl Partitions {
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             let count: Option<i64> = connection.query_row("SELECT sum(samples) FROM block", [], |row| row.get(0))?;
             samples += count.unwrap_or(0).cast_unsigned();
-            bytes += files(&self.path(day)).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum::<u64>();
+            bytes += self.bytes(day);
         }
         Ok((samples, bytes))
     }

@@ -28,12 +28,20 @@ pub(super) fn open(path: &Path, schema: &str, page_bytes: u32) -> Result<Connect
         ))
         .map_err(at)?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at)?;
-    match version {
-        0 => connection.execute_batch(&format!("BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(at)?,
-        SCHEMA_VERSION => {}
-        other => return Err(StoreError::SchemaVersion { path: path.display().to_string(), found: other, known: SCHEMA_VERSION }),
+    if version == 0 {
+        connection.execute_batch(&format!("BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(at)?;
     }
+    check_version(&connection, path)?;
     Ok(connection)
+}
+
+/// Refuses what another version made.
+pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let at = |source| StoreError::Open { path: path.display().to_string(), source };
+    match connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at)? {
+        SCHEMA_VERSION => Ok(()),
+        found => Err(StoreError::SchemaVersion { path: path.display().to_string(), found, known: SCHEMA_VERSION }),
+    }
 }
 
 /// Gives up to `pages` free pages back to the file system.
