@@ -24,7 +24,7 @@ use show::Show;
 
 /// Does what `request` says to the store of `config`, and shows what becomes of it.
 pub async fn maintain(config: Config, request: Request, output: Output) -> ExitCode {
-    match try_maintain(config, &request, output).await {
+    match try_maintain(config, &request).await {
         Ok(report) => {
             show::result(&report, output);
             if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -36,11 +36,12 @@ pub async fn maintain(config: Config, request: Request, output: Output) -> ExitC
     }
 }
 
-async fn try_maintain(mut config: Config, request: &Request, output: Output) -> Result<Report, Failed> {
+async fn try_maintain(mut config: Config, request: &Request) -> Result<Report, Failed> {
     let clock = SystemClock::shared();
-    let order = request.order(clock.now_ms()).map_err(|why| Failed::new(2, why.replacen("older_than", "--older-than", 1)))?;
+    let order =
+        request.order(clock.now_ms()).map_err(|why| Failed::new(2, why.replace("older_than", "--older-than").replace("say yes as well", "add --yes")))?;
     let lock = find(&mut config)?;
-    let show = Arc::new(Show::new(request.task, output, clock));
+    let show = Arc::new(Show::new(request.task, clock));
     let report = match lock {
         Some(lock) => {
             let told = Arc::clone(&show);

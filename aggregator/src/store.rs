@@ -401,8 +401,11 @@ impl Shared {
     }
 }
 
-/// The data keys as they are stored, and when the newest was made.
-fn wrapped_keys(connection: &rusqlite::Connection) -> Result<(Vec<(u32, Vec<u8>)>, i64), StoreError> {
+/// Data keys as they are stored, by their ids.
+type WrappedKeys = Vec<(u32, Vec<u8>)>;
+
+/// The data keys, and when the newest was made.
+fn wrapped_keys(connection: &rusqlite::Connection) -> Result<(WrappedKeys, i64), StoreError> {
     let (mut wrapped, mut newest_ms) = (Vec::new(), 0);
     let mut statement = connection.prepare("SELECT id, wrapped, made_ms FROM data_key ORDER BY id")?;
     let mut rows = statement.query([])?;

@@ -78,7 +78,7 @@ impl Request {
                     return Err(format!("older_than: {text:?} lies in the future"));
                 }
                 if before_ms > now_ms - AGE_MIN_MS && !self.yes && !self.dry_run {
-                    return Err(format!("older_than: {text:?} gives up all but the last hour, and perhaps is a slip: say yes too (--yes) if it is meant"));
+                    return Err(format!("older_than: {text:?} is less than an hour back and perhaps a slip, of 30d for one: say yes as well if it is meant"));
                 }
                 Ok(order(before_ms))
             }
@@ -226,7 +226,7 @@ mod tests {
         for (text, before_ms) in cases {
             assert_eq!(cleanup(text).order(NOW).map(|order| order.before_ms), Ok(before_ms), "{text}");
         }
-        for (text, words) in [("30", "neither"), ("", "neither"), ("next week", "neither"), ("2999-01-01", "future"), ("59m", "--yes"), ("0s", "--yes")] {
+        for (text, words) in [("30", "neither"), ("", "neither"), ("next week", "neither"), ("2999-01-01", "future"), ("59m", "say yes"), ("0s", "say yes")] {
             let fault = cleanup(text).order(NOW).unwrap_err();
             assert!(fault.contains(words), "{text}: {fault}");
         }

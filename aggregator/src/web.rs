@@ -117,6 +117,7 @@ pub fn api(app: App) -> Router {
     // Its lines are to be read as they come: no compression collects them.
     let admin = Router::new()
         .route("/api/v1/admin/maintenance", post(upkeep::start).layer(DefaultBodyLimit::max(JSON_BODY_BYTES_MAX)))
+        .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(app.clone(), auth::check))
         .with_state(app.clone());
     let header =
@@ -125,7 +126,7 @@ pub fn api(app: App) -> Router {
         .nest("/api/v1", v1)
         .merge(foreign)
         .fallback(get(assets::serve))
-        .method_not_allowed_fallback(async || problem::Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method"))
+        .method_not_allowed_fallback(no_such_method)
         .with_state(app)
         .layer(CompressionLayer::new())
         .merge(admin)
@@ -135,6 +136,10 @@ pub fn api(app: App) -> Router {
         .layer(header("cache-control", "no-store"))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST))
         .layer(CatchPanicLayer::new())
+}
+
+async fn no_such_method() -> problem::Problem {
+    problem::Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
 }
 
 /// Routes of the ingest listener.

@@ -26,7 +26,7 @@ pub(super) struct Show {
 }
 
 impl Show {
-    pub(super) fn new(task: Task, _output: Output, clock: SharedClock) -> Self {
+    pub(super) fn new(task: Task, clock: SharedClock) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} ({eta} left)").unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -80,6 +80,10 @@ pub(super) fn result(report: &Report, output: Output) {
     }
 }
 
+fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 fn verified(found: &Verified) {
     for fault in &found.first_faults {
         let place = [("table", &fault.table), ("row", &fault.row)].into_iter().filter(|(_, name)| !name.is_empty());
@@ -91,12 +95,15 @@ fn verified(found: &Verified) {
         say(&format!("and {more} more"));
     }
     let Verified { files, blocks, samples, series, level0_rows, records, faults, .. } = found;
-    let faults = if *faults == 0 { "no fault".to_owned() } else { format!("{faults} faults") };
-    say(&format!("{files} files, {blocks} blocks, {samples} samples in them, {series} series, {level0_rows} level-0 rows, {records} records: {faults}"));
+    let (files, blocks, level0) = (count(*files, "file"), count(*blocks, "block"), count(*level0_rows, "level-0 row"));
+    let (samples, records) = (count(*samples, "sample"), count(*records, "record"));
+    let faults = if *faults == 0 { "no fault".to_owned() } else { count(*faults, "fault") };
+    say(&format!("{files}, {blocks} of {samples}, {series} series, {level0}, {records}: {faults}"));
 }
 
 fn compacted(Compacted { samples, bytes_before, bytes }: Compacted) {
-    say(&format!("{samples} samples, {:.2} bytes each: {bytes_before} bytes before, {bytes} now", bytes as f64 / samples.max(1) as f64));
+    let each = if samples > 0 { format!(", {:.2} bytes each", bytes as f64 / samples as f64) } else { String::new() };
+    say(&format!("{}{each}: {bytes_before} bytes before, {bytes} now", count(samples, "sample")));
 }
 
 fn reindexed(done: &Reindexed) {
@@ -105,22 +112,24 @@ fn reindexed(done: &Reindexed) {
         say(&format!("not done: {why}"));
     });
     let added = if *series_added > 0 { format!(", {series_added} series found again") } else { String::new() };
-    say(&format!("{files} files, {blocks} blocks: {mended} rows mended{added}, {damaged} blocks do not open"));
+    let damage = if *damaged > 0 { format!(", {} damaged", count(*damaged, "block")) } else { String::new() };
+    say(&format!("{}, {}: {} mended{added}{damage}", count(*files, "file"), count(*blocks, "block"), count(*mended, "row")));
     if !failed.is_empty() || *damaged > 0 {
         say("`keyvigil-aggregator verify` says what is damaged and what to do");
     }
 }
 
 fn cleaned(done: &Cleaned) {
+    let number = count(done.days.len() as u64, "day");
     let days = match (done.days.first(), done.days.last()) {
-        (Some(first), Some(last)) if first != last => format!("{} days ({first} to {last})", done.days.len()),
-        (Some(only), _) => format!("1 day ({only})"),
+        (Some(first), Some(last)) if first != last => format!("{number} ({first} to {last})"),
+        (Some(only), _) => format!("{number} ({only})"),
         _ => "no day".to_owned(),
     };
     let before = jiff::Timestamp::from_millisecond(done.before).map_or_else(|_| done.before.to_string(), |t| t.strftime("%Y-%m-%d %H:%M:%SZ").to_string());
-    let Cleaned { records, bytes, .. } = done;
+    let (records, bytes) = (count(done.records, "record"), count(done.bytes, "byte"));
     say(&match done.dry_run {
-        true => format!("would drop {days} and {records} records from before {before}: {bytes} bytes; nothing was changed"),
-        false => format!("dropped {days} and {records} records from before {before}: {bytes} bytes freed"),
+        true => format!("would drop {days} and {records} from before {before}: {bytes}; nothing was changed"),
+        false => format!("dropped {days} and {records} from before {before}: {bytes} freed"),
     });
 }

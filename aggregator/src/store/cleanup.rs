@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Progress, Store, StoreError};
+use super::{Progress, Store, StoreError, sqlite};
 use crate::store::partition::DAY_MS;
 
 /// What a cleanup took away, or would.
@@ -69,10 +69,10 @@ impl Store {
 
     /// Returns the bytes that this gave back.
     async fn forget_records(&self, before_ms: i64) -> Result<u64, StoreError> {
-        let before = self.write(|tx| tx.pages()).await?;
+        let before = self.write(|tx| sqlite::pages(tx.connection)).await?;
         self.write(move |tx| tx.forget_events(before_ms)).await?;
         self.give_back().await?;
-        let after = self.write(|tx| tx.pages()).await?;
+        let after = self.write(|tx| sqlite::pages(tx.connection)).await?;
         Ok(before.saturating_sub(after) * u64::from(super::PAGE_BYTES))
     }
 }

@@ -34,7 +34,7 @@ pub struct Reindexed {
 /// # Errors
 /// The database's.
 pub fn reindex_main_at(dir: &Path) -> Result<(), StoreError> {
-    Ok(sqlite::open(&dir.join("main.db"), "", PAGE_BYTES)?.execute_batch("REINDEX")?)
+    sqlite::reindex(&sqlite::open(&dir.join("main.db"), "", PAGE_BYTES)?)
 }
 
 impl Store {
@@ -46,7 +46,7 @@ impl Store {
         let days = self.0.shared.partitions.days();
         let total = days.len() as u64 + 1;
         progress.tell("main.db", 0, total, "files");
-        self.write(|tx| tx.reindex()).await?;
+        self.write(|tx| sqlite::reindex(tx.connection)).await?;
         let mut out = Reindexed { files: 1, series_added: self.add_series().await?, ..Reindexed::default() };
         for (done, day) in (1..).zip(days) {
             progress.wanted()?;
@@ -99,7 +99,7 @@ impl Shared {
     fn reindex_day(&self, day: i64) -> Result<Reindexed, StoreError> {
         let mut connection = self.partitions.writer(day)?;
         let tx = connection.transaction()?;
-        tx.execute_batch("REINDEX")?;
+        sqlite::reindex(&tx)?;
         let ids: Vec<i64> = tx.prepare("SELECT id FROM block ORDER BY id")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         let mut out = Reindexed::default();
         for id in ids {

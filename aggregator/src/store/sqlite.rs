@@ -52,6 +52,16 @@ pub(super) fn shrink(connection: &Connection, pages: i64) -> Result<(), StoreErr
     Ok(())
 }
 
+/// Makes SQLite's own indexes anew.
+pub(super) fn reindex(connection: &Connection) -> Result<(), StoreError> {
+    Ok(connection.execute_batch("REINDEX")?)
+}
+
+/// Pages of the database.
+pub(super) fn pages(connection: &Connection) -> Result<u64, StoreError> {
+    Ok(connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))?.cast_unsigned())
+}
+
 /// Moves the log into the database and empties it, if no reader holds it for long.
 pub(super) fn empty_log(connection: &Connection) -> Result<(), StoreError> {
     connection.execute_batch("PRAGMA busy_timeout = 200;")?;

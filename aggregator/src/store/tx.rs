@@ -215,16 +215,6 @@ impl<'a> Tx<'a> {
         self.shrink(0)
     }
 
-    /// Makes SQLite's own indexes anew.
-    pub(super) fn reindex(&self) -> Result<(), StoreError> {
-        Ok(self.connection.execute_batch("REINDEX")?)
-    }
-
-    /// Pages of the database.
-    pub(super) fn pages(&self) -> Result<u64, StoreError> {
-        Ok(self.connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))?.cast_unsigned())
-    }
-
     /// Gives up to `pages` free pages back. Returns how many are left.
     pub(super) fn shrink(&self, pages: i64) -> Result<i64, StoreError> {
         if pages > 0 {

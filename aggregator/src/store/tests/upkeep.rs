@@ -227,18 +227,20 @@ async fn nothing_that_goes_on_meanwhile_is_a_fault() {
             }
         }
     };
+    let looks = std::cell::Cell::new(0);
     let looking = async {
-        let mut looks = 0;
         loop {
             let found = store.verify(&Progress::silent()).await.unwrap();
-            assert_eq!(found.faults, 0, "look {looks}: {:?}", found.first_faults);
-            looks += 1;
+            assert_eq!(found.faults, 0, "look {}: {:?}", looks.get(), found.first_faults);
+            looks.set(looks.get() + 1);
         }
     };
     tokio::select! {
         () = writing => {}
         () = looking => {}
     }
+    println!("{} looks", looks.get());
+    assert!(looks.get() > 0);
     assert_eq!(store.verify(&Progress::silent()).await.unwrap().faults, 0);
     assert_eq!(read(&store, "a", day_of(T0) * DAY, T0 + DAY).await.len(), 60 * 30);
 }
