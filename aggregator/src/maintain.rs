@@ -97,15 +97,24 @@ fn find(config: &mut Config) -> Result<Option<File>, Failed> {
 async fn here(config: &Config, order: Order, progress: &Progress) -> Result<Report, Failed> {
     let (master, dir, memory_bytes) = (run::master_key(config)?, config.storage.path.join("store"), config.storage.memory_bytes);
     let (progress, task) = (progress.clone(), order.task);
-    let opened = tokio::task::spawn_blocking(move || -> Result<_, StartError> {
+    let opened = tokio::task::spawn_blocking(move || -> Result<_, Failed> {
+        if !store::is_key_of(&dir, &master).map_err(StartError::from)? {
+            return Err(Failed::new(EXIT_CONFIG, "the master key is not the one of this store: what it stored does not open"));
+        }
         if task == Task::Verify {
             // Not through a store: one that is damaged may not open, and opening writes.
-            return Ok(Err(Report::Verify(store::verify_at(&dir, &master, &progress)?)));
+            return Ok(Err(Report::Verify(store::verify_at(&dir, &master, &progress).map_err(StartError::from)?)));
         }
         if task == Task::Reindex {
-            store::reindex_main_at(&dir)?;
+            store::reindex_main_at(&dir).map_err(StartError::from)?;
         }
-        Ok(Ok((Store::open(&dir, &master, SystemClock::shared().now_ms(), memory_bytes)?, progress)))
+        match Store::open(&dir, &master, SystemClock::shared().now_ms(), memory_bytes) {
+            Ok(store) => Ok(Ok((store, progress))),
+            Err(e) => {
+                let failed = Failed::from(StartError::from(e));
+                Err(Failed { text: format!("{}: `keyvigil-aggregator verify` says what is damaged", failed.text), ..failed })
+            }
+        }
     });
     match opened.await.map_err(|e| Failed::new(1, e.to_string()))?? {
         Err(verified) => Ok(verified),

@@ -38,7 +38,7 @@ pub use head::Point;
 pub use progress::{Progress, Step};
 pub use reindex::{Reindexed, reindex_main_at};
 pub use tx::{Ids, Settled, Stream, Tx};
-pub use verify::{Fault, Verified, verify_at};
+pub use verify::{Fault, Verified, is_key_of, verify_at};
 
 use crate::index::{Index, SeriesId, TenantId};
 use head::Head;

@@ -93,10 +93,19 @@ impl Store {
 /// As [`Store::verify`]; a master key that is not the store's.
 pub fn verify_at(dir: &Path, master: &MasterKey, progress: &Progress) -> Result<Verified, StoreError> {
     let main = sqlite::open_reader(&dir.join("main.db"))?;
-    sqlite::check_version(&main, &dir.join("main.db"))?;
     let ring = KeyRing::open(master, &super::wrapped_keys(&main)?.0)?;
     let partitions = Partitions::open(dir.join("days"))?;
     Ok(Look::new(&Files { dir, ring: &ring, partitions: &[&partitions], index: None }, progress)?.all()?.0)
+}
+
+/// Whether `master` is the key of the store in `dir`.
+///
+/// # Errors
+/// A state database that cannot be read, or of another version.
+pub fn is_key_of(dir: &Path, master: &MasterKey) -> Result<bool, StoreError> {
+    let main = sqlite::open_reader(&dir.join("main.db"))?;
+    sqlite::check_version(&main, &dir.join("main.db"))?;
+    Ok(KeyRing::open(master, &super::wrapped_keys(&main)?.0).is_ok())
 }
 
 /// What is looked at.
