@@ -112,7 +112,7 @@ async fn here(config: &Config, order: Order, progress: &Progress) -> Result<Repo
             Ok(store) => Ok(Ok((store, progress))),
             Err(e) => {
                 let failed = Failed::from(StartError::from(e));
-                Err(Failed { text: format!("{}: `keyvigil-aggregator verify` says what is damaged", failed.text), ..failed })
+                Err(Failed { text: format!("{}; `keyvigil-aggregator verify` says what is damaged", failed.text), ..failed })
             }
         }
     });

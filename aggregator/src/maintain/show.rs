@@ -2,7 +2,7 @@
 //! few seconds. The result goes to standard output, in words or as one JSON object.
 
 use std::io::IsTerminal;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -19,7 +19,9 @@ const PACE: Duration = Duration::from_secs(5);
 /// How far the work is, for who waits.
 pub(super) struct Show {
     task: Task,
-    bar: Option<ProgressBar>,
+    terminal: bool,
+    /// Made when it is known how much there is.
+    bar: OnceLock<ProgressBar>,
     clock: SharedClock,
     /// When the last line was printed.
     told: Mutex<Duration>,
@@ -27,36 +29,37 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) fn new(task: Task, clock: SharedClock) -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} ({eta} left)").unwrap_or_else(|_| ProgressStyle::default_bar());
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(style);
-            bar.set_prefix(task.as_str());
-            bar
-        });
         let told = Mutex::new(clock.monotonic());
-        Self { task, bar, clock, told }
+        Self { task, terminal: std::io::stderr().is_terminal(), bar: OnceLock::new(), clock, told }
     }
 
     /// Shows how far it is.
     pub(super) fn step(&self, step: &Step) {
-        if let Some(bar) = &self.bar {
+        let at = format!("{}, {}", step.unit, step.step);
+        if self.terminal {
+            let bar = self.bar.get_or_init(|| self.bar(step.total, at.clone()));
             bar.set_length(step.total);
+            bar.set_message(at);
             bar.set_position(step.done);
-            bar.set_message(format!("{}, {}", step.unit, step.step));
             return;
         }
         let now = self.clock.monotonic();
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if now.saturating_sub(*told) >= PACE {
             *told = now;
-            failure(&format!("{}: {} of {} {}, at {}", self.task.as_str(), step.done, step.total, step.unit, step.step));
+            failure(&format!("{}: {} of {} {at}", self.task.as_str(), step.done, step.total));
         }
+    }
+
+    fn bar(&self, total: u64, at: String) -> ProgressBar {
+        let style = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {msg} ({eta} left)").unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+        bar.with_style(style).with_prefix(self.task.as_str()).with_message(at)
     }
 
     /// Takes the bar away.
     pub(super) fn end(&self) {
-        self.bar.iter().for_each(ProgressBar::finish_and_clear);
+        self.bar.get().into_iter().for_each(ProgressBar::finish_and_clear);
     }
 }
 

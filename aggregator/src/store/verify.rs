@@ -6,6 +6,7 @@ mod blocks;
 mod records;
 
 use std::path::Path;
+use std::sync::Mutex;
 
 use keyvigil_common::seal::{KeyRing, MasterKey};
 use keyvigil_common::telemetry::chain;
@@ -75,7 +76,7 @@ impl Store {
         let (this, progress) = (self.clone(), progress.clone());
         let look = move || {
             let Shared { dir, ring, index, partitions, .. } = &*this.0.shared;
-            Look::new(&Files { dir, ring, partitions: &[partitions], index: Some(index) }, &progress)?.all()
+            Look::new(&Files { dir, ring, partitions: &[partitions], index: Some(index), still: Some(&this.0.compacting) }, &progress)?.all()
         };
         let (mut found, doubts) = tokio::task::spawn_blocking(look).await.map_err(|_| StoreError::Closed)??;
         if !doubts.is_empty() {
@@ -95,7 +96,7 @@ pub fn verify_at(dir: &Path, master: &MasterKey, progress: &Progress) -> Result<
     let main = sqlite::open_reader(&dir.join("main.db"))?;
     let ring = KeyRing::open(master, &super::wrapped_keys(&main)?.0)?;
     let partitions = Partitions::open(dir.join("days"))?;
-    Ok(Look::new(&Files { dir, ring: &ring, partitions: &[&partitions], index: None }, progress)?.all()?.0)
+    Ok(Look::new(&Files { dir, ring: &ring, partitions: &[&partitions], index: None, still: None }, progress)?.all()?.0)
 }
 
 /// Whether `master` is the key of the store in `dir`.
@@ -115,6 +116,8 @@ struct Files<'a> {
     partitions: &'a [&'a Partitions],
     /// The series in memory, where an aggregator runs.
     index: Option<&'a Index>,
+    /// Who holds it drops and makes files; where an aggregator runs.
+    still: Option<&'a Mutex<()>>,
 }
 
 /// A series that the index did not know when its row was read.

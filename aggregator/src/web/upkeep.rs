@@ -131,3 +131,51 @@ impl Pace {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::BodyExt;
+    use keyvigil_common::clock::ManualClock;
+
+    fn step(done: u64) -> Step {
+        Step { step: "main.db".into(), done, total: 9, unit: "records".into() }
+    }
+
+    #[tokio::test]
+    async fn steps_come_as_lines_and_what_became_of_it_is_the_last() {
+        let (tell, steps) = mpsc::channel(STEPS_MAX);
+        let work = Box::pin(async move {
+            tell.send(step(1)).await.unwrap();
+            tokio::task::yield_now().await;
+            tell.send(step(2)).await.unwrap();
+            tokio::task::yield_now().await;
+            Line::Fault("why".into())
+        });
+        let lines = Lines { task: Task::Verify, work, steps, over: false, gone: Arc::default() };
+        let bytes = lines.collect().await.unwrap().to_bytes();
+        let read: Vec<Line> = bytes.split(|b| *b == b'\n').filter(|line| !line.is_empty()).map(|line| serde_json::from_slice(line).unwrap()).collect();
+        let progress = |done| Line::Progress { task: Task::Verify, step: step(done) };
+        assert_eq!(read, [progress(1), progress(2), Line::Fault("why".into())]);
+    }
+
+    #[tokio::test]
+    async fn whoever_hangs_up_ends_the_work() {
+        let (_tell, steps) = mpsc::channel(STEPS_MAX);
+        let gone = Arc::new(AtomicBool::new(false));
+        drop(Lines { task: Task::Verify, work: Box::pin(std::future::pending()), steps, over: false, gone: Arc::clone(&gone) });
+        assert!(gone.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn of_many_steps_few_are_told() {
+        let clock = ManualClock::at(0);
+        let pace = Pace { clock: Arc::clone(&clock) as SharedClock, told: Mutex::new(None) };
+        let mut told = 0;
+        for _ in 0..100 {
+            told += usize::from(pace.is_due());
+            clock.advance(Duration::from_millis(10));
+        }
+        assert_eq!(told, 10);
+    }
+}

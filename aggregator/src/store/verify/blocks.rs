@@ -1,6 +1,8 @@
 //! The files of days: every block opens, and what its row says of it is so. One read transaction a block, so that a long
 //! look keeps no log from being emptied; a block that a merge took meanwhile lives on in a newer one.
 
+use std::sync::PoisonError;
+
 use keyvigil_common::telemetry::chain;
 use rusqlite::{Connection, OptionalExtension};
 
@@ -45,23 +47,34 @@ impl Said {
 }
 
 impl Look<'_> {
-    /// One day's file. Faults of a file that retention dropped meanwhile are none.
+    /// One day's file. What is wrong with it is looked at again while nobody drops or makes files: retention may have taken it
+    /// away, half of it or all, between two looks.
     pub(super) fn day(&mut self, partitions: &Partitions, day: i64) -> Result<(), StoreError> {
+        let (done, known) = (self.done, self.known.clone());
+        let mut found = self.look_at(partitions, day)?;
+        if let Some(still) = self.files.still.filter(|_| found.faults > 0) {
+            let _still = still.lock().unwrap_or_else(PoisonError::into_inner);
+            if !partitions.days().contains(&day) {
+                return Ok(());
+            }
+            (self.done, self.known) = (done, known);
+            found = self.look_at(partitions, day)?;
+        }
+        self.found.join(found);
+        Ok(())
+    }
+
+    fn look_at(&mut self, partitions: &Partitions, day: i64) -> Result<Verified, StoreError> {
         let path = partitions.path(day);
         let file = path.strip_prefix(self.files.dir).unwrap_or(&path).display().to_string();
         self.begin(&file);
         let before = std::mem::take(&mut self.found);
         let looked = self.blocks(&path, &file, day);
-        let found = std::mem::replace(&mut self.found, before);
         self.progress.wanted()?;
-        if !partitions.days().contains(&day) {
-            return Ok(());
-        }
-        self.found.join(found);
         if let Err(e) = looked {
             self.fault(&file, "", "", format!("it cannot be read: {}", chain(&e)), RESTORE);
         }
-        Ok(())
+        Ok(std::mem::replace(&mut self.found, before))
     }
 
     fn blocks(&mut self, path: &std::path::Path, file: &str, day: i64) -> Result<(), StoreError> {
@@ -134,9 +147,11 @@ impl Look<'_> {
             odd.push(("it has one series twice".into(), RESTORE));
         }
         sorted.dedup();
-        let unknown: Vec<String> = sorted.into_iter().filter(|id| !self.is_known(*id)).map(|id| id.to_string()).collect();
-        if let Some(some) = unknown.get(..unknown.len().min(10)).filter(|some| !some.is_empty()) {
-            let what = format!("{} of its series have no row in main.db, so that no query finds them: {}", unknown.len(), some.join(", "));
+        sorted.retain(|id| !self.is_known(*id));
+        self.told(&sorted);
+        if !sorted.is_empty() {
+            let some: Vec<String> = sorted.iter().take(10).map(SeriesId::to_string).collect();
+            let what = format!("{} of its series have no row in main.db, so that no query finds them: {}", sorted.len(), some.join(", "));
             odd.push((what, "restore main.db from a backup that is as new as this file"));
         }
         odd

@@ -15,6 +15,8 @@ use super::{DOUBTS_MAX, Doubt, Look, RESTORE};
 use crate::index::{SeriesId, TenantId};
 
 const FILE: &str = "main.db";
+/// Series that one row may have given, and some more.
+const GAP_MAX: u32 = 4_096;
 const LOST: &str = "restore main.db from a backup; what it held since then is lost";
 
 /// A table of sealed records: what to select (tenant, body, and the parts of its place as text), and the place it is sealed for.
@@ -128,6 +130,7 @@ impl Look<'_> {
                 Body::Frame { frame, .. } => keyvigil_common::wire::decode_batch(frame).map(|_| None)?,
                 Body::Rows(rows) => rows.runs.iter().map(|run| run.series).find(|id| !look.is_known(*id)),
             };
+            look.told(lost.as_slice());
             Ok(lost.map(|id| format!("it has samples of series {id}, of which there is no row")).or_else(|| look.tenant_fault(tenant)))
         })
     }
@@ -145,6 +148,21 @@ impl Look<'_> {
         self.through = newest;
         self.known.extend(fresh);
         read.is_ok() && self.known.contains(id)
+    }
+}
+
+impl Look<'_> {
+    /// A series that has no row is told once, and with it all that the same row gave, however many blocks have samples of it.
+    pub(super) fn told(&mut self, unknown: &[SeriesId]) {
+        for id in unknown {
+            let below = self.known.rank(*id);
+            let first = below.checked_sub(1).and_then(|at| self.known.select(u32::try_from(at).unwrap_or(u32::MAX))).map_or(1, |last| last + 1);
+            let end = self.known.select(u32::try_from(below).unwrap_or(u32::MAX)).filter(|end| end - first <= GAP_MAX);
+            match end {
+                Some(end) => self.known.insert_range(first..end),
+                None => u64::from(self.known.insert(*id)),
+            };
+        }
     }
 }
 
