@@ -208,10 +208,11 @@ async fn steps_lead_to_the_end_and_nobody_who_waits_is_the_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn nothing_that_goes_on_meanwhile_is_a_fault() {
+    const ROUNDS: i64 = 24;
     let fixture = Fixture::new();
     let store = fixture.open();
     let writing = async {
-        for n in 0..60i64 {
+        for n in 0..ROUNDS {
             let name = format!("s{n}");
             for day in 0..4 {
                 append(&store, batch(&["a", &name], T0 - day * DAY + n * 300_000, 30, n as f64, 0)).await.unwrap();
@@ -220,7 +221,7 @@ async fn nothing_that_goes_on_meanwhile_is_a_fault() {
             if n % 3 == 0 {
                 store.merge(T0 + DAY, T0).await.unwrap();
             }
-            if n % 10 == 9 {
+            if n % 6 == 5 {
                 // The oldest day goes, and comes again with the next round.
                 store.retain((day_of(T0) - 2) * DAY).await.unwrap();
                 store.reindex(&Progress::silent()).await.unwrap();
@@ -242,5 +243,5 @@ async fn nothing_that_goes_on_meanwhile_is_a_fault() {
     println!("{} looks", looks.get());
     assert!(looks.get() > 0);
     assert_eq!(store.verify(&Progress::silent()).await.unwrap().faults, 0);
-    assert_eq!(read(&store, "a", day_of(T0) * DAY, T0 + DAY).await.len(), 60 * 30);
+    assert_eq!(read(&store, "a", day_of(T0) * DAY, T0 + DAY).await.len() as i64, ROUNDS * 30);
 }
