@@ -32,7 +32,10 @@ fn main() -> ExitCode {
     };
     match cli.command.unwrap_or_default() {
         Command::CheckConfig => process::say("the configuration is valid"),
-        Command::Compact => process::runtime(0, async move { maintain::compact(config).await }),
+        Command::Maintenance(what) => {
+            let (request, output) = what.request();
+            process::runtime(0, maintain::maintain(config, request, output))
+        }
         Command::Run { output, stop_with_stdin } => process::runtime(0, async move { serve(config, output, stop_with_stdin).await }),
     }
 }

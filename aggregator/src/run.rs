@@ -16,13 +16,13 @@ use keyvigil_common::stop::{Stop, StopError, Tasks};
 use keyvigil_common::telemetry::{Registry, chain};
 use keyvigil_common::tls;
 use rustls::ServerConfig;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::alert;
 use crate::authority::{Authority, AuthorityError, SERVER_DAYS};
 use crate::config::Config;
+pub use crate::endpoints::Endpoints;
 use crate::enroll::Enroll;
 use crate::fleet::Fleet;
 use crate::ingest::Ingest;
@@ -31,6 +31,7 @@ use crate::job::{self, Job};
 use crate::keys::Inventory;
 use crate::notify::{self, Channel, Notifier};
 use crate::store::{self, Policy, Store, StoreError};
+use crate::upkeep::Desk;
 use crate::web::listen::{self, WatchedTls};
 use crate::web::{self, App};
 
@@ -39,23 +40,6 @@ const MINUTE: Duration = Duration::from_secs(60);
 const MEASURE: Duration = Duration::from_secs(10);
 /// Shorter than systemd's patience.
 const DRAIN: Duration = Duration::from_secs(20);
-
-/// Where a running aggregator is reached, as `--output json` prints it.
-#[derive(Debug, Clone, Serialize)]
-pub struct Endpoints {
-    /// API and dashboard.
-    pub url: String,
-    /// mTLS ingest and enrolment.
-    pub ingest_url: String,
-    /// Prometheus exposition.
-    pub metrics_url: String,
-    /// Health.
-    pub health_url: String,
-    /// Token for changes.
-    pub admin_token: String,
-    /// State directory.
-    pub dir: PathBuf,
-}
 
 /// A running aggregator.
 #[derive(Debug)]
@@ -79,7 +63,10 @@ impl Running {
     /// # Errors
     /// Who was late, or which task died.
     pub async fn stop(self) -> Result<(), StopError> {
-        let Self { app, tasks, _lock, .. } = self;
+        let Self { app, tasks, _lock, endpoints } = self;
+        if let Err(e) = Endpoints::withdraw(&endpoints.dir) {
+            tracing::warn!(error = %e, "endpoints.json stays behind; nobody goes by it");
+        }
         let drained = tasks.drain(DRAIN).await;
         drop(app);
         drained
@@ -94,6 +81,8 @@ pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Run
     let dir = config.storage.path.clone();
     let lock = std::fs::create_dir_all(&dir).and_then(|()| process::lock(&dir)).map_err(|source| StartError::Dir { path: dir.clone(), source })?;
     let lock = lock.ok_or_else(|| StartError::Locked(dir.clone()))?;
+    // What one that was killed left behind leads nowhere, or to somebody else by now.
+    Endpoints::withdraw(&dir).map_err(|source| StartError::Dir { path: dir.clone(), source })?;
     let channels = Arc::new(notify::channels(&config.smtp, &config.slack).map_err(|faults| StartError::Config(Faults(faults)))?);
     let (app, authority) = build(&config, &dir, &clock, &channels).await?;
     let tasks = Tasks::new(stop);
@@ -102,6 +91,7 @@ pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Run
     for job in jobs(&config, &app, &channels, policy) {
         tasks.spawn(job.name, job.drive(Arc::clone(&clock), tasks.stop().clone()));
     }
+    endpoints.publish().map_err(|source| StartError::Dir { path: dir, source })?;
     Ok(Running { endpoints, app, tasks, _lock: lock })
 }
 
@@ -145,6 +135,7 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
         advertise: config.listen.advertise.clone(),
         channels: channels.iter().map(|c| c.name().to_owned()).collect(),
         started_ms: now_ms,
+        upkeep: Desk::default(),
         auth_failures: registry.counter("security.auth_failures_total", "Failed attempts to authenticate to the aggregator."),
         registry,
     };

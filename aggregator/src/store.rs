@@ -4,7 +4,9 @@
 
 mod block;
 mod cache;
+mod chores;
 mod chunk;
+mod cleanup;
 mod compact;
 mod error;
 mod head;
@@ -14,6 +16,8 @@ pub mod outbox;
 mod partition;
 mod plan;
 mod pool;
+mod progress;
+mod reindex;
 mod retention;
 mod rollup;
 mod sealed;
@@ -22,25 +26,30 @@ pub(crate) mod series;
 mod sqlite;
 mod tx;
 mod varint;
+mod verify;
 mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use keyvigil_common::sample::Series;
 use keyvigil_common::seal::{KeyRing, MasterKey};
 
 use tokio::sync::{Notify, Semaphore};
 
+pub use cleanup::Cleaned;
 pub use error::StoreError;
 pub use head::Point;
 pub use plan::Stretch;
 pub(crate) use plan::{Cells, Wanted};
+pub use progress::{Progress, Step};
+pub use reindex::{Reindexed, reindex_main_at};
 pub use retention::{Keep, Policy, Retained, Rule};
 pub(crate) use rollup::{Cell, Facet};
 pub(crate) use select::{Fold, Piece};
 pub use tx::{Ids, Settled, Stream, Tx};
+pub use verify::{Fault, Verified, is_key_of, verify_at};
 
 use crate::index::{Index, SeriesId, TenantId};
 use cache::Cache;
@@ -54,10 +63,6 @@ const READERS: usize = 3;
 /// Age of a data key from which a start makes another, ms.
 const KEY_AGE_MS: i64 = 3_600_000;
 const PAGE_BYTES: u32 = 4_096;
-/// Free pages that the state database keeps for the next batches: 64 MB.
-const SPARE_PAGES: i64 = 16_384;
-/// Pages given back in one transaction, so that no batch waits long for it.
-const SHRINK_PAGES: i64 = 1_024;
 
 /// The store of one aggregator.
 #[derive(Debug, Clone)]
@@ -233,80 +238,6 @@ impl Store {
         self.0.shared.head.points()
     }
 
-    /// Turns level 0 into blocks. On a blocking thread; a second call waits for the first.
-    ///
-    /// # Errors
-    /// What could not be written; level 0 then stays as it was.
-    pub async fn flush(&self) -> Result<compact::Flushed, StoreError> {
-        let Some(flushed) = self.alone(Shared::write_blocks).await? else { return Ok(compact::Flushed::default()) };
-        // The samples are in blocks, and marked so: whether their rows can be deleted now or with the next flush is only space.
-        self.0.shared.head.thaw();
-        let through = flushed.through;
-        let mut spare = self.write(move |tx| tx.forget_level0(through)).await?;
-        let mut before = i64::MAX;
-        while spare > SPARE_PAGES && spare < before {
-            before = spare;
-            spare = self.write(|tx| tx.shrink(SHRINK_PAGES)).await?;
-        }
-        Ok(flushed)
-    }
-
-    /// Merges blocks: of windows that ended before `before_ms`, and of whole days that ended before `days_before_ms`, which are
-    /// rolled up then. On a blocking thread. Returns how many of both it merged.
-    ///
-    /// # Errors
-    /// What could not be read or written; the old blocks then stay.
-    pub async fn merge(&self, before_ms: i64, days_before_ms: i64) -> Result<usize, StoreError> {
-        self.merge_days((before_ms, days_before_ms, days_before_ms), compact::LATE_SHARE).await
-    }
-
-    /// Brings all there is into as few bytes as it takes, whatever that costs. On a blocking thread.
-    ///
-    /// # Errors
-    /// As [`Store::flush`] and [`Store::merge`].
-    pub async fn compact(&self) -> Result<compact::Flushed, StoreError> {
-        let flushed = self.flush().await?;
-        // A day that goes on is not rolled up: that would have to be done again.
-        self.merge_days((i64::MAX / 2, i64::MAX / 2, 0), i64::MAX).await?;
-        let (mut before, mut spare) = (i64::MAX, i64::MAX - 1);
-        while spare > 0 && spare < before {
-            before = spare;
-            spare = self.write(|tx| tx.shrink(SHRINK_PAGES)).await?;
-        }
-        Ok(flushed)
-    }
-
-    /// Day by day, so that a flush waits for one of them at most.
-    async fn merge_days(&self, (before_ms, days_before_ms, rolled_before_ms): (i64, i64, i64), late_share: i64) -> Result<usize, StoreError> {
-        let mut merged = 0;
-        for day in self.0.shared.partitions.parts() {
-            merged += self
-                .alone(move |shared| {
-                    // Retention may have dropped it meanwhile.
-                    if !shared.partitions.pool.has(day) {
-                        return Ok(0);
-                    }
-                    let merged = shared.merge(day, before_ms, days_before_ms, late_share)?;
-                    if (day + 1) * partition::DAY_MS <= rolled_before_ms {
-                        shared.roll_up(day)?;
-                    }
-                    Ok(merged)
-                })
-                .await?;
-        }
-        Ok(merged)
-    }
-
-    /// Runs `work` on a blocking thread while nothing else changes blocks.
-    async fn alone<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
-        let this = self.clone();
-        let work = move || {
-            let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-            work(&this.0.shared)
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
-    }
-
     /// Samples stored in blocks and in level 0, and bytes on disk.
     ///
     /// # Errors
@@ -352,11 +283,11 @@ impl Shared {
     }
 
     fn seal_level0(&self, tenant: TenantId, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
-        Ok(self.ring.seal(plain, format!("level0:{tenant}").as_bytes())?)
+        Ok(self.ring.seal(plain, level0::place(tenant).as_bytes())?)
     }
 
     fn open_level0(&self, tenant: TenantId, body: &[u8]) -> Result<head::Samples, StoreError> {
-        let plain = self.ring.unseal(body, format!("level0:{tenant}").as_bytes())?;
+        let plain = self.ring.unseal(body, level0::place(tenant).as_bytes())?;
         match level0::open(&plain)? {
             level0::Body::Rows(rows) => Ok(head::Samples::Rows(rows)),
             level0::Body::Frame { host, frame } => {
@@ -392,15 +323,24 @@ impl Shared {
     }
 }
 
-/// Opens the data keys. A start makes a new one: how often the old ones were used is not known, and each wears out.
-fn open_ring(connection: &rusqlite::Connection, master: &MasterKey, now_ms: i64) -> Result<KeyRing, StoreError> {
-    let (mut wrapped, mut newest_ms): (Vec<(u32, Vec<u8>)>, i64) = (Vec::new(), 0);
+/// Data keys as they are stored, by their ids.
+type WrappedKeys = Vec<(u32, Vec<u8>)>;
+
+/// The data keys, and when the newest was made.
+fn wrapped_keys(connection: &rusqlite::Connection) -> Result<(WrappedKeys, i64), StoreError> {
+    let (mut wrapped, mut newest_ms) = (Vec::new(), 0);
     let mut statement = connection.prepare("SELECT id, wrapped, made_ms FROM data_key ORDER BY id")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         wrapped.push((row.get(0)?, row.get(1)?));
         newest_ms = row.get(2)?;
     }
+    Ok((wrapped, newest_ms))
+}
+
+/// Opens the data keys. A start makes a new one: how often the old ones were used is not known, and each wears out.
+fn open_ring(connection: &rusqlite::Connection, master: &MasterKey, now_ms: i64) -> Result<KeyRing, StoreError> {
+    let (mut wrapped, newest_ms) = wrapped_keys(connection)?;
     if !wrapped.is_empty() {
         // A wrong master key must be found out before anything is written with it.
         KeyRing::open(master, &wrapped)?;

@@ -17,6 +17,7 @@ mod problem;
 mod query;
 mod remote;
 mod status;
+mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,6 +42,7 @@ use crate::ingest::Ingest;
 use crate::job::alerts::Alerts;
 use crate::keys::Inventory;
 use crate::store::Store;
+use crate::upkeep::Desk;
 
 const REQUEST: Duration = Duration::from_secs(60);
 const CSP: &str = "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
@@ -77,6 +79,8 @@ pub struct App {
     pub channels: Vec<String>,
     /// When this process started, Unix ms.
     pub started_ms: i64,
+    /// Where work on the whole store is taken on.
+    pub upkeep: Desk,
     /// Failed attempts to authenticate.
     pub auth_failures: Number,
 }
@@ -110,21 +114,32 @@ pub fn api(app: App) -> Router {
         .route("/otlp/v1/metrics", post(otlp::metrics).layer(DefaultBodyLimit::max(OTLP_BYTES_MAX)))
         .route("/prometheus/api/v1/write", post(remote::write).layer(DefaultBodyLimit::max(REMOTE_WRITE_BYTES_MAX)))
         .layer(middleware::from_fn_with_state(app.clone(), auth::check));
+    // Its lines are to be read as they come: no compression collects them.
+    let admin = Router::new()
+        .route("/api/v1/admin/maintenance", post(upkeep::start).layer(DefaultBodyLimit::max(JSON_BODY_BYTES_MAX)))
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn_with_state(app.clone(), auth::check))
+        .with_state(app.clone());
     let header =
         |name: &'static str, value: &'static str| SetResponseHeaderLayer::if_not_present(HeaderName::from_static(name), HeaderValue::from_static(value));
     Router::new()
         .nest("/api/v1", v1)
         .merge(foreign)
         .fallback(get(assets::serve))
-        .method_not_allowed_fallback(async || problem::Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method"))
+        .method_not_allowed_fallback(no_such_method)
         .with_state(app)
         .layer(CompressionLayer::new())
+        .merge(admin)
         .layer(header("content-security-policy", CSP))
         .layer(header("x-content-type-options", "nosniff"))
         .layer(header("referrer-policy", "no-referrer"))
         .layer(header("cache-control", "no-store"))
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST))
         .layer(CatchPanicLayer::new())
+}
+
+async fn no_such_method() -> problem::Problem {
+    problem::Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path does not take this method")
 }
 
 /// Routes of the ingest listener.

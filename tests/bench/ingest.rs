@@ -119,7 +119,7 @@ pub(crate) async fn main() {
     let took = began.elapsed().as_secs_f64();
     let store = &harness.running().app.store;
     let flush = Instant::now();
-    store.compact().await.expect("compacted");
+    store.compact(&keyvigil_aggregator::store::Progress::silent()).await.expect("compacted");
     let compacted = flush.elapsed().as_secs_f64();
     let size = store.size().await.expect("a size");
     let days: u64 = std::fs::read_dir(store.dir().join("days")).expect("days").filter_map(|e| e.ok()?.metadata().ok()).map(|m| m.len()).sum();

@@ -19,7 +19,7 @@ use crate::index::SeriesId;
 /// Width of the window that merging collects into one block a series, ms.
 pub(super) const WINDOW_MS: i64 = 2 * 3_600_000;
 /// Stands for the window of blocks that hold a whole day: apart from all windows, so that no merge of a window takes them.
-const WHOLE_DAY: i64 = -1;
+pub(super) const WHOLE_DAY: i64 = -1;
 /// Points that a rewrite holds in memory at once, 16 bytes each.
 const REWRITE_POINTS: usize = 4 << 20;
 /// A merged day is merged again once late data are one part in so many of it.

@@ -49,7 +49,7 @@ fn unseal<T: DeserializeOwned>(ring: &KeyRing, table: &str, tenant: TenantId, id
     Ok(serde_json::from_slice(&ring.unseal(body, place(table, tenant, id).as_bytes())?)?)
 }
 
-fn place(table: &str, tenant: TenantId, id: &str) -> String {
+pub(super) fn place(table: &str, tenant: TenantId, id: &str) -> String {
     format!("{table}:{tenant}:{id}")
 }
 

@@ -8,7 +8,7 @@
 
 use super::StoreError;
 use super::varint::{put, put_signed, take, take_signed};
-use crate::index::SeriesId;
+use crate::index::{SeriesId, TenantId};
 
 const FRAME: u8 = 0;
 const ROWS: u8 = 1;
@@ -119,6 +119,11 @@ pub(super) fn frame_body(host: &str, frame: &[u8]) -> Vec<u8> {
     out.extend_from_slice(host.as_bytes());
     out.extend_from_slice(frame);
     out
+}
+
+/// What the body of a row is sealed for.
+pub(super) fn place(tenant: TenantId) -> String {
+    format!("level0:{tenant}")
 }
 
 /// Reads the body of a row.

@@ -50,15 +50,15 @@ pub struct Counts {
     pub last_error: Option<String>,
 }
 
-fn alert_place(tenant: TenantId, id: &str) -> Vec<u8> {
+pub(super) fn alert_place(tenant: TenantId, id: &str) -> Vec<u8> {
     format!("alert:{tenant}:{id}").into_bytes()
 }
 
-fn history_place(tenant: TenantId, alert: &str, at_ms: i64) -> Vec<u8> {
+pub(super) fn history_place(tenant: TenantId, alert: &str, at_ms: i64) -> Vec<u8> {
     format!("alert_history:{tenant}:{alert}:{at_ms}").into_bytes()
 }
 
-fn outbox_place(key: &str) -> Vec<u8> {
+pub(super) fn outbox_place(key: &str) -> Vec<u8> {
     format!("outbox:{key}").into_bytes()
 }
 

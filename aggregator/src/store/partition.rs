@@ -156,9 +156,11 @@ impl Partitions {
         files(&self.path(part)).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum()
     }
 
-    /// Name of a part's file without its ending: its first day.
+    /// What people call a part: its first day, `2026-11-22`, behind the name of a roll-up.
     pub(super) fn label(&self, part: i64) -> String {
-        self.path(part).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+        let path = self.path(part);
+        let date = path.file_stem().unwrap_or_default().to_string_lossy();
+        if self.kind == RAW { date.into_owned() } else { format!("{} {date}", self.kind.name) }
     }
 
     /// Removes the file of `part`.

@@ -104,7 +104,7 @@ impl Store {
 
     /// File by file, so that a flush waits for one of them at most.
     async fn retain_set(&self, at: usize, (now_ms, rolled_from_ms): (i64, i64), groups: &Arc<Vec<Group>>, retained: &mut Retained) -> Result<(), StoreError> {
-        for part in self.0.shared.set(at).parts() {
+        for part in self.0.shared.sets()[at].parts() {
             let groups = Arc::clone(groups);
             let done = self.alone(move |shared| shared.retain_part(at, part, (now_ms, rolled_from_ms), &groups)).await?;
             retained.dropped.extend(done.dropped);
@@ -116,8 +116,9 @@ impl Store {
 
 impl Shared {
     /// Samples, roll-ups of 1 h, roll-ups of 5 min.
-    fn set(&self, at: usize) -> &Partitions {
-        at.checked_sub(1).map_or(&self.partitions, |at| &self.rolled[at])
+    pub(super) fn sets(&self) -> [&Partitions; 3] {
+        let [hours, minutes] = &self.rolled;
+        [&self.partitions, hours, minutes]
     }
 
     fn groups(&self, policy: &Policy, days: impl Fn(&Keep) -> u32) -> Arc<Vec<Group>> {
@@ -134,7 +135,7 @@ impl Shared {
 
     /// Removes a file, or the series in it that are not kept as long as others.
     fn retain_part(&self, at: usize, part: i64, (now_ms, rolled_from_ms): (i64, i64), groups: &[Group]) -> Result<Retained, StoreError> {
-        let set = self.set(at);
+        let set = self.sets()[at];
         let ended_ms = set.first_day(part + 1) * DAY_MS;
         let (over, kept): (Vec<&Group>, Vec<&Group>) = groups.iter().partition(|group| ended_ms <= now_ms - group.keep_ms);
         if over.is_empty() || !set.pool.has(part) {
@@ -152,7 +153,7 @@ impl Shared {
             self.roll_up(part)?;
         }
         if kept.is_empty() || gone.len() == there.len() {
-            let label = if at == 0 { set.label(part) } else { format!("{} {}", set.kind.name, set.label(part)) };
+            let label = set.label(part);
             set.remove(part)?;
             return Ok(Retained { dropped: vec![label], pruned: 0 });
         }
@@ -174,7 +175,7 @@ impl Shared {
     /// The series that have samples anywhere.
     fn series_alive(&self) -> Result<RoaringBitmap, StoreError> {
         let mut alive = self.head.series();
-        for set in (0..3).map(|at| self.set(at)) {
+        for set in self.sets() {
             for part in set.parts() {
                 alive |= set.reading(part, |reading| meta_series(reading.connection, "series"))?.unwrap_or_default();
             }

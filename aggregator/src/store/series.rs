@@ -21,7 +21,7 @@ pub(crate) const FRESH: SeriesId = 1 << 31;
 pub(super) type Pending = HashMap<(TenantId, Series), SeriesId>;
 
 /// Series and their ids as one row. As JSON: it is stored for years, so not in the wire's form.
-type Row = Vec<(SeriesId, Series)>;
+pub(super) type Row = Vec<(SeriesId, Series)>;
 
 /// Series in one row at most.
 const ROW_MAX: usize = 1_000;
@@ -91,7 +91,7 @@ fn tagged<'a>(series: &'a Series, host: Option<&str>) -> Cow<'a, Series> {
     Cow::Owned(series)
 }
 
-fn place(first: SeriesId) -> String {
+pub(super) fn place(first: SeriesId) -> String {
     format!("series:{first}")
 }
 

@@ -28,12 +28,20 @@ pub(super) fn open(path: &Path, schema: &str, page_bytes: u32) -> Result<Connect
         ))
         .map_err(at)?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at)?;
-    match version {
-        0 => connection.execute_batch(&format!("BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(at)?,
-        SCHEMA_VERSION => {}
-        other => return Err(StoreError::SchemaVersion { path: path.display().to_string(), found: other, known: SCHEMA_VERSION }),
+    if version == 0 {
+        connection.execute_batch(&format!("BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(at)?;
     }
+    check_version(&connection, path)?;
     Ok(connection)
+}
+
+/// Refuses what another version made.
+pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let at = |source| StoreError::Open { path: path.display().to_string(), source };
+    match connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at)? {
+        SCHEMA_VERSION => Ok(()),
+        found => Err(StoreError::SchemaVersion { path: path.display().to_string(), found, known: SCHEMA_VERSION }),
+    }
 }
 
 /// Gives up to `pages` free pages back to the file system.
@@ -42,6 +50,16 @@ pub(super) fn shrink(connection: &Connection, pages: i64) -> Result<(), StoreErr
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
     Ok(())
+}
+
+/// Makes SQLite's own indexes anew.
+pub(super) fn reindex(connection: &Connection) -> Result<(), StoreError> {
+    Ok(connection.execute_batch("REINDEX")?)
+}
+
+/// Pages of the database.
+pub(super) fn pages(connection: &Connection) -> Result<u64, StoreError> {
+    Ok(connection.query_row("PRAGMA page_count", [], |row| row.get::<_, i64>(0))?.cast_unsigned())
 }
 
 /// Moves the log into the database and empties it, if no reader holds it for long.

@@ -1,4 +1,5 @@
 mod faults;
+mod upkeep;
 
 use super::*;
 use keyvigil_common::sample::{MetricType, Series, Tags};

@@ -28,6 +28,8 @@ const HEADERS: Duration = Duration::from_secs(10);
 /// A connection ends after this time, so that revocation and new trust reach everyone.
 const CONNECTION_LIFE: Duration = Duration::from_secs(3_600);
 const HEADER_BYTES_MAX: usize = 64 << 10;
+/// What is still being answered then may take this long: work on the whole store tells how far it is all the while.
+const LONGEST_ANSWER: Duration = Duration::from_secs(24 * 3_600);
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// TLS of a listener; `None` for plain text on loopback.
@@ -107,7 +109,14 @@ where
     tokio::select! {
         ended = &mut connection => return ended,
         () = stop.stopped() => {}
-        () = tokio::time::sleep(CONNECTION_LIFE) => {}
+        () = tokio::time::sleep(CONNECTION_LIFE) => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                ended = &mut connection => return ended,
+                () = stop.stopped() => {}
+                () = tokio::time::sleep(LONGEST_ANSWER) => {}
+            }
+        }
     }
     // Ask for the end, and let the request that is being answered finish.
     connection.as_mut().graceful_shutdown();

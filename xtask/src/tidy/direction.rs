@@ -12,7 +12,7 @@ use crate::tree::Tree;
 const NEVER: &[(&str, &[&str], &str)] = &[
     (
         "aggregator/src/store",
-        &["alert", "notify", "query", "keys", "ingest", "enroll", "fleet", "job", "web", "run", "config"],
+        &["alert", "notify", "query", "keys", "ingest", "enroll", "fleet", "job", "upkeep", "maintain", "web", "run", "config"],
         "the store knows no meaning of what it keeps",
     ),
     (
@@ -33,7 +33,12 @@ const NEVER: &[(&str, &[&str], &str)] = &[
     ),
     ("aggregator/src/ingest", &["alert", "notify", "job", "web", "run", "config"], "nothing but storing is on a sample's way in"),
     ("aggregator/src/job", &["web", "run", "config"], "a chore is run by the wiring and asked by the API, not the other way"),
-    ("aggregator/src/web", &["run", "config"], "handlers are given what they need"),
+    (
+        "aggregator/src/upkeep",
+        &["alert", "notify", "query", "keys", "ingest", "enroll", "fleet", "job", "maintain", "web", "run", "config"],
+        "work on the store is the same for a command and for the API",
+    ),
+    ("aggregator/src/web", &["maintain", "run", "config"], "handlers are given what they need"),
     ("agent/src/collect", &["buffer", "sampler", "uplink", "enroll", "run", "config"], "a sensor writes into a sink and knows nothing behind it"),
     ("agent/src/parse", &["collect", "buffer", "sampler", "uplink", "enroll", "run", "config", "rootfs"], "parsing is bytes to structs, without I/O"),
     ("agent/src/buffer", &["collect", "sampler", "uplink", "enroll", "run", "config"], "the buffer keeps sealed batches and does not look inside"),

@@ -141,7 +141,7 @@ fn roll_ups_answer_as_the_samples_do_before_and_after_late_data_came() {
         both.ask_around(&mut seed).await;
         both.store.merge(T0 + 9 * DAY, T0 + 9 * DAY).await.unwrap();
         both.ask_around(&mut seed).await;
-        both.store.compact().await.unwrap();
+        both.store.compact(&crate::store::Progress::silent()).await.unwrap();
         both.ask_around(&mut seed).await;
         both.store.merge(T0 + 9 * DAY, T0 + 9 * DAY).await.unwrap();
         assert!(both.ask_around(&mut seed).await + both.ask_around(&mut seed).await + both.ask_around(&mut seed).await > 0);

@@ -73,7 +73,7 @@ async fn a_correction_stays_whatever_is_merged_after_it() {
     let day = T0.div_euclid(24 * HOUR) * 24 * HOUR;
     append(&store, batch(&["a"], day + HOUR, 1, 1.0, 0)).await.unwrap();
     append(&store, batch(&["a"], day + 10 * HOUR, 1, 1.0, 0)).await.unwrap();
-    store.compact().await.unwrap();
+    store.compact(&Progress::silent()).await.unwrap();
     append(&store, batch(&["a"], day + 10 * HOUR, 1, 2.0, 0)).await.unwrap();
     store.flush().await.unwrap();
     for late in 1..3 {
@@ -83,7 +83,7 @@ async fn a_correction_stays_whatever_is_merged_after_it() {
     let expected = [(day + HOUR, 1.0), (day + HOUR + 10_000, 3.0), (day + HOUR + 20_000, 3.0), (day + 10 * HOUR, 2.0)];
     assert_eq!(store.merge(day + 20 * HOUR, 0).await.unwrap(), 1, "the window of the late ones");
     assert_eq!(read(&store, "a", day, day + 11 * HOUR).await, expected);
-    store.compact().await.unwrap();
+    store.compact(&Progress::silent()).await.unwrap();
     assert_eq!(read(&store, "a", day, day + 11 * HOUR).await, expected, "and of the whole day");
 }
 
