@@ -4,10 +4,12 @@
 use std::path::PathBuf;
 
 use keyvigil_common::config::{Faults, Period, Secret, Sources, load};
+use keyvigil_common::limits::SERIES_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Rule;
 use crate::notify::{SlackConfig, SmtpConfig};
+use crate::store;
 
 /// Older names of environment variables.
 pub const ALIASES: &[(&str, &str)] = &[
@@ -30,6 +32,8 @@ pub struct Config {
     pub listen: Listen,
     /// `[storage]`
     pub storage: Storage,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[api]`
     pub api: Api,
     /// `[enroll]`
@@ -108,6 +112,23 @@ impl Default for Storage {
             flush_interval: Period::seconds(600),
             memory_bytes: 512 << 20,
         }
+    }
+}
+
+/// `[limits]`: of series, so that one sender that makes more and more of them does not take the room of the others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Series of one tenant.
+    pub series_per_tenant: usize,
+    /// Series of one agent: of one value of the tag `host`, or of `instance` where there is no `host`.
+    pub series_per_agent: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let store::Limits { per_tenant, per_agent } = store::Limits::default();
+        Self { series_per_tenant: per_tenant, series_per_agent: per_agent }
     }
 }
 
@@ -206,6 +227,11 @@ impl Config {
         }
         if self.storage.retention_days == 0 {
             faults.push("storage.retention_days: must be at least 1".into());
+        }
+        for (key, value) in [("series_per_tenant", self.limits.series_per_tenant), ("series_per_agent", self.limits.series_per_agent)] {
+            if !(1..=SERIES_MAX).contains(&value) {
+                faults.push(format!("limits.{key}: must be at least 1 and at most {SERIES_MAX}, which is what an aggregator can hold"));
+            }
         }
         if self.alerts.interval.0.as_millis() < 100 {
             faults.push("alerts.interval: must be at least 100ms".into());

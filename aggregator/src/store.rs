@@ -6,9 +6,11 @@ mod block;
 mod chunk;
 mod compact;
 mod error;
+mod forget;
 mod head;
 pub mod ledger;
 pub mod level0;
+mod limit;
 pub mod outbox;
 mod partition;
 mod sealed;
@@ -19,7 +21,7 @@ mod varint;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyvigil_common::limits::QUERY_SAMPLES_MAX;
@@ -30,7 +32,9 @@ use tokio::sync::Notify;
 
 pub use error::StoreError;
 pub use head::Point;
-pub use tx::{Ids, Settled, Stream, Tx};
+pub use limit::{Limit, Limits};
+pub(crate) use tx::{Appended, RefusedRun};
+pub use tx::{Ids, Resolved, Settled, Stream, Tx};
 
 use crate::index::{Index, SeriesId, TenantId};
 use head::Head;
@@ -72,7 +76,10 @@ pub(crate) struct Shared {
     partitions: Partitions,
     next_row: AtomicI64,
     next_series: Mutex<SeriesId>,
-    pending: Mutex<series::Pending>,
+    pending: Mutex<limit::Pending>,
+    limits: Limits,
+    /// Grows when series are forgotten: ids that were found before are to be found again.
+    generation: AtomicU64,
 }
 
 impl Store {
@@ -82,6 +89,14 @@ impl Store {
     /// # Errors
     /// What is wrong with the directory, the databases or the key; nothing is changed then.
     pub fn open(dir: &Path, master: &MasterKey, now_ms: i64, memory_bytes: usize) -> Result<Self, StoreError> {
+        Self::open_within(dir, master, now_ms, memory_bytes, Limits::default())
+    }
+
+    /// [`Store::open`] with `limits` of what may be added. Series that are there already stay, whatever the limits are.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_within(dir: &Path, master: &MasterKey, now_ms: i64, memory_bytes: usize, limits: Limits) -> Result<Self, StoreError> {
         let make = |path: &Path| std::fs::create_dir_all(path).map_err(StoreError::Io);
         make(dir)?;
         make(&dir.join("days"))?;
@@ -97,6 +112,8 @@ impl Store {
             next_row: AtomicI64::new(1),
             next_series: Mutex::new(1),
             pending: Mutex::default(),
+            limits,
+            generation: AtomicU64::new(0),
         });
         shared.load(&connection)?;
         let readers = Readers::open(&path, READERS)?;
@@ -147,13 +164,26 @@ impl Store {
         self.0.shared.seal_level0(tenant, &level0::frame_body(host, frame))
     }
 
-    /// Stores samples and the series among them that are new; returns their ids once all is on disk.
+    /// Stores samples and the series among them that are new, as far as they fit; returns once all is on disk. `generation`: of
+    /// the ids in `rows`.
     ///
     /// # Errors
-    /// Too many series, or a store that cannot write.
-    pub(crate) async fn append(&self, tenant: TenantId, rows: level0::Rows, fresh: Vec<Series>) -> Result<Vec<SeriesId>, StoreError> {
+    /// [`StoreError::Busy`] where the generation has passed, or a store that cannot write.
+    pub(crate) async fn append(&self, tenant: TenantId, rows: level0::Rows, fresh: Vec<Series>, generation: u64) -> Result<Appended, StoreError> {
         let body = if fresh.is_empty() { Some(self.0.shared.seal_level0(tenant, &rows.encode())?) } else { None };
-        self.write(move |tx| tx.append_rows(tenant, rows, &fresh, body)).await
+        self.write(move |tx| tx.append_rows(tenant, rows, fresh, generation, body)).await
+    }
+
+    /// The limits of series.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.0.shared.limits
+    }
+
+    /// Generation of ids: what was found out under another one is to be found out again.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.0.shared.generation()
     }
 
     /// Runs `read` on the state database, on a blocking thread.
@@ -341,6 +371,10 @@ impl Shared {
         let (block_samples, days) = self.partitions.size()?;
         let main: u64 = ["main.db", "main.db-wal"].iter().filter_map(|name| std::fs::metadata(self.dir.join(name)).ok()).map(|m| m.len()).sum();
         Ok(Size { block_samples, head_samples: self.head.points() as u64, bytes: main + days })
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     fn seal_level0(&self, tenant: TenantId, plain: &[u8]) -> Result<Vec<u8>, StoreError> {
