@@ -246,3 +246,19 @@ impl Config {
         faults
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_series_are_at_least_one_and_what_an_aggregator_can_hold() {
+        let with = |series_per_tenant, series_per_agent| Config { limits: Limits { series_per_tenant, series_per_agent }, ..Config::default() }.faults();
+        assert_eq!(with(1, 1), [""; 0]);
+        assert_eq!(with(SERIES_MAX, SERIES_MAX), [""; 0]);
+        let faults = with(SERIES_MAX + 1, 0);
+        let words = "must be at least 1 and at most 2000000";
+        assert!(faults.len() == 2 && faults[0].starts_with("limits.series_per_tenant: ") && faults[1].starts_with("limits.series_per_agent: "), "{faults:?}");
+        assert!(faults.iter().all(|fault| fault.contains(words)), "{faults:?}");
+    }
+}

@@ -245,6 +245,7 @@ impl Ingest {
         let appended = self.store.append(tenant, rows, fresh, generation).await?;
         self.names.remember(appended.resolved.generation, hashes.into_iter().zip(appended.resolved.ids.iter().copied()));
         let outcome = Outcome::new(appended, self.store.limits());
+        self.losses.log(&outcome.limited, self.clock.now_ms());
         outcome.limited.limits.iter().for_each(|(limit, (_, samples))| self.metrics.refuse(*limit, *samples as u64));
         self.metrics.samples.add((samples - outcome.limited.samples) as u64);
         Ok(outcome)
@@ -299,7 +300,7 @@ impl Ingest {
             let refused = tx.append_batch(stream.tenant, &mut batch, &resolved.resolved, &body)?;
             if !refused.is_empty() {
                 let (items, why) = (refused.values().sum(), resolved.refusal.as_deref().unwrap_or_default());
-                self.losses.refused(tx, stream.tenant, host, seq, items, why, self.clock.now_ms())?;
+                self.losses.refused(tx, stream.tenant, &GapRecord::refused(host, seq, items, why, self.clock.now_ms()))?;
                 samples -= items;
                 let metrics = self.metrics.clone();
                 tx.after_commit(move || refused.into_iter().for_each(|(limit, samples)| metrics.refuse(limit, samples)));
