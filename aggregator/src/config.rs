@@ -4,12 +4,13 @@
 use std::path::PathBuf;
 
 use keyvigil_common::config::{Faults, Period, Secret, Sources, load};
+use keyvigil_common::limits::SERIES_MAX;
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Rule;
 use crate::index::Selector;
 use crate::notify::{SlackConfig, SmtpConfig};
-use crate::store::Keep;
+use crate::store::{self, Keep};
 
 /// Older names of environment variables.
 pub const ALIASES: &[(&str, &str)] = &[
@@ -32,6 +33,8 @@ pub struct Config {
     pub listen: Listen,
     /// `[storage]`
     pub storage: Storage,
+    /// `[limits]`
+    pub limits: Limits,
     /// `[api]`
     pub api: Api,
     /// `[enroll]`
@@ -185,6 +188,23 @@ impl Storage {
     }
 }
 
+/// `[limits]`: of series, so that one sender that makes more and more of them does not take the room of the others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// Series of one tenant.
+    pub series_per_tenant: usize,
+    /// Series of one agent: of one value of the tag `host`, or of `instance` where there is no `host`.
+    pub series_per_agent: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let store::Limits { per_tenant, per_agent } = store::Limits::default();
+        Self { series_per_tenant: per_tenant, series_per_agent: per_agent }
+    }
+}
+
 /// `[api]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
@@ -279,6 +299,11 @@ impl Config {
             faults.push(format!("storage.memory_bytes: must be at least {MEMORY_BYTES_MIN}"));
         }
         faults.extend(self.storage.faults());
+        for (key, value) in [("series_per_tenant", self.limits.series_per_tenant), ("series_per_agent", self.limits.series_per_agent)] {
+            if !(1..=SERIES_MAX).contains(&value) {
+                faults.push(format!("limits.{key}: must be at least 1 and at most {SERIES_MAX}, which is what an aggregator can hold"));
+            }
+        }
         if self.alerts.interval.0.as_millis() < 100 {
             faults.push("alerts.interval: must be at least 100ms".into());
         }
@@ -290,5 +315,21 @@ impl Config {
             faults.extend(rule.check().err().unwrap_or_default().into_iter().map(|f| format!("alerts.rules {}: {f}", rule.rule_id)));
         }
         faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_series_are_at_least_one_and_what_an_aggregator_can_hold() {
+        let with = |series_per_tenant, series_per_agent| Config { limits: Limits { series_per_tenant, series_per_agent }, ..Config::default() }.faults();
+        assert_eq!(with(1, 1), [""; 0]);
+        assert_eq!(with(SERIES_MAX, SERIES_MAX), [""; 0]);
+        let faults = with(SERIES_MAX + 1, 0);
+        let words = "must be at least 1 and at most 2000000";
+        assert!(faults.len() == 2 && faults[0].starts_with("limits.series_per_tenant: ") && faults[1].starts_with("limits.series_per_agent: "), "{faults:?}");
+        assert!(faults.iter().all(|fault| fault.contains(words)), "{faults:?}");
     }
 }

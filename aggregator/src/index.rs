@@ -123,6 +123,12 @@ impl Index {
         self.read().view(tenant).map_or(0, |view| view.tenant.all.len() as usize)
     }
 
+    /// Number of series of one tenant whose tag has the given value, and that have no tag `without`.
+    #[must_use]
+    pub fn tag_len(&self, tenant: TenantId, tag: (&str, &str), without: Option<&str>) -> usize {
+        self.read().view(tenant).map_or(0, |view| view.tag_len(tag, without) as usize)
+    }
+
     /// Bytes that the index takes, within a few percent. Looks at every posting: milliseconds for a million series.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {

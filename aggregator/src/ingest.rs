@@ -6,6 +6,8 @@ mod dictionary;
 mod fixture;
 pub mod intake;
 pub mod json;
+pub mod limited;
+mod loss;
 pub mod otlp;
 mod own;
 mod protobuf;
@@ -17,46 +19,28 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use keyvigil_common::clock::SharedClock;
-use keyvigil_common::event::EventKind;
 use keyvigil_common::limits::{DECODED_BYTES_PER_RAW, INGEST_INFLIGHT_BYTES_MAX, PUSH_RAW_BYTES_MAX, TAGS_MAX, TIMESTAMP_MS_MIN};
 use keyvigil_common::sample::Series;
 use keyvigil_common::sequence::Range;
 use keyvigil_common::telemetry::{Number, Registry};
 use keyvigil_common::tls::Identity;
-use keyvigil_common::wire::{self, Ack, Batch, Gap, WireError};
-use serde::{Deserialize, Serialize};
+use keyvigil_common::wire::{self, Ack, Batch, WireError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use dictionary::Dictionaries;
+use dictionary::{Dictionaries, Dictionary};
 use intake::{Intake, Names, Taken};
+use limited::Outcome;
+pub use loss::GapRecord;
+use loss::Losses;
 pub use refusal::Refusal;
 
 use crate::fleet::{self, Agent, Fleet, News};
 use crate::index::TenantId;
 use crate::keys::{self, EventRecord, Inventory};
-use crate::store::{Ids, Settled, Store, StoreError, Stream, Tx};
+use crate::store::{Limit, Settled, Store, StoreError, Stream, Tx};
 
 /// How far ahead of our clock a sample may be and still be stored, ms. Beyond it, partitions of years to come would be made.
 const AHEAD_MS_MAX: i64 = 86_400_000;
-
-/// A declared loss as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GapRecord {
-    /// Whose.
-    pub host: String,
-    /// `security`, `key` or `sample`.
-    pub class: String,
-    /// Why.
-    pub cause: String,
-    /// First sequence number.
-    pub first_seq: u64,
-    /// Last sequence number.
-    pub last_seq: u64,
-    /// Samples, sightings and events lost.
-    pub items: u64,
-    /// When it was given up, Unix ms.
-    pub at_ms: i64,
-}
 
 /// The door.
 #[derive(Debug, Clone)]
@@ -66,6 +50,7 @@ pub struct Ingest {
     inventory: Arc<Inventory>,
     names: Arc<Names>,
     dictionaries: Arc<Dictionaries>,
+    losses: Arc<Losses>,
     tenants: Arc<RwLock<HashMap<String, TenantId>>>,
     clock: SharedClock,
     /// Bytes that may be worked on at once.
@@ -92,6 +77,7 @@ struct Metrics {
     events: Number,
     /// By the name of what takes it.
     memory: Vec<(&'static str, Number)>,
+    limited: [Number; Limit::ALL.len()],
 }
 
 impl Metrics {
@@ -105,7 +91,16 @@ impl Metrics {
             refused: registry.counter("keyvigil.ingest.refused_total", "Requests refused."),
             busy: registry.counter("keyvigil.ingest.busy_total", "Requests told to come back later."),
             events: registry.counter("keyvigil.ingest.events_total", "Events stored."),
+            limited: Limit::ALL.map(|limit| {
+                let help = "Samples refused because their series would have been one too many.";
+                registry.counter_by("keyvigil.limits.refused_samples_total", help, ("limit", limit.name()))
+            }),
         }
+    }
+
+    /// Counts samples that a limit kept out.
+    fn refuse(&self, limit: Limit, samples: u64) {
+        self.limited[limit as usize].add(samples);
     }
 }
 
@@ -115,13 +110,13 @@ struct Arrived {
     hash: [u8; 32],
     /// As it goes into level 0.
     body: Vec<u8>,
-    /// Without its dictionary where `ids` are known, or where the batch before it has the same.
+    /// Without its dictionary where it is `resolved`, or where the batch before it has the same.
     batch: Batch,
     /// Hash of the dictionary's bytes.
     dictionary: u128,
     /// Whether it was left out.
     known: bool,
-    ids: Option<Ids>,
+    resolved: Option<Dictionary>,
 }
 
 impl Ingest {
@@ -135,6 +130,7 @@ impl Ingest {
             inventory,
             names: Arc::default(),
             dictionaries: Arc::default(),
+            losses: Arc::default(),
             tenants: Arc::default(),
             clock,
             room,
@@ -244,50 +240,54 @@ impl Ingest {
         }
     }
 
-    /// Stores what a foreign protocol brought; returns once it is on disk.
+    /// Stores what a foreign protocol brought, as far as limits of series allow; returns once it is on disk.
     ///
     /// # Errors
-    /// Too many series, or a store that cannot write.
-    pub async fn store(&self, taken: Taken) -> Result<(), Refusal> {
-        let Taken { tenant, rows, fresh, hashes, .. } = taken;
+    /// A store that cannot write.
+    async fn store(&self, taken: Taken) -> Result<Outcome, Refusal> {
+        let Taken { tenant, rows, fresh, hashes, generation, .. } = taken;
         if rows.is_empty() {
-            return Ok(());
+            return Ok(Outcome::default());
         }
         self.store.has_room()?;
-        let samples = rows.len() as u64;
-        let ids = self.store.append(tenant, rows, fresh).await?;
-        self.names.remember(hashes.into_iter().zip(ids));
-        self.metrics.samples.add(samples);
-        Ok(())
+        let samples = rows.len();
+        let appended = self.store.append(tenant, rows, fresh, generation).await?;
+        self.names.remember(appended.resolved.generation, hashes.into_iter().zip(appended.resolved.ids.iter().copied()));
+        let outcome = Outcome::new(appended, self.store.limits());
+        self.losses.log(&outcome.limited, self.clock.now_ms());
+        outcome.limited.limits.iter().for_each(|(limit, (_, samples))| self.metrics.refuse(*limit, *samples as u64));
+        self.metrics.samples.add((samples - outcome.limited.samples) as u64);
+        Ok(outcome)
     }
 
     /// Begins to take the samples of a request.
     #[must_use]
     pub fn begin(&self, tenant: TenantId) -> Intake<'_> {
-        self.names.begin(tenant, self.clock.now_ms())
+        self.names.begin(tenant, self.clock.now_ms(), self.store.generation())
     }
 
     /// Decodes and checks one batch. `decoded`: the dictionary of the batch before it in this push.
     fn arrive(&self, seq: u64, frame: &[u8], tenant: TenantId, host: &str, decoded: &mut Option<u128>) -> Result<Arrived, Refusal> {
-        let (mut dictionary, mut ids, mut known) = (0, None, false);
+        let (mut dictionary, mut resolved, mut known) = (0, None, false);
+        let generation = self.store.generation();
         let batch = wire::decode_batch_unless(frame, |bytes| {
             dictionary = Dictionaries::hash(&self.names, tenant, host, bytes);
-            ids = self.dictionaries.get(dictionary);
-            known = ids.is_some() || decoded.replace(dictionary) == Some(dictionary);
+            resolved = self.dictionaries.get(dictionary, generation);
+            known = resolved.is_some() || decoded.replace(dictionary) == Some(dictionary);
             known
         });
         let batch = batch.map_err(|fault| Refusal::of_frame(seq, fault))?;
         check(seq, &batch, self.clock.now_ms())?;
         let (hash, body) = (keyvigil_common::sha256(frame), self.store.seal_batch(tenant, host, frame)?);
-        Ok(Arrived { seq, hash, body, batch, dictionary, known, ids })
+        Ok(Arrived { seq, hash, body, batch, dictionary, known, resolved })
     }
 
     /// Stores what is new of a push, in its transaction. Returns the cursor.
     fn settle(&self, tx: &Tx<'_>, stream: &Stream, host: &str, arrived: Vec<Arrived>, dropped: &[Range]) -> Result<u64, StoreError> {
         let mut news = News::default();
         let (mut samples, mut events, mut fresh, mut repeats) = (0, 0, 0, 0);
-        let (mut series, mut resolved) = (Vec::new(), None);
-        for Arrived { seq, hash, body, mut batch, dictionary, known, ids } in arrived {
+        let (mut series, mut before) = (Vec::new(), None);
+        for Arrived { seq, hash, body, mut batch, dictionary, known, resolved } in arrived {
             // Taken from a repeat too: the batch after it may lean on it.
             if !known {
                 series = std::mem::take(&mut batch.series);
@@ -301,13 +301,20 @@ impl Ingest {
             events += batch.events.len() as u64;
             news.last_sample_ms = news.last_sample_ms.max(batch.span_ms().map(|(_, last)| last));
             news.interval_ms = batch.groups.iter().map(|g| g.interval_ms).max().or(news.interval_ms);
-            let ids = match (ids, &resolved) {
-                (Some(ids), _) => ids,
-                (None, Some((hash, ids))) if *hash == dictionary => Arc::clone(ids),
+            let resolved = match (resolved, &before) {
+                (Some(resolved), _) => resolved,
+                (None, Some((hash, resolved))) if *hash == dictionary => Dictionary::clone(resolved),
                 (None, _) => self.resolve(tx, stream.tenant, host, dictionary, &series)?,
             };
-            resolved = Some((dictionary, Arc::clone(&ids)));
-            tx.append_batch(stream.tenant, &mut batch, ids, &body)?;
+            let refused = tx.append_batch(stream.tenant, &mut batch, &resolved.resolved, &body)?;
+            if !refused.is_empty() {
+                let (items, why) = (refused.values().sum(), resolved.refusal.as_deref().unwrap_or_default());
+                self.losses.refused(tx, stream.tenant, &GapRecord::refused(host, seq, items, why, self.clock.now_ms()))?;
+                samples -= items;
+                let metrics = self.metrics.clone();
+                tx.after_commit(move || refused.into_iter().for_each(|(limit, samples)| metrics.refuse(limit, samples)));
+            }
+            before = Some((dictionary, resolved));
             news.facts = batch.host.clone().or(news.facts);
             self.record(tx, stream.tenant, host, batch)?;
         }
@@ -329,11 +336,17 @@ impl Ingest {
     }
 
     /// Ids of a dictionary, remembered once they are on disk.
-    fn resolve(&self, tx: &Tx<'_>, tenant: TenantId, host: &str, dictionary: u128, series: &[Series]) -> Result<Ids, StoreError> {
-        let ids = tx.resolve(tenant, Some(host), series)?;
-        let (dictionaries, found) = (Arc::clone(&self.dictionaries), Arc::clone(&ids));
-        tx.after_commit(move || dictionaries.remember(dictionary, found));
-        Ok(ids)
+    fn resolve(&self, tx: &Tx<'_>, tenant: TenantId, host: &str, hash: u128, series: &[Series]) -> Result<Dictionary, StoreError> {
+        let resolved = tx.resolve(tenant, Some(host), series)?;
+        let refusal = resolved.refused.first().and_then(|(place, limit)| {
+            let mut first = series.get(*place as usize)?.clone();
+            first.tags.set("host", host);
+            Some(format!("{}; the first: {first}", self.store.limits().reason(*limit, &first)).into())
+        });
+        let dictionary = Dictionary { resolved, refusal };
+        let (dictionaries, found) = (Arc::clone(&self.dictionaries), dictionary.clone());
+        tx.after_commit(move || dictionaries.remember(hash, found));
+        Ok(dictionary)
     }
 
     /// Stores the keys, events and losses that a batch tells of.
@@ -354,10 +367,9 @@ impl Ingest {
             tx.add_event(tenant, record.at_ms, record.kind.as_str(), &record)?;
         }
         for gap in batch.gaps {
-            let record = GapRecord { at_ms: plausible(gap.at_ms, now_ms), ..gap_record(host, gap) };
-            tx.add_gap(tenant, record.at_ms, &record)?;
-            let lost = lost_event(&record);
-            tx.add_event(tenant, lost.at_ms, lost.kind.as_str(), &lost)?;
+            let at_ms = plausible(gap.at_ms, now_ms);
+            let record = GapRecord::declared(host, gap, at_ms);
+            record.put(tx, tenant, format!("{} {} items were given up: {}", record.items, record.class, record.cause))?;
         }
         let inventory = Arc::clone(&self.inventory);
         tx.after_commit(move || changed.into_iter().for_each(|record| inventory.put(tenant, record)));
@@ -384,29 +396,4 @@ fn check(seq: u64, batch: &Batch, now_ms: i64) -> Result<(), Refusal> {
 /// The time that a host tells, or ours where its clock is plainly not set: what happened is kept, and found, either way.
 fn plausible(at_ms: i64, now_ms: i64) -> i64 {
     if (TIMESTAMP_MS_MIN..=now_ms + AHEAD_MS_MAX).contains(&at_ms) { at_ms } else { now_ms }
-}
-
-fn gap_record(host: &str, gap: Gap) -> GapRecord {
-    GapRecord {
-        host: host.to_owned(),
-        class: gap.class.as_str().to_owned(),
-        cause: gap.cause,
-        first_seq: gap.range.first,
-        last_seq: gap.range.last,
-        items: gap.items,
-        at_ms: gap.at_ms,
-    }
-}
-
-fn lost_event(gap: &GapRecord) -> EventRecord {
-    EventRecord {
-        kind: EventKind::DataLost,
-        at_ms: gap.at_ms,
-        host: gap.host.clone(),
-        key: None,
-        path: None,
-        actor: None,
-        message: format!("{} {} items were given up: {}", gap.items, gap.class, gap.cause),
-        evidence: [("first_seq", gap.first_seq), ("last_seq", gap.last_seq)].map(|(n, v)| (n.to_owned(), v.to_string())).into(),
-    }
 }

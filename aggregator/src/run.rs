@@ -30,7 +30,7 @@ use crate::job::alerts::{Alerts, Parts};
 use crate::job::{self, Job};
 use crate::keys::Inventory;
 use crate::notify::{self, Channel, Notifier};
-use crate::store::{self, Policy, Store, StoreError};
+use crate::store::{self, Limits, Policy, Store, StoreError};
 use crate::upkeep::Desk;
 use crate::web::listen::{self, WatchedTls};
 use crate::web::{self, App};
@@ -99,7 +99,8 @@ pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Run
 async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Channel]) -> Result<(App, Arc<Authority>), StartError> {
     let now_ms = clock.now_ms();
     let master = master_key(config)?;
-    let store = Store::open(&dir.join("store"), &master, now_ms, config.storage.memory_bytes)?;
+    let limits = Limits { per_tenant: config.limits.series_per_tenant, per_agent: config.limits.series_per_agent };
+    let store = Store::open_within(&dir.join("store"), &master, now_ms, config.storage.memory_bytes, limits)?;
     let tenant = store.write(|tx| tx.tenant(crate::tenant::DEFAULT)).await?;
     let (fleet, inventory) = (Arc::new(Fleet::default()), Arc::new(Inventory::default()));
     fleet.load(&store).await?;
@@ -314,8 +315,9 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>, policy: Policy
     let (store, clock, quiet) = (app.store.clone(), Arc::clone(&app.clock), || Arc::new(Notify::new()));
     let (rules, ingest, registry) = (Arc::clone(&app.alerts), app.ingest.clone(), app.registry.clone());
     let (tenant, host, started_ms) = (app.tenant, host_name(), app.started_ms);
+    let series = app.registry.gauge_by("keyvigil.storage.series", "Series held.", ("tenant", crate::tenant::DEFAULT));
     let flush_now = store.full();
-    let (s1, s2, s3, s4) = (store.clone(), store.clone(), store.clone(), store);
+    let (s1, s2, s3, s4, s5) = (store.clone(), store.clone(), store.clone(), store.clone(), store);
     let (c1, c2, c3) = (Arc::clone(&clock), Arc::clone(&clock), clock);
     let (channels, policy) = (Arc::clone(channels), Arc::new(policy));
     vec![
@@ -330,6 +332,7 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>, policy: Policy
         Job::new("merge", 10 * MINUTE, quiet(), failures("merge"), move || job::merge(s3.clone(), Arc::clone(&c2))),
         Job::new("retain", 60 * MINUTE, quiet(), failures("retain"), move || job::retain(s4.clone(), Arc::clone(&c3), Arc::clone(&policy))),
         Job::new("measure", MEASURE, quiet(), failures("measure"), move || {
+            series.set(s5.index().per_tenant_len(tenant) as u64);
             let (ingest, registry, host) = (ingest.clone(), registry.clone(), host.clone());
             async move {
                 ingest.measure();

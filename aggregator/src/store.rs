@@ -9,9 +9,11 @@ mod chunk;
 mod cleanup;
 mod compact;
 mod error;
+mod forget;
 mod head;
 pub mod ledger;
 pub mod level0;
+mod limit;
 pub mod outbox;
 mod partition;
 mod plan;
@@ -30,7 +32,7 @@ mod verify;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use keyvigil_common::sample::Series;
@@ -41,6 +43,7 @@ use tokio::sync::{Notify, Semaphore};
 pub use cleanup::Cleaned;
 pub use error::StoreError;
 pub use head::Point;
+pub use limit::{Limit, Limits};
 pub use plan::Stretch;
 pub(crate) use plan::{Cells, Wanted};
 pub use progress::{Progress, Step};
@@ -48,7 +51,8 @@ pub use reindex::{Reindexed, reindex_main_at};
 pub use retention::{Keep, Policy, Retained, Rule};
 pub(crate) use rollup::{Cell, Facet};
 pub(crate) use select::{Fold, Piece};
-pub use tx::{Ids, Settled, Stream, Tx};
+pub(crate) use tx::{Appended, RefusedRun};
+pub use tx::{Ids, Resolved, Settled, Stream, Tx};
 pub use verify::{Fault, Verified, is_key_of, verify_at};
 
 use crate::index::{Index, SeriesId, TenantId};
@@ -98,7 +102,10 @@ pub(crate) struct Shared {
     slice_points: usize,
     next_row: AtomicI64,
     next_series: Mutex<SeriesId>,
-    pending: Mutex<series::Pending>,
+    pending: Mutex<limit::Pending>,
+    limits: Limits,
+    /// Grows when series are forgotten: ids that were found before are to be found again.
+    generation: AtomicU64,
 }
 
 impl Store {
@@ -108,6 +115,14 @@ impl Store {
     /// # Errors
     /// What is wrong with the directory, the databases or the key; nothing is changed then.
     pub fn open(dir: &Path, master: &MasterKey, now_ms: i64, memory_bytes: usize) -> Result<Self, StoreError> {
+        Self::open_within(dir, master, now_ms, memory_bytes, Limits::default())
+    }
+
+    /// [`Store::open`] with `limits` of what may be added. Series that are there already stay, whatever the limits are.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_within(dir: &Path, master: &MasterKey, now_ms: i64, memory_bytes: usize, limits: Limits) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join("main.db");
         let connection = sqlite::open(&path, include_str!("store/schema.sql"), PAGE_BYTES)?;
@@ -126,6 +141,8 @@ impl Store {
             next_row: AtomicI64::new(1),
             next_series: Mutex::new(1),
             pending: Mutex::default(),
+            limits,
+            generation: AtomicU64::new(0),
         });
         shared.load(&connection)?;
         let readers = Readers::open(&path, READERS)?;
@@ -178,13 +195,26 @@ impl Store {
         self.0.shared.seal_level0(tenant, &level0::frame_body(host, frame))
     }
 
-    /// Stores samples and the series among them that are new; returns their ids once all is on disk.
+    /// Stores samples and the series among them that are new, as far as they fit; returns once all is on disk. `generation`: of
+    /// the ids in `rows`.
     ///
     /// # Errors
-    /// Too many series, or a store that cannot write.
-    pub(crate) async fn append(&self, tenant: TenantId, rows: level0::Rows, fresh: Vec<Series>) -> Result<Vec<SeriesId>, StoreError> {
+    /// [`StoreError::Busy`] where the generation has passed, or a store that cannot write.
+    pub(crate) async fn append(&self, tenant: TenantId, rows: level0::Rows, fresh: Vec<Series>, generation: u64) -> Result<Appended, StoreError> {
         let body = if fresh.is_empty() { Some(self.0.shared.seal_level0(tenant, &rows.encode())?) } else { None };
-        self.write(move |tx| tx.append_rows(tenant, rows, &fresh, body)).await
+        self.write(move |tx| tx.append_rows(tenant, rows, fresh, generation, body)).await
+    }
+
+    /// The limits of series.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.0.shared.limits
+    }
+
+    /// Generation of ids: what was found out under another one is to be found out again.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.0.shared.generation()
     }
 
     /// Runs `read` on the state database, on a blocking thread.
@@ -280,6 +310,10 @@ impl Shared {
         }
         let main: u64 = ["main.db", "main.db-wal"].iter().filter_map(|name| std::fs::metadata(self.dir.join(name)).ok()).map(|m| m.len()).sum();
         Ok(Size { block_samples, head_samples: self.head.points() as u64, bytes: main + days + rolled, rolled_bytes: rolled })
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
     }
 
     fn seal_level0(&self, tenant: TenantId, plain: &[u8]) -> Result<Vec<u8>, StoreError> {

@@ -95,7 +95,7 @@ pub const TIMESTAMP_MS_MIN: i64 = 946_684_800_000;
 /// How far ahead of the aggregator's clock a pushed sample may be, ms.
 pub const FUTURE_MS_MAX: i64 = 10 * 60 * 1_000;
 
-/// Series the aggregator holds by default, all tenants together.
+/// Series that an aggregator can hold, all tenants together, whatever its `[limits]` allow.
 pub const SERIES_MAX: usize = 2_000_000;
 /// Memory for pushes being read and worked on at once; beyond it agents are told to come back.
 pub const INGEST_INFLIGHT_BYTES_MAX: usize = 512 << 20;

@@ -66,6 +66,13 @@ impl<'a> View<'a> {
         }
     }
 
+    /// How many have this tag and not the tag `without`: a look at the postings, whatever their number is.
+    pub(super) fn tag_len(self, (name, value): (&str, &str), without: Option<&str>) -> u64 {
+        let tag = |name: &str| self.tenant.tags.get(&self.symbols.get(name)?);
+        let Some(postings) = self.symbols.get(value).and_then(|value| tag(name)?.values.get(&value)) else { return 0 };
+        postings.len() - without.and_then(tag).map_or(0, |other| postings.count_within(&other.present))
+    }
+
     /// Names of those that are meant, in order.
     pub(super) fn metric_names(self, selector: &Selector) -> Vec<Arc<str>> {
         let scope = self.scope(selector);

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Range;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use highway::{HighwayHash, HighwayHasher, Key};
@@ -22,7 +23,22 @@ const SAMPLE_BYTES: usize = 2 * size_of::<(i64, f64)>();
 /// A run, here and in the row.
 const RUN_BYTES: usize = size_of::<Run>() + 16;
 
-type Known = HashMap<u128, SeriesId, BuildHasherDefault<Hashed>>;
+/// Ids by hash, as they were found in one generation of ids.
+#[derive(Debug, Default)]
+struct Known {
+    generation: u64,
+    ids: HashMap<u128, SeriesId, BuildHasherDefault<Hashed>>,
+}
+
+impl Known {
+    /// Whether `generation` is the one of these ids. Those of an older one are forgotten; an older one is not taken up again.
+    fn keep_to(&mut self, generation: u64) -> bool {
+        if self.generation < generation {
+            *self = Self { generation, ..Self::default() };
+        }
+        self.generation == generation
+    }
+}
 
 /// Series by the hash of their labels as a protocol writes them.
 #[derive(Debug)]
@@ -41,25 +57,36 @@ impl Default for Names {
 }
 
 impl Names {
-    /// Begins to take samples of `tenant`. While it lives nothing new is remembered: parse, then finish.
+    /// Begins to take samples of `tenant` in this `generation` of ids. While it lives nothing new is remembered: parse, then
+    /// finish.
     #[must_use]
-    pub fn begin(&self, tenant: TenantId, now_ms: i64) -> Intake<'_> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        Intake { names: self, known, tenant, latest_ms: now_ms + FUTURE_MS_MAX, fresh_at: HashMap::default(), fresh_bytes: 0, taken: Taken::new(tenant) }
+    pub fn begin(&self, tenant: TenantId, now_ms: i64, generation: u64) -> Intake<'_> {
+        let read = || self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let mut known = read();
+        if known.generation < generation {
+            drop(known);
+            self.known.write().unwrap_or_else(PoisonError::into_inner).keep_to(generation);
+            known = read();
+        }
+        let taken = Taken::new(tenant, known.generation);
+        Intake { names: self, known, latest_ms: now_ms + FUTURE_MS_MAX, fresh_at: HashMap::default(), fresh_bytes: 0, taken }
     }
 
-    /// Remembers series that were stored.
-    pub(super) fn remember(&self, series: impl IntoIterator<Item = (u128, SeriesId)>) {
+    /// Remembers series that were stored, by ids of `generation`. What a limit refused has no id and is not remembered.
+    pub(super) fn remember(&self, generation: u64, series: impl IntoIterator<Item = (u128, SeriesId)>) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KNOWN_MAX {
-            *known = Known::default();
+        if !known.keep_to(generation) {
+            return;
         }
-        known.extend(series);
+        if known.ids.len() >= KNOWN_MAX {
+            known.ids = HashMap::default();
+        }
+        known.ids.extend(series.into_iter().filter(|(_, id)| *id != 0));
     }
 
     /// Memory that is taken, bytes.
     pub(super) fn bytes(&self) -> usize {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).capacity() * (size_of::<(u128, SeriesId)>() + 1)
+        self.known.read().unwrap_or_else(PoisonError::into_inner).ids.capacity() * (size_of::<(u128, SeriesId)>() + 1)
     }
 
     pub(super) fn hash(&self, tenant: TenantId, labels: &[u8]) -> u128 {
@@ -77,13 +104,18 @@ pub struct Taken {
     /// Series that are not known by their label bytes yet, and those bytes' hashes.
     pub(super) fresh: Vec<Series>,
     pub(super) hashes: Vec<u128>,
+    /// Of the ids in `rows`.
+    pub(super) generation: u64,
+    /// Runs of each histogram.
+    pub(super) histograms: Vec<Range<u32>>,
     /// Samples that cannot be stored, ever.
     pub rejected: Rejections,
 }
 
 impl Taken {
-    fn new(tenant: TenantId) -> Self {
-        Self { tenant, rows: Rows::default(), fresh: Vec::new(), hashes: Vec::new(), rejected: Rejections::default() }
+    fn new(tenant: TenantId, generation: u64) -> Self {
+        let (rows, rejected) = (Rows::default(), Rejections::default());
+        Self { tenant, rows, fresh: Vec::new(), hashes: Vec::new(), generation, histograms: Vec::new(), rejected }
     }
 
     /// Samples that will be stored.
@@ -117,7 +149,6 @@ impl Rejections {
 pub struct Intake<'a> {
     names: &'a Names,
     known: RwLockReadGuard<'a, Known>,
-    tenant: TenantId,
     latest_ms: i64,
     fresh_at: HashMap<u128, SeriesId, BuildHasherDefault<Hashed>>,
     /// Memory of the new series.
@@ -172,8 +203,8 @@ impl Intake<'_> {
     }
 
     fn series(&mut self, labels: &[u8], make: impl Fn() -> Result<Series, String>) -> Result<SeriesId, String> {
-        let hash = self.names.hash(self.tenant, labels);
-        if let Some(id) = self.known.get(&hash).or_else(|| self.fresh_at.get(&hash)) {
+        let hash = self.names.hash(self.taken.tenant, labels);
+        if let Some(id) = self.known.ids.get(&hash).or_else(|| self.fresh_at.get(&hash)) {
             return Ok(*id);
         }
         let series = make()?;
@@ -194,6 +225,11 @@ impl Intake<'_> {
     #[must_use]
     pub fn samples(&self) -> usize {
         self.taken.samples()
+    }
+
+    /// Runs that were taken so far.
+    pub(super) fn runs(&self) -> u32 {
+        u32::try_from(self.taken.rows.runs.len()).unwrap_or(u32::MAX)
     }
 
     /// Memory that what was taken needs until it is stored.
@@ -265,27 +301,47 @@ mod tests {
     #[test]
     fn a_series_is_made_once_and_found_by_its_labels_from_then_on() {
         let names = Names::default();
-        let mut intake = names.begin(1, NOW);
+        let mut intake = names.begin(1, NOW, 0);
         take(&mut intake, "a", &[(NOW, 1.0)]);
         take(&mut intake, "b", &[(NOW, 2.0), (NOW + 1, 3.0)]);
         take(&mut intake, "a", &[(NOW + 1, 4.0)]);
         let taken = intake.finish();
         assert_eq!((taken.fresh.len(), taken.samples()), (2, 4));
         assert_eq!(taken.rows.runs.iter().map(|r| r.series).collect::<Vec<_>>(), [FRESH, FRESH | 1, FRESH]);
-        names.remember([(taken.hashes[0], 7), (taken.hashes[1], 8)]);
-        let mut intake = names.begin(1, NOW);
+        names.remember(0, [(taken.hashes[0], 7), (taken.hashes[1], 8)]);
+        let mut intake = names.begin(1, NOW, 0);
         take(&mut intake, "b", &[(NOW, 1.0)]);
         let taken = intake.finish();
         assert_eq!((taken.fresh.len(), taken.rows.runs[0].series), (0, 8));
-        let mut other = names.begin(2, NOW);
+        let mut other = names.begin(2, NOW, 0);
         take(&mut other, "b", &[(NOW, 1.0)]);
         assert_eq!(other.finish().fresh.len(), 1, "another tenant's series of the same labels is another series");
     }
 
     #[test]
+    fn ids_of_an_older_generation_are_not_used_again_and_what_was_refused_is_not_remembered() {
+        let names = Names::default();
+        let fresh = |generation: u64| {
+            let mut intake = names.begin(1, NOW, generation);
+            ["a", "b"].iter().for_each(|name| take(&mut intake, name, &[(NOW, 1.0)]));
+            let taken = intake.finish();
+            (taken.fresh.len(), taken.generation, taken.hashes)
+        };
+        let (count, _, hashes) = fresh(0);
+        assert_eq!(count, 2);
+        names.remember(0, [(hashes[0], 7), (hashes[1], 0)]);
+        assert_eq!(fresh(0).0, 1, "the one without an id is new again");
+        assert_eq!((fresh(1).0, fresh(1).1), (2, 1));
+        names.remember(0, [(hashes[0], 7)]);
+        assert_eq!(fresh(1).0, 2, "told too late");
+        names.remember(1, [(hashes[0], 9)]);
+        assert_eq!((fresh(1).0, fresh(0).0, fresh(0).1), (1, 1, 1), "who began before the change goes on with what is known now");
+    }
+
+    #[test]
     fn what_cannot_be_stored_is_named_and_the_rest_is_taken() {
         let names = Names::default();
-        let mut intake = names.begin(1, NOW);
+        let mut intake = names.begin(1, NOW, 0);
         take(&mut intake, "good", &[(5, 1.0), (NOW, 1.0), (NOW + 3_600_000, 1.0)]);
         take(&mut intake, "", &[(NOW, 1.0), (NOW + 1, 1.0)]);
         for n in 0..100 {

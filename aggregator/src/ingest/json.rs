@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 
-use keyvigil_common::limits::{FUTURE_MS_MAX, JSON_METRICS_MAX, TIMESTAMP_MS_MIN};
+use keyvigil_common::limits::JSON_METRICS_MAX;
 use keyvigil_common::sample::{MetricType, Series, Tags};
 use serde::{Deserialize, Serialize};
 
+use super::limited::Limited;
 use super::{Ingest, Refusal};
 use crate::index::TenantId;
 use crate::query;
@@ -44,6 +45,9 @@ pub struct PushResult {
     pub accepted: usize,
     /// The others.
     pub rejected: Vec<Rejected>,
+    /// What of them did not fit.
+    #[serde(skip)]
+    pub limited: Limited,
 }
 
 /// One metric that was not taken.
@@ -59,19 +63,22 @@ impl Ingest {
     /// Stores the valid metrics of a push and names the others.
     ///
     /// # Errors
-    /// Too many metrics at once, too many series, or a store that cannot write.
+    /// Too many metrics at once, or a store that cannot write.
     pub async fn push_json(&self, tenant: TenantId, push: MetricsPush) -> Result<PushResult, Refusal> {
         if push.metrics.len() > JSON_METRICS_MAX {
             return Err(Refusal::Store(StoreError::Refused(format!("{} metrics; one request takes at most {JSON_METRICS_MAX}", push.metrics.len()))));
         }
         let now_ms = self.clock.now_ms();
         let mut result = PushResult::default();
+        // Place in the push of each run.
+        let mut places = Vec::with_capacity(push.metrics.len());
         let taken = {
             let mut intake = self.begin(tenant);
             for (index, value) in push.metrics.into_iter().enumerate() {
-                match check(value, now_ms) {
+                let checked = check(value, now_ms).and_then(|metric| intake.time_fault(metric.1).map_or(Ok(metric), Err));
+                match checked {
                     Ok((series, at_ms, value)) => {
-                        result.accepted += 1;
+                        places.push(index);
                         let sample = std::iter::once(Ok::<_, Infallible>((at_ms, value)));
                         let Ok(()) = intake.column(&labels(&series), 0, || Ok(series.clone()), sample);
                     }
@@ -80,7 +87,12 @@ impl Ingest {
             }
             intake.finish()
         };
-        self.store(taken).await?;
+        let stored = self.store(taken).await?;
+        result.accepted = places.len() - stored.runs.len();
+        let refused = stored.reasons().filter_map(|(run, reason)| Some(Rejected { index: *places.get(run as usize)?, reason }));
+        result.rejected.extend(refused);
+        result.rejected.sort_by_key(|rejected| rejected.index);
+        result.limited = stored.limited;
         Ok(result)
     }
 }
@@ -103,9 +115,6 @@ fn check(value: serde_json::Value, now_ms: i64) -> Result<(Series, i64, f64), St
         Some(Timestamp::Ms(ms)) => ms,
         Some(Timestamp::Text(text)) => query::time::parse(&text, now_ms)?,
     };
-    if !(TIMESTAMP_MS_MIN..=now_ms + FUTURE_MS_MAX).contains(&at_ms) {
-        return Err(format!("timestamp {at_ms} ms lies before the year 2000 or more than 10 min ahead of the aggregator's clock ({now_ms} ms)"));
-    }
     let tags = Tags::new(metric.tags).map_err(|e| e.to_string())?;
     let series = Series::new(metric.metric_id, metric.metric_type.unwrap_or(MetricType::Gauge), tags).map_err(|e| e.to_string())?;
     Ok((series, at_ms, metric.value))

@@ -14,6 +14,7 @@ use keyvigil_common::wire::WireError;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::intake::{Rejections, Taken};
+use super::limited::Limited;
 use super::sink::Sink;
 use super::{Ingest, Refusal};
 use crate::index::TenantId;
@@ -42,16 +43,17 @@ impl Form {
 }
 
 impl Ingest {
-    /// Stores the data points of a request; returns those that cannot be, counted, and the first of them named.
+    /// Stores the data points of a request; returns those that are not valid and those that do not fit, counted, and the first
+    /// of them named.
     ///
     /// # Errors
-    /// A body that is not what it says, no room, too many series, or a store that cannot write: then nothing of it is stored.
-    pub async fn otlp(&self, tenant: TenantId, form: Form, gzip: bool, body: &Bytes) -> Result<Rejections, Refusal> {
+    /// A body that is not what it says, no room, or a store that cannot write: then nothing of it is stored.
+    pub async fn otlp(&self, tenant: TenantId, form: Form, gzip: bool, body: &Bytes) -> Result<(Rejections, Limited), Refusal> {
         let result = self.try_otlp(tenant, form, gzip, body).await;
         self.note("OTLP", result)
     }
 
-    async fn try_otlp(&self, tenant: TenantId, form: Form, gzip: bool, body: &Bytes) -> Result<Rejections, Refusal> {
+    async fn try_otlp(&self, tenant: TenantId, form: Form, gzip: bool, body: &Bytes) -> Result<(Rejections, Limited), Refusal> {
         // What it takes in time, as plain protobuf: gzip makes a tenth of it, and JSON is that much slower.
         let weight = [gzip, form == Form::Json].into_iter().filter(|is| *is).fold(body.len(), |bytes, _| bytes.saturating_mul(10));
         let body = body.clone();
@@ -61,8 +63,8 @@ impl Ingest {
         };
         let (mut taken, _room) = self.decoded(weight, work).await?;
         let rejected = std::mem::take(&mut taken.rejected);
-        self.store(taken).await?;
-        Ok(rejected)
+        let limited = self.store(taken).await?.limited;
+        Ok((rejected, limited))
     }
 
     /// A gzip body, decompressed as far as there is room.

@@ -13,10 +13,11 @@ impl Ingest {
     /// Stores the numbers of `registry` as they are now, tagged with the aggregator's `host`; its counters began at `started_ms`.
     ///
     /// # Errors
-    /// The store's.
+    /// The store's, or series that do not fit: the others are stored.
     pub async fn push_own(&self, tenant: TenantId, registry: &Registry, host: &str, started_ms: i64) -> Result<(), Refusal> {
         let taken = self.own(tenant, registry, host, started_ms);
-        self.store(taken).await
+        let limited = self.store(taken).await?.limited;
+        if limited.is_empty() { Ok(()) } else { Err(Refusal::Limit(limited.to_string())) }
     }
 
     fn own(&self, tenant: TenantId, registry: &Registry, host: &str, started_ms: i64) -> Taken {

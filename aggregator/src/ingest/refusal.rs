@@ -44,7 +44,7 @@ pub enum Refusal {
     Clock(String),
     /// Too many series.
     #[error("{0}")]
-    Limit(StoreError),
+    Limit(String),
     /// Come back later.
     #[error("{0}")]
     Busy(String),
@@ -83,7 +83,6 @@ impl From<StoreError> for Refusal {
         match error {
             StoreError::Gap { expected, .. } => Self::Gap { expected, source: error },
             StoreError::Fork(_) => Self::Fork(error),
-            StoreError::TooManySeries { .. } => Self::Limit(error),
             StoreError::Busy => Self::Busy("the store is busy".into()),
             other => Self::Store(other),
         }

@@ -14,6 +14,7 @@ use keyvigil_common::wire::WireError;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::intake::{Rejections, Taken};
+use super::limited::Limited;
 use super::sink::Sink;
 pub use super::sink::Written;
 use super::{Ingest, Refusal};
@@ -53,17 +54,19 @@ impl Version {
 pub struct RemoteWrite {
     /// What is on disk now.
     pub written: Written,
-    /// The rest.
+    /// What is not valid.
     pub rejected: Rejections,
+    /// What did not fit.
+    pub limited: Limited,
 }
 
 type Decoded = (Taken, Written, Option<OwnedSemaphorePermit>);
 
 impl Ingest {
-    /// Stores what a request brings; what is not valid is named.
+    /// Stores what a request brings; what is not valid or does not fit is named.
     ///
     /// # Errors
-    /// A body that is not what it says, no room, too many series, or a store that cannot write: then nothing of it is stored.
+    /// A body that is not what it says, no room, or a store that cannot write: then nothing of it is stored.
     pub async fn remote_write(&self, tenant: TenantId, version: Version, body: &Bytes) -> Result<RemoteWrite, Refusal> {
         let result = self.try_remote_write(tenant, version, body).await;
         self.note("remote write", result)
@@ -73,8 +76,9 @@ impl Ingest {
         let (length, body) = (snap::raw::decompress_len(body).unwrap_or(0), body.clone());
         let (mut taken, written, _room) = self.decoded(length, move |this| this.decode(tenant, version, &body)).await?;
         let rejected = std::mem::take(&mut taken.rejected);
-        self.store(taken).await?;
-        Ok(RemoteWrite { written, rejected })
+        let histograms = std::mem::take(&mut taken.histograms);
+        let stored = self.store(taken).await?;
+        Ok(RemoteWrite { written: written.without(&stored.runs, &histograms), rejected, limited: stored.limited })
     }
 
     fn decode(&self, tenant: TenantId, version: Version, body: &[u8]) -> Result<Decoded, Refusal> {

@@ -2,6 +2,7 @@
 //! buckets (`_bucket` with `le`, `_count`, `_sum`), so that every histogram is asked for in one way.
 
 use std::convert::Infallible;
+use std::ops::Range;
 
 use keyvigil_common::sample::{MetricType, Series, Tags};
 use tokio::sync::OwnedSemaphorePermit;
@@ -9,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::intake::{Intake, Taken};
 use super::{Ingest, Refusal};
 use crate::index::TenantId;
-use crate::store::StoreError;
+use crate::store::{RefusedRun, StoreError};
 
 /// A value that says "this series ends here": one NaN of many, which must keep its bits.
 pub(super) const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
@@ -95,6 +96,23 @@ pub struct Written {
     pub histograms: usize,
 }
 
+impl Written {
+    /// Without what a limit kept out. A histogram counts if all of its series were stored. Of no use where there are summaries,
+    /// whose parts nobody counts.
+    pub(super) fn without(mut self, refused: &[RefusedRun], histograms: &[Range<u32>]) -> Self {
+        let mut partial = None;
+        for run in refused {
+            let at = histograms.partition_point(|runs| runs.end <= run.run);
+            if histograms.get(at).is_none_or(|runs| !runs.contains(&run.run)) {
+                self.samples = self.samples.saturating_sub(run.samples as usize);
+            } else if partial.replace(at) != Some(at) {
+                self.histograms = self.histograms.saturating_sub(1);
+            }
+        }
+        self
+    }
+}
+
 /// Takes what one request brings.
 #[derive(Debug)]
 pub(super) struct Sink<'a> {
@@ -107,11 +125,13 @@ pub(super) struct Sink<'a> {
     held: usize,
     key: Vec<u8>,
     written: Written,
+    /// Runs of each histogram.
+    histograms: Vec<Range<u32>>,
 }
 
 impl<'a> Sink<'a> {
     pub(super) fn new(ingest: &'a Ingest, tenant: TenantId) -> Self {
-        Self { ingest, intake: ingest.begin(tenant), room: None, granted: 0, held: 0, key: Vec::new(), written: Written::default() }
+        Self { ingest, intake: ingest.begin(tenant), room: None, granted: 0, held: 0, key: Vec::new(), written: Written::default(), histograms: Vec::new() }
     }
 
     /// Takes the samples of a series as [`Intake::column`] does.
@@ -137,11 +157,13 @@ impl<'a> Sink<'a> {
         let longest = |base: &Series| bucket(base, f64::INFINITY, of.is_gauge).map(drop);
         let Some(base) = self.base(labels, make, of.at_ms, "le", longest) else { return Ok(()) };
         let metric_type = if of.is_gauge { MetricType::Gauge } else { MetricType::Histogram };
+        let from = self.intake.runs();
         let infinite = if of.is_stale() { STALE } else { of.count };
         for (bound, value) in of.buckets.iter().copied().chain([(f64::INFINITY, infinite)]) {
             self.part((b'b', bound, metric_type), of, value, || bucket(&base, bound, of.is_gauge));
         }
         self.totals(&base, of);
+        self.histograms.push(from..self.intake.runs());
         self.written.histograms += 1;
         self.claim()
     }
@@ -228,7 +250,8 @@ impl<'a> Sink<'a> {
 
     /// All that was taken, and the room that it lies in.
     pub(super) fn finish(self) -> (Taken, Written, Option<OwnedSemaphorePermit>) {
-        (self.intake.finish(), self.written, self.room)
+        let taken = Taken { histograms: self.histograms, ..self.intake.finish() };
+        (taken, self.written, self.room)
     }
 }
 
@@ -267,6 +290,15 @@ mod tests {
     fn bounds_are_shown_exactly_and_shortly() {
         let shown = [0.0, 0.005, 1.0, 2.5, 1e16, 1e300, 2f64.powi(-40), f64::INFINITY, -4.0].map(shown);
         assert_eq!(shown, ["0", "0.005", "1", "2.5", "10000000000000000", "1e300", "9.094947017729282e-13", "+Inf", "-4"]);
+    }
+
+    #[test]
+    fn a_histogram_of_which_a_part_was_refused_was_not_written() {
+        let refused = |run, samples| RefusedRun { run, fresh: 0, samples, limit: crate::store::Limit::Agent };
+        let all = Written { samples: 10, histograms: 3 };
+        let runs = [refused(0, 2), refused(3, 1), refused(4, 1), refused(6, 1), refused(9, 3)];
+        assert_eq!(all.without(&runs, &[2..5, 5..7, 7..9]), Written { samples: 5, histograms: 1 });
+        assert_eq!(all.without(&[], &[2..5, 5..7]), all);
     }
 
     #[test]

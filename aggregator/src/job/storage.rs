@@ -40,7 +40,8 @@ pub async fn retain(store: Store, clock: SharedClock, policy: Arc<Policy>) -> Re
     let retained = store.retain(clock.now_ms(), &policy).await.map_err(say)?;
     let dropped = (!retained.dropped.is_empty()).then(|| format!("dropped {}", retained.dropped.join(", ")));
     let pruned = (retained.pruned > 0).then(|| format!("{} samples of series that are kept for less", retained.pruned));
-    Ok(dropped.into_iter().chain(pruned).collect::<Vec<_>>().join("; "))
+    let series = (retained.series > 0).then(|| format!("{} series of which nothing is left", retained.series));
+    Ok(dropped.into_iter().chain(pruned).chain(series).collect::<Vec<_>>().join("; "))
 }
 
 fn say(error: StoreError) -> String {

@@ -52,14 +52,6 @@ pub enum StoreError {
     /// File system.
     #[error("file system")]
     Io(#[from] std::io::Error),
-    /// More series than this aggregator may hold.
-    #[error("the limit of {max} series is reached; {series} would be one more: remove a tag with many values")]
-    TooManySeries {
-        /// The limit.
-        max: usize,
-        /// The series that did not fit.
-        series: String,
-    },
     /// Who asked has gone.
     #[error("nobody waits for the answer any more")]
     Gone,

@@ -98,13 +98,36 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Appends a declared loss.
+    /// Appends a declared loss; returns its row.
     ///
     /// # Errors
     /// The database's.
-    pub fn add_gap<T: Serialize>(&self, tenant: TenantId, at_ms: i64, record: &T) -> Result<(), StoreError> {
+    pub fn add_gap<T: Serialize>(&self, tenant: TenantId, at_ms: i64, record: &T) -> Result<i64, StoreError> {
         let body = seal(&self.shared.ring, "gap", tenant, &at_ms.to_string(), record)?;
         self.connection.prepare_cached("INSERT INTO gap (tenant, at_ms, body) VALUES (?1, ?2, ?3)")?.execute(params![tenant, at_ms, body])?;
+        Ok(self.connection.last_insert_rowid())
+    }
+
+    /// Reads a declared loss, if this row is one of that time.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn gap<T: DeserializeOwned>(&self, row: i64, tenant: TenantId, at_ms: i64) -> Result<Option<T>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT body FROM gap WHERE id = ?1 AND tenant = ?2 AND at_ms = ?3")?;
+        let mut rows = statement.query(params![row, tenant, at_ms])?;
+        match rows.next()? {
+            Some(row) => Ok(Some(unseal(&self.shared.ring, "gap", tenant, &at_ms.to_string(), &row.get::<_, Vec<u8>>(0)?)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Replaces the record of a declared loss; its time stays.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn replace_gap<T: Serialize>(&self, row: i64, tenant: TenantId, at_ms: i64, record: &T) -> Result<(), StoreError> {
+        let body = seal(&self.shared.ring, "gap", tenant, &at_ms.to_string(), record)?;
+        self.connection.prepare_cached("UPDATE gap SET body = ?2 WHERE id = ?1")?.execute(params![row, body])?;
         Ok(())
     }
 

@@ -58,6 +58,8 @@ pub struct Retained {
     pub dropped: Vec<String>,
     /// Samples and cells of series that left before the rest of their file.
     pub pruned: usize,
+    /// Series that left because nothing of them is stored any more.
+    pub series: usize,
 }
 
 /// Series that are kept equally long, and how long, ms.
@@ -85,15 +87,14 @@ impl Store {
         }
         if retained != Retained::default() {
             self.0.shared.head.cool();
+            let longest_ms = keeps().map(|keep| i64::from(keep.samples) * DAY_MS).fold(rolled_ms, i64::max);
+            retained.series = self.forget_series(self.bare_series().await?, now_ms - longest_ms).await?;
         }
         Ok(retained)
     }
 
     /// Series of which nothing is stored any more: no sample, and no cell of a roll-up.
-    ///
-    /// # Errors
-    /// A file that could not be read.
-    pub async fn bare_series(&self) -> Result<Vec<SeriesId>, StoreError> {
+    async fn bare_series(&self) -> Result<Vec<SeriesId>, StoreError> {
         let bare = self.alone(|shared| {
             // What comes in meanwhile is seen as new, or was there before: the index first.
             let known = shared.index.all_ids();
@@ -155,7 +156,7 @@ impl Shared {
         if kept.is_empty() || gone.len() == there.len() {
             let label = set.label(part);
             set.remove(part)?;
-            return Ok(Retained { dropped: vec![label], pruned: 0 });
+            return Ok(Retained { dropped: vec![label], ..Retained::default() });
         }
         let mut connection = set.writer(part)?;
         let tx = connection.transaction()?;
@@ -164,7 +165,7 @@ impl Shared {
         put_meta_series(&tx, "pruned", &(meta_series(&tx, "pruned")? | gone))?;
         tx.commit()?;
         tidy(&connection, i64::from(i32::MAX));
-        Ok(Retained { dropped: Vec::new(), pruned })
+        Ok(Retained { pruned, ..Retained::default() })
     }
 
     fn prune(&self, tx: &Connection, set: &Partitions, part: i64, gone: &RoaringBitmap) -> Result<usize, StoreError> {

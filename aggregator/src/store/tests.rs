@@ -1,4 +1,6 @@
 mod faults;
+mod forget;
+mod limits;
 mod upkeep;
 
 use super::*;
@@ -20,7 +22,11 @@ impl Fixture {
     }
 
     fn open(&self) -> Store {
-        Store::open(self.dir.path(), &self.master, T0, 512 << 20).unwrap()
+        self.open_within(Limits::default())
+    }
+
+    fn open_within(&self, limits: Limits) -> Store {
+        Store::open_within(self.dir.path(), &self.master, T0, 512 << 20, limits).unwrap()
     }
 }
 
@@ -41,7 +47,7 @@ async fn append(store: &Store, mut batch: Batch) -> Result<(), StoreError> {
 fn put(tx: &Tx<'_>, batch: &mut Batch, body: &[u8]) -> Result<(), StoreError> {
     let tenant = tx.tenant("default")?;
     let ids = tx.resolve(tenant, Some("web-1"), &batch.series)?;
-    tx.append_batch(tenant, batch, ids, body)
+    tx.append_batch(tenant, batch, &ids, body).map(drop)
 }
 
 async fn read(store: &Store, name: &str, from: i64, to: i64) -> Vec<Point> {

@@ -2,6 +2,7 @@
 //! waits as [`Effects`] until the commit succeeded. Ledger verbs are in `ledger`.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
@@ -11,15 +12,59 @@ use keyvigil_common::wire::Batch;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::head::Samples;
-use super::level0::Rows;
+use super::level0::{Rows, Run};
+use super::limit::{Limit, current};
 use super::{Shared, StoreError, series, sqlite};
 use crate::index::{SeriesId, TenantId};
 
 /// Hashes kept of each stream: what an agent may resend after a lost ack.
 const SETTLED_KEPT: u64 = 4_096;
 
-/// Ids of the series of a dictionary, in its order.
+/// Ids of the series of a dictionary, in its order; 0 for those that were refused.
 pub type Ids = Arc<[SeriesId]>;
+
+/// What a dictionary of series is in the store.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// Ids, in its order.
+    pub ids: Ids,
+    /// Places of the new series that did not fit, ascending, and the limit each met.
+    pub refused: Arc<[(u32, Limit)]>,
+    /// Generation of the ids: later, one of them may be forgotten.
+    pub generation: u64,
+}
+
+impl Resolved {
+    /// The limit that keeps out the series at `place`, if one does.
+    #[must_use]
+    pub fn refusal(&self, place: u32) -> Option<Limit> {
+        self.refused.binary_search_by_key(&place, |refused| refused.0).ok().map(|at| self.refused[at].1)
+    }
+}
+
+/// Samples that a limit kept out of rows: one entry for each run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RefusedRun {
+    /// Its place among the runs.
+    pub(crate) run: u32,
+    /// Place of its series among those that were new.
+    pub(crate) fresh: u32,
+    /// Its samples.
+    pub(crate) samples: u32,
+    /// Why.
+    pub(crate) limit: Limit,
+}
+
+/// What became of rows.
+#[derive(Debug)]
+pub(crate) struct Appended {
+    /// What became of their new series.
+    pub(crate) resolved: Resolved,
+    /// Runs that were not stored, ascending.
+    pub(crate) refused: Vec<RefusedRun>,
+    /// The series that were new to the sender's intake, given back.
+    pub(crate) fresh: Vec<Series>,
+}
 
 /// An open transaction.
 pub struct Tx<'a> {
@@ -52,7 +97,9 @@ pub enum Settled {
 pub(super) struct Effects {
     shared: Arc<Shared>,
     pub(super) series: Vec<(TenantId, Series, SeriesId)>,
-    rows: Vec<(i64, Samples)>,
+    rows: Vec<(i64, Arc<Samples>)>,
+    /// Series that are being forgotten.
+    pub(super) leaving: Vec<SeriesId>,
     others: Vec<Box<dyn FnOnce() + Send>>,
 }
 
@@ -63,9 +110,10 @@ impl Effects {
             let tenant = of_tenant.first().map_or(0, |made| made.0);
             self.shared.index.insert_many(tenant, of_tenant.iter().map(|(_, series, id)| (*id, series)));
         }
-        for (row, samples) in self.rows.drain(..) {
-            self.shared.head.append(row, &samples);
+        for (row, samples) in &self.rows {
+            self.shared.head.append(*row, samples);
         }
+        self.shared.index.remove(self.leaving.iter().copied());
         self.others.drain(..).for_each(|effect| effect());
     }
 }
@@ -75,7 +123,14 @@ impl Drop for Effects {
     fn drop(&mut self) {
         let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
         for (tenant, series, _) in self.series.drain(..) {
-            pending.remove(&(tenant, series));
+            pending.remove(tenant, series);
+        }
+        if let [first, ..] = self.rows.as_slice() {
+            let own = first.0..=self.rows.last().map_or(first.0, |last| last.0);
+            pending.rows.retain(|row| !own.contains(&row.0));
+        }
+        for id in &self.leaving {
+            pending.leaving.remove(id);
         }
     }
 }
@@ -88,7 +143,7 @@ impl std::fmt::Debug for Tx<'_> {
 
 impl<'a> Tx<'a> {
     pub(super) fn new(connection: &'a Connection, shared: &'a Arc<Shared>) -> Self {
-        let effects = Effects { shared: Arc::clone(shared), series: Vec::new(), rows: Vec::new(), others: Vec::new() };
+        let effects = Effects { shared: Arc::clone(shared), series: Vec::new(), rows: Vec::new(), leaving: Vec::new(), others: Vec::new() };
         Self { connection, shared, effects: RefCell::new(effects) }
     }
 
@@ -161,50 +216,71 @@ impl<'a> Tx<'a> {
         Ok(found.map_or(0, i64::cast_unsigned))
     }
 
-    /// Ids of the series of a dictionary, with the tag `host` where it is given; new ones are made.
-    ///
-    /// # Errors
-    /// Too many series, or the database's.
-    pub fn resolve(&self, tenant: TenantId, host: Option<&str>, series: &[Series]) -> Result<Ids, StoreError> {
-        Ok(self.series_ids(tenant, series, host)?.into())
-    }
-
-    /// Appends the samples of an agent's batch, and takes them out of it. `ids`: of its dictionary. `body`: the batch as
-    /// [`super::Store::seal_batch`] sealed it.
+    /// Ids of the series of a dictionary, with the tag `host` where it is given; new ones are made as far as the limits allow.
     ///
     /// # Errors
     /// The database's.
-    pub fn append_batch(&self, tenant: TenantId, batch: &mut Batch, ids: Ids, body: &[u8]) -> Result<(), StoreError> {
-        if batch.groups.is_empty() {
-            return Ok(());
-        }
-        self.append(tenant, body, Samples::Groups(std::mem::take(&mut batch.groups), ids))
+    pub fn resolve(&self, tenant: TenantId, host: Option<&str>, series: &[Series]) -> Result<Resolved, StoreError> {
+        self.series_ids(tenant, series, host)
     }
 
-    /// Appends `rows`, in which the series of `fresh` are meant by their place in it and [`series::FRESH`]. `body`: the rows
-    /// as they were sealed, if none is fresh. Returns the ids of `fresh`.
+    /// Appends the samples of an agent's batch, and takes them out of it. `resolved`: its dictionary. `body`: the batch as
+    /// [`super::Store::seal_batch`] sealed it. Samples of refused series are left out. Returns how many that were, by limit.
     ///
     /// # Errors
-    /// Too many series, or the database's.
-    pub(super) fn append_rows(&self, tenant: TenantId, mut rows: Rows, fresh: &[Series], body: Option<Vec<u8>>) -> Result<Vec<SeriesId>, StoreError> {
-        let ids = self.series_ids(tenant, fresh, None)?;
-        for run in &mut rows.runs {
-            if run.series & series::FRESH != 0 {
-                run.series = ids.get((run.series & !series::FRESH) as usize).copied().unwrap_or(0);
+    /// [`StoreError::Busy`] where the ids are of an older generation; the database's.
+    pub fn append_batch(&self, tenant: TenantId, batch: &mut Batch, resolved: &Resolved, body: &[u8]) -> Result<BTreeMap<Limit, u64>, StoreError> {
+        current(self.shared, resolved.generation)?;
+        let mut refused = BTreeMap::new();
+        if batch.groups.is_empty() {
+            return Ok(refused);
+        }
+        if !resolved.refused.is_empty() {
+            for (group, column) in batch.groups.iter().flat_map(|group| group.columns.iter().map(move |column| (group, column))) {
+                if let Some(limit) = resolved.refusal(column.series) {
+                    *refused.entry(limit).or_default() += group.times.len() as u64;
+                }
             }
         }
-        let body = match body {
-            Some(body) => body,
-            None => self.shared.seal_level0(tenant, &rows.encode())?,
-        };
-        self.append(tenant, &body, Samples::Rows(rows))?;
-        Ok(ids)
+        let samples = Samples::Groups(std::mem::take(&mut batch.groups), Arc::clone(&resolved.ids));
+        if refused.is_empty() {
+            self.append(tenant, body, samples)?;
+            return Ok(refused);
+        }
+        // Not the frame: what was refused would take room on disk, and come back after a start if its series has an id by then.
+        if let Samples::Rows(rows) = samples.only(|_| true)
+            && !rows.is_empty()
+        {
+            self.append(tenant, &self.shared.seal_level0(tenant, &rows.encode())?, Samples::Rows(rows))?;
+        }
+        Ok(refused)
+    }
+
+    /// Appends `rows`, in which the series of `fresh` are meant by their place in it and [`series::FRESH`]; the other ids are
+    /// of `generation`. `body`: the rows as they were sealed, if none is fresh. Runs of series that do not fit are left out.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] where the ids are of an older generation; the database's.
+    pub(super) fn append_rows(&self, tenant: TenantId, rows: Rows, fresh: Vec<Series>, generation: u64, body: Option<Vec<u8>>) -> Result<Appended, StoreError> {
+        current(self.shared, generation)?;
+        let resolved = self.series_ids(tenant, &fresh, None)?;
+        let (rows, refused) = settled(rows, &resolved);
+        if !rows.is_empty() {
+            let body = match body {
+                Some(body) => body,
+                None => self.shared.seal_level0(tenant, &rows.encode())?,
+            };
+            self.append(tenant, &body, Samples::Rows(rows))?;
+        }
+        Ok(Appended { resolved, refused, fresh })
     }
 
     fn append(&self, tenant: TenantId, body: &[u8], samples: Samples) -> Result<(), StoreError> {
         // Numbered here, on the one writing thread: rows must come into memory in the order of their numbers.
         let row = self.shared.next_row.fetch_add(1, Ordering::Relaxed);
         self.connection.prepare_cached("INSERT INTO level0 VALUES (?1, ?2, ?3)")?.execute(params![row, tenant, body])?;
+        let samples = Arc::new(samples);
+        self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner).rows.push((row, Arc::clone(&samples)));
         self.effects.borrow_mut().rows.push((row, samples));
         Ok(())
     }
@@ -222,6 +298,32 @@ impl<'a> Tx<'a> {
         }
         Ok(self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?)
     }
+}
+
+/// Puts ids where places among the new series were, and takes out the runs of those that have none.
+fn settled(mut rows: Rows, resolved: &Resolved) -> (Rows, Vec<RefusedRun>) {
+    let mut refused = Vec::new();
+    let mut from = 0;
+    for (run, at) in (0..).zip(&mut rows.runs) {
+        if at.series & series::FRESH != 0 {
+            let fresh = at.series & !series::FRESH;
+            at.series = resolved.ids.get(fresh as usize).copied().unwrap_or(0);
+            if let Some(limit) = resolved.refusal(fresh) {
+                refused.push(RefusedRun { run, fresh, samples: at.end - from, limit });
+            }
+        }
+        from = at.end;
+    }
+    if refused.is_empty() {
+        return (rows, refused);
+    }
+    let mut kept = Rows::default();
+    for (run, times, values) in rows.runs().filter(|(run, ..)| run.series != 0) {
+        kept.times.extend_from_slice(times);
+        kept.values.extend_from_slice(values);
+        kept.runs.push(Run { end: u32::try_from(kept.times.len()).unwrap_or(u32::MAX), ..*run });
+    }
+    (kept, refused)
 }
 
 /// Sequence numbers are stored with their bits as they are.

@@ -56,7 +56,8 @@ pub(super) async fn metrics(State(app): State<App>, request: Announced, body: Re
         Err(problem) => return status(request.form, problem),
     };
     match app.ingest.otlp(app.tenant, request.form, request.gzip, &body).await {
-        Ok(rejected) => answer(request.form, StatusCode::OK, success(request.form, &rejected)),
+        Ok((rejected, limited)) if !limited.is_empty() => status(request.form, Problem::limited(&limited, &rejected)),
+        Ok((rejected, _)) => answer(request.form, StatusCode::OK, success(request.form, &rejected)),
         Err(refusal) => status(request.form, refusal.into()),
     }
 }

@@ -7,8 +7,13 @@ use keyvigil_common::telemetry;
 use serde_json::json;
 
 use crate::ingest::Refusal;
+use crate::ingest::intake::Rejections;
+use crate::ingest::limited::Limited;
 use crate::query::QueryError;
 use crate::store::StoreError;
+
+/// A limit of series is not undone in a moment.
+const LIMIT_RETRY_SECONDS: u64 = 60;
 
 /// What went wrong, for the one who asked.
 #[derive(Debug)]
@@ -55,6 +60,17 @@ impl Problem {
         (self.status, self.detail, self.retry_after_seconds)
     }
 
+    /// What did not fit, and what was not valid beside it; all else is stored.
+    pub(super) fn limited(limited: &Limited, rejected: &Rejections) -> Self {
+        let invalid = rejected.named.first().map(|first| format!("; {} more are not valid, the first: {first}", rejected.samples));
+        let limits: Vec<_> = limited.limits.iter().map(|(limit, (max, samples))| json!({"limit": limit.name(), "max": max, "samples": samples})).collect();
+        Self::new(StatusCode::TOO_MANY_REQUESTS, format!("{limited}{}", invalid.unwrap_or_default()))
+            .with("rejected", limited.samples + rejected.samples)
+            .with("reasons", [limited.named.as_slice(), rejected.named.as_slice()].concat())
+            .with("limits", limits)
+            .retry_after(LIMIT_RETRY_SECONDS)
+    }
+
     /// Our own fault: the asker learns that it failed, the log why.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(error = telemetry::chain(error), "request failed");
@@ -87,7 +103,6 @@ impl From<StoreError> for Problem {
         match &error {
             StoreError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(1),
             StoreError::TooMuch(_) | StoreError::Refused(_) => Self::bad_request(error.to_string()),
-            StoreError::TooManySeries { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
             StoreError::Missing(what) => Self::not_found(what),
             _ => Self::internal(&error),
         }
@@ -114,7 +129,7 @@ impl From<Refusal> for Problem {
             Refusal::Gap { expected, .. } => Self::new(StatusCode::CONFLICT, detail).with("code", "gap").with("expected", *expected),
             Refusal::Fork(_) => Self::new(StatusCode::CONFLICT, detail).with("code", "fork"),
             Refusal::Clock(_) => Self::new(StatusCode::CONFLICT, detail).with("code", "clock").retry_after(60),
-            Refusal::Limit(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(60),
+            Refusal::Limit(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(LIMIT_RETRY_SECONDS),
             Refusal::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(2),
             Refusal::Store(StoreError::Refused(why)) => Self::bad_request(why.clone()),
             Refusal::Store(error) => Self::internal(error),

@@ -55,6 +55,7 @@ impl FromRequest<App> for Raw {
 /// Takes a request.
 pub(super) async fn write(State(app): State<App>, request: Announced, Raw(body): Raw) -> Response {
     let (mut answer, written) = match app.ingest.remote_write(app.tenant, request.version, &body).await {
+        Ok(result) if !result.limited.is_empty() => (Problem::limited(&result.limited, &result.rejected).into_response(), result.written),
         Ok(result) if result.rejected.samples == 0 => (StatusCode::NO_CONTENT.into_response(), result.written),
         Ok(result) => (partial(&result.rejected).into_response(), result.written),
         Err(refusal) => (Problem::from(refusal).into_response(), Written::default()),

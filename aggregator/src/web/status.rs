@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::body::Body;
 use super::problem::Problem;
 use super::{App, assets, hosts};
+use crate::ingest::intake::Rejections;
 use crate::ingest::json::{MetricsPush, PushResult};
 
 /// How the aggregator is.
@@ -36,5 +37,11 @@ pub(super) async fn status(State(app): State<App>) -> Result<Json<Value>, Proble
 
 /// Metrics as JSON.
 pub(super) async fn push(State(app): State<App>, Body(push): Body<MetricsPush>) -> Result<Json<PushResult>, Problem> {
-    Ok(Json(app.ingest.push_json(app.tenant, push).await?))
+    let result = app.ingest.push_json(app.tenant, push).await?;
+    if result.limited.is_empty() {
+        return Ok(Json(result));
+    }
+    let invalid = Rejections::default();
+    let rejected = serde_json::to_value(&result.rejected).map_err(|e| Problem::internal(&e))?;
+    Err(Problem::limited(&result.limited, &invalid).with("accepted", result.accepted).with("rejected", rejected))
 }

@@ -114,6 +114,12 @@ fn compare(index: &Index, model: &Model, question: &(usize, Vec<Filter>), limit:
         let values: Vec<Arc<str>> = labels.get(tag).into_iter().flatten().cloned().collect();
         prop_assert_eq!(index.label_values(1, tag, &selector), values);
     }
+    for (tag, value, without) in TAGS.iter().flat_map(|tag| VALUES[1..].iter().flat_map(move |value| TAGS.map(|without| (*tag, *value, without)))) {
+        let has = |series: &Series, tag: &str| !series.tags.get(tag).unwrap_or("").is_empty();
+        let of_one = || model.values().filter(|(tenant, series)| *tenant == 1 && series.tags.get(tag) == Some(value));
+        prop_assert_eq!(index.tag_len(1, (tag, value), None), of_one().count());
+        prop_assert_eq!(index.tag_len(1, (tag, value), Some(without)), of_one().filter(|(_, series)| !has(series, without)).count());
+    }
     meant.truncate(limit + 1);
     let found = index.select(1, &selector, limit);
     prop_assert_eq!(found.iter().map(|(id, series)| (*id, &**series)).collect::<Vec<_>>(), meant);
