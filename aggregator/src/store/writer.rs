@@ -1,5 +1,6 @@
 //! The one thread that writes the database. Work that arrives together is committed together (one fsync), each piece in a
-//! savepoint of its own, so that a piece that fails cannot fail its neighbours. Nobody hears "done" before the commit.
+//! savepoint of its own, so that a piece that fails cannot fail its neighbours. Nobody hears "done" before the commit. A
+//! second thread makes visible what was committed, in the order of commits, while the next group is on its way to disk.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
@@ -14,22 +15,31 @@ const GROUP_MAX: usize = 64;
 /// Pieces that may wait; beyond it callers are told to come back.
 const QUEUE_MAX: usize = 1_024;
 
+/// Groups that may be committed and not visible yet.
+const UNSEEN_MAX: usize = 4;
+
 type Finish = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 type Work = Box<dyn FnOnce(&Connection) -> (bool, Finish) + Send>;
 
-/// Handle to the writing thread; it ends when the last handle is gone.
+/// What became of a group: why it failed, if it did, and who waits for it.
+type Outcome = (Option<String>, Vec<Finish>);
+
+/// Handle to the threads; they end when the last handle is gone.
 #[derive(Debug)]
 pub(crate) struct Writer {
     queue: Option<SyncSender<Work>>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Starts the thread on its connection.
+    /// Starts the threads, one on its connection.
     pub(crate) fn start(connection: Connection) -> Result<Self, StoreError> {
         let (queue, work) = sync_channel(QUEUE_MAX);
-        let thread = std::thread::Builder::new().name("store-writer".into()).spawn(move || run(&connection, &work)).map_err(StoreError::Io)?;
-        Ok(Self { queue: Some(queue), thread: Some(thread) })
+        let (committed, outcomes) = sync_channel(UNSEEN_MAX);
+        let thread = |name: &str, run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::Io);
+        let writing = thread("store-writer", Box::new(move || run(&connection, &work, &committed)))?;
+        let showing = thread("store-shower", Box::new(move || show(&outcomes)))?;
+        Ok(Self { queue: Some(queue), threads: vec![writing, showing] })
     }
 
     /// Runs `work` inside a transaction. Returns once it is committed and on disk; by then the effect that `work` returned
@@ -65,13 +75,22 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
-        if let Some(thread) = self.thread.take() {
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
 }
 
-fn run(connection: &Connection, work: &Receiver<Work>) {
+/// Makes visible what was committed, and tells who waits.
+fn show(outcomes: &Receiver<Outcome>) {
+    while let Ok((failed, finishes)) = outcomes.recv() {
+        for finish in finishes {
+            finish(failed.as_ref().map_or(Ok(()), |why| Err(StoreError::Commit(why.clone()))));
+        }
+    }
+}
+
+fn run(connection: &Connection, work: &Receiver<Work>, committed: &SyncSender<Outcome>) {
     while let Ok(first) = work.recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX {
@@ -80,11 +99,14 @@ fn run(connection: &Connection, work: &Receiver<Work>) {
                 Err(_) => break,
             }
         }
-        commit(connection, group);
+        if let Some(outcome) = commit(connection, group) {
+            // Whoever shows it has panicked: then nobody hears of it, as if the process had died here.
+            let _ = committed.send(outcome);
+        }
     }
 }
 
-fn commit(connection: &Connection, group: Vec<Work>) {
+fn commit(connection: &Connection, group: Vec<Work>) -> Option<Outcome> {
     let mut finishes = Vec::with_capacity(group.len());
     let result = connection.execute_batch("BEGIN IMMEDIATE").map_err(StoreError::from);
     if let Err(e) = &result {
@@ -93,7 +115,7 @@ fn commit(connection: &Connection, group: Vec<Work>) {
             // Not run: its work may have side effects on what it holds only inside the transaction.
             drop(piece);
         }
-        return;
+        return None;
     }
     let mut broken = None;
     for piece in group {
@@ -119,7 +141,5 @@ fn commit(connection: &Connection, group: Vec<Work>) {
         // SQLite may have rolled back already; then this says so and changes nothing.
         let _ = connection.execute_batch("ROLLBACK");
     });
-    for finish in finishes {
-        finish(failed.as_ref().map_or(Ok(()), |why| Err(StoreError::Commit(why.clone()))));
-    }
+    Some((failed, finishes))
 }
