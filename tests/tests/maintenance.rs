@@ -128,6 +128,11 @@ async fn while_writers_push_every_command_works_and_nothing_acknowledged_is_lost
     aggregator.kill();
     assert!(dir.path().join("endpoints.json").exists());
     assert_eq!(done(dir.path(), &["verify"]).await["faults"], 0);
+    assert!(!dir.path().join("endpoints.json").exists());
+    let config = dir.path().join("aggregator.toml");
+    std::fs::write(&config, format!("[storage]\npath = {:?}\n", dir.path())).expect("written");
+    let out = run("keyvigil-aggregator", &["verify", "--config", config.to_str().expect("UTF-8")], &[]);
+    assert!(out.status.success() && said(&out).contains("no fault"), "{}", said(&out));
     assert_eq!(unmended(&done(dir.path(), &["reindex"]).await), (0, 0));
     let compacted = done(dir.path(), &["compact"]).await;
     assert!(compacted["samples"].as_i64() >= Some(today.acknowledged + before.acknowledged), "{compacted}");

@@ -59,7 +59,11 @@ async fn a_store_that_is_whole_has_no_fault_served_or_not() {
     let expected = Verified { files: 3, blocks: 2, samples: 240, series: 3, level0_rows: 1, records: 9, ..Verified::default() };
     assert_eq!(store.verify(&Progress::silent()).await.unwrap(), expected);
     drop(store);
+    let bytes = || walk(fixture.dir.path()).into_iter().map(|file| (file.clone(), std::fs::read(file).unwrap())).filter(|(_, bytes)| !bytes.is_empty());
+    let databases = || bytes().filter(|(file, _)| !file.to_string_lossy().ends_with("-shm")).collect::<std::collections::BTreeMap<_, _>>();
+    let before = databases();
     assert_eq!(offline(&fixture), expected);
+    assert_eq!(databases(), before, "a look changes nothing");
 }
 
 #[tokio::test]
