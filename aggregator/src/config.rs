@@ -7,7 +7,9 @@ use keyvigil_common::config::{Faults, Period, Secret, Sources, load};
 use serde::{Deserialize, Serialize};
 
 use crate::alert::Rule;
+use crate::index::Selector;
 use crate::notify::{SlackConfig, SmtpConfig};
+use crate::store::Keep;
 
 /// Older names of environment variables.
 pub const ALIASES: &[(&str, &str)] = &[
@@ -92,6 +94,12 @@ pub struct Storage {
     pub master_key_file: PathBuf,
     /// Days that samples and events are kept.
     pub retention_days: u32,
+    /// Days that roll-ups of 5 min are kept: they answer for what is older.
+    pub rollup_5m_days: u32,
+    /// Days that roll-ups of 1 h are kept.
+    pub rollup_1h_days: u32,
+    /// What is kept for longer or shorter, `[[storage.retention]]`; of several that mean a series the first one counts.
+    pub retention: Vec<Retention>,
     /// How long samples stay in level 0 before they are compacted.
     pub flush_interval: Period,
     /// Memory for samples and series, bytes. Level 0 is compacted before that when it takes a quarter of it.
@@ -105,9 +113,75 @@ impl Default for Storage {
             path: "/var/lib/keyvigil/aggregator".into(),
             master_key_file: PathBuf::new(),
             retention_days: 30,
+            rollup_5m_days: 90,
+            rollup_1h_days: 730,
+            retention: Vec::new(),
             flush_interval: Period::seconds(600),
             memory_bytes: 512 << 20,
         }
+    }
+}
+
+/// `[[storage.retention]]`: how long some series are kept. What is not given is as for all.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Retention {
+    /// Which, as `metric_pattern` of a query: `system.cpu.*`, or `re:` and an expression.
+    pub metrics: String,
+    /// Tags that they must have: `name=value`, `name=~expression`.
+    pub tags: Vec<String>,
+    /// Whose; default: the tenant `default`.
+    pub tenant: Option<String>,
+    /// Days that samples are kept.
+    pub days: Option<u32>,
+    /// Days that roll-ups of 5 min are kept.
+    pub rollup_5m_days: Option<u32>,
+    /// Days that roll-ups of 1 h are kept.
+    pub rollup_1h_days: Option<u32>,
+}
+
+impl Retention {
+    /// Which series are meant.
+    ///
+    /// # Errors
+    /// What is wrong with pattern or tags.
+    pub fn selector(&self) -> Result<Selector, String> {
+        Selector::parse(&self.metrics, self.tags.iter().map(String::as_str))
+    }
+
+    /// How long they are kept where it is not as `all` are.
+    #[must_use]
+    pub fn keep(&self, all: Keep) -> Keep {
+        Keep { samples: self.days.unwrap_or(all.samples), minutes: self.rollup_5m_days.unwrap_or(all.minutes), hours: self.rollup_1h_days.unwrap_or(all.hours) }
+    }
+}
+
+impl Storage {
+    /// How long what no rule means is kept.
+    #[must_use]
+    pub fn keep(&self) -> Keep {
+        Keep { samples: self.retention_days, minutes: self.rollup_5m_days, hours: self.rollup_1h_days }
+    }
+
+    fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for (name, days) in [("retention_days", self.retention_days), ("rollup_5m_days", self.rollup_5m_days), ("rollup_1h_days", self.rollup_1h_days)] {
+            if days == 0 {
+                faults.push(format!("storage.{name}: must be at least 1"));
+            }
+        }
+        for rule in &self.retention {
+            let at = format!("storage.retention {:?}", rule.metrics);
+            faults.extend(rule.selector().err().map(|fault| format!("{at}: {fault}")));
+            let given = [rule.days, rule.rollup_5m_days, rule.rollup_1h_days];
+            if given.contains(&Some(0)) {
+                faults.push(format!("{at}: days must be at least 1"));
+            }
+            if given == [None; 3] {
+                faults.push(format!("{at}: set days, rollup_5m_days or rollup_1h_days"));
+            }
+        }
+        faults
     }
 }
 
@@ -204,9 +278,7 @@ impl Config {
         if self.storage.memory_bytes < MEMORY_BYTES_MIN {
             faults.push(format!("storage.memory_bytes: must be at least {MEMORY_BYTES_MIN}"));
         }
-        if self.storage.retention_days == 0 {
-            faults.push("storage.retention_days: must be at least 1".into());
-        }
+        faults.extend(self.storage.faults());
         if self.alerts.interval.0.as_millis() < 100 {
             faults.push("alerts.interval: must be at least 100ms".into());
         }

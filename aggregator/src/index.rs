@@ -17,6 +17,7 @@ use std::borrow::Borrow;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use keyvigil_common::sample::Series;
+use roaring::RoaringBitmap;
 
 use inner::Inner;
 pub use selector::Selector;
@@ -59,6 +60,12 @@ impl Index {
     pub fn kins<'a>(&self, series: impl Iterator<Item = (SeriesId, &'a mut u32)>) {
         let inner = self.read();
         series.for_each(|(id, kin)| *kin = inner.name(id).unwrap_or(0));
+    }
+
+    /// Says of each id whether it is a counter's series.
+    pub fn counters(&self, ids: impl Iterator<Item = SeriesId>, mut each: impl FnMut(bool)) {
+        let inner = self.read();
+        ids.for_each(|id| each(inner.is_counter(id)));
     }
 
     /// Adds what was committed to the store. A series or an id that is there already stays as it is.
@@ -134,6 +141,18 @@ impl Index {
             out.extend(chunk.iter().filter_map(|id| Some((*id, Arc::new(inner.series(*id)?)))));
         }
         out
+    }
+
+    /// The ids of all series that `selector` means.
+    #[must_use]
+    pub fn ids(&self, tenant: TenantId, selector: &Selector) -> RoaringBitmap {
+        self.read().view(tenant).map_or_else(RoaringBitmap::new, |view| view.ids(selector))
+    }
+
+    /// The ids of all series of all tenants.
+    #[must_use]
+    pub fn all_ids(&self) -> RoaringBitmap {
+        self.read().all_ids()
     }
 
     /// How many series `selector` means.

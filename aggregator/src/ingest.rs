@@ -90,11 +90,15 @@ struct Metrics {
     refused: Number,
     busy: Number,
     events: Number,
+    /// By the name of what takes it.
+    memory: Vec<(&'static str, Number)>,
 }
 
 impl Metrics {
     fn new(registry: &Registry) -> Self {
+        let memory = |part: &'static str| (part, registry.gauge_by("keyvigil.memory.bytes", "Memory of the store and of what finds series.", ("part", part)));
         Self {
+            memory: ["level0", "recent", "read", "index", "names", "dictionaries"].map(memory).into(),
             batches: registry.counter("keyvigil.ingest.batches_total", "Batches stored."),
             repeats: registry.counter("keyvigil.ingest.repeats_total", "Batches that were stored before and acknowledged again."),
             samples: registry.counter("keyvigil.ingest.samples_total", "Samples stored."),
@@ -151,7 +155,7 @@ impl Ingest {
         self.pace.lock().unwrap_or_else(PoisonError::into_inner).per_second
     }
 
-    /// Measures the pace anew.
+    /// Measures pace and memory anew.
     pub fn measure(&self) {
         let (now_ms, samples) = (self.clock.now_ms(), self.samples_stored());
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,6 +163,11 @@ impl Ingest {
             pace.per_second = (samples - pace.samples) as f64 * 1_000.0 / (now_ms - pace.at_ms) as f64;
         }
         (pace.at_ms, pace.samples) = (now_ms, samples);
+        drop(pace);
+        let own = [("names", self.names.bytes()), ("dictionaries", self.dictionaries.bytes())];
+        for (part, bytes) in self.store.memory().into_iter().chain(own) {
+            self.metrics.memory.iter().filter(|(name, _)| *name == part).for_each(|(_, number)| number.set(bytes as u64));
+        }
     }
 
     /// Takes what an agent pushes; the ack speaks of what is on disk.

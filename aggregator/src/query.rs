@@ -4,22 +4,28 @@
 
 mod aggregate;
 mod counter;
+mod fold;
 pub mod time;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use keyvigil_common::limits::{QUERY_POINTS_MAX, QUERY_SERIES_MAX};
+use keyvigil_common::limits::{QUERY_POINTS_MAX, QUERY_SAMPLES_MAX, QUERY_SERIES_MAX};
 use keyvigil_common::sample::{MetricType, Series, Tags};
 
 pub use aggregate::Aggregation;
 
+use fold::{Folding, Shape};
+
 use crate::index::{Selector, SeriesId, TenantId};
-use crate::store::{Point, Store, StoreError};
+use crate::store::{Cells, Point, Store, StoreError, Stretch, Wanted};
 
 /// Shortest width of a bucket, ms.
 const INTERVAL_MS_MIN: i64 = 1_000;
+/// Values that quantiles may keep at once, 8 bytes each.
+const POOLED_MAX: usize = 8 << 20;
 /// How long a question may take.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -51,8 +57,14 @@ pub struct Answer {
     pub rows: Vec<Row>,
     /// There were more series than the limit.
     pub truncated: bool,
-    /// Samples that were read for it.
+    /// Samples (and cells of roll-ups) that were read for it.
     pub samples_read: usize,
+    /// It is what the samples give, be it read from them or from roll-ups.
+    pub exact: bool,
+    /// What it was read from, in the order of time.
+    pub sources: Vec<Stretch>,
+    /// Here only roll-ups are left, which cannot answer this question: first and last instant.
+    pub unanswered: Option<(i64, i64)>,
 }
 
 /// One series of an answer.
@@ -153,16 +165,19 @@ pub async fn ask(store: &Store, question: &Question) -> Result<Answer, QueryErro
 }
 
 async fn raw(store: &Store, question: &Question, series: &[(SeriesId, Arc<Series>)]) -> Result<Answer, QueryError> {
-    let columns = store.select(ids(series), question.from_ms, question.to_ms).await?;
+    let columns = match store.select(&ids(series), question.from_ms, question.to_ms, QUERY_POINTS_MAX).await {
+        Err(StoreError::TooMuch(most)) => {
+            Err(QueryError::Invalid(format!("more than {most} samples: set aggregation and interval, or ask for a shorter range")))
+        }
+        other => Ok(other?),
+    }?;
     let samples_read = columns.iter().map(Vec::len).sum();
-    if samples_read > QUERY_POINTS_MAX {
-        return Err(QueryError::Invalid(format!("{samples_read} samples; at most {QUERY_POINTS_MAX} are answered: set aggregation and interval")));
-    }
     let rows = series.iter().zip(columns).filter(|(_, points)| !points.is_empty()).map(|((_, series), points)| {
         let points = points.into_iter().map(|(at, value)| (at, Some(value))).collect();
         Row { metric_id: series.metric_id.clone(), metric_type: series.metric_type, tags: series.tags.clone(), points }
     });
-    Ok(Answer { rows: rows.collect(), truncated: false, samples_read })
+    let sources = vec![Stretch { from: question.from_ms, to: question.to_ms, step_ms: 0 }];
+    Ok(Answer { rows: rows.collect(), samples_read, exact: true, sources, ..Answer::default() })
 }
 
 /// Series of one row, by their place in the selection.
@@ -178,19 +193,37 @@ async fn bucketed(store: &Store, question: &Question, aggregation: Aggregation, 
             buckets.count
         )));
     }
-    // A rate at the start of the range needs the sample before it.
-    let before = if aggregation.is_of_counters() { counter::reach_ms(buckets.width) } else { 0 };
-    let columns = store.select(ids(series), question.from_ms.saturating_sub(before), question.to_ms).await?;
-    let mut answer = Answer { samples_read: columns.iter().map(Vec::len).sum(), ..Answer::default() };
-    for ((metric_id, tags), members) in groups {
-        let of_group: Vec<&[Point]> = members.iter().map(|at| columns[*at].as_slice()).collect();
-        let values = aggregation.apply(&buckets, question.from_ms, &of_group);
-        if values.iter().any(Option::is_some) {
+    let mut rows = vec![0; series.len()];
+    for (row, members) in groups.values().enumerate() {
+        members.iter().for_each(|at| rows[*at] = row);
+    }
+    let grouped = groups.len() < series.len();
+    let shape = Arc::new(Shape { buckets, aggregation, from_ms: question.from_ms, rows, grouped, pooled: AtomicUsize::new(0) });
+    let (making, at_once) = (Arc::clone(&shape), shape.series_at_once());
+    let (ids, wanted) = (ids(series), wanted(question, aggregation, &buckets, series));
+    let visited = store.visit((&ids, at_once), wanted, move |places| Folding::new(Arc::clone(&making), places)).await?;
+    let sources = visited.stretches.iter().filter(|s| s.to >= question.from_ms).map(|s| Stretch { from: s.from.max(question.from_ms), ..*s });
+    let mut answer =
+        Answer { samples_read: visited.samples_read, exact: visited.exact, sources: sources.collect(), unanswered: visited.unanswered, ..Answer::default() };
+    let mut values: BTreeMap<usize, Vec<Option<f64>>> = visited.out.into_iter().flat_map(|rows| rows.values(&shape)).collect();
+    for (row, ((metric_id, tags), members)) in groups.into_iter().enumerate() {
+        if let Some(values) = values.remove(&row) {
             let metric_type = members.first().map_or(MetricType::Gauge, |at| series[*at].1.metric_type);
             answer.rows.push(Row { metric_id, metric_type, tags, points: buckets.points(values) });
         }
     }
     Ok(answer)
+}
+
+/// What is to be read, and whether from roll-ups.
+fn wanted(question: &Question, aggregation: Aggregation, buckets: &Buckets, series: &[(SeriesId, Arc<Series>)]) -> Wanted {
+    let of_counters = aggregation.is_of_counters();
+    // A rate at the start of the range needs the sample before it.
+    let before = if of_counters { counter::reach_ms(buckets.width) } else { 0 };
+    // Of what is no counter, roll-ups do not tell how it grew.
+    let will_do = !of_counters || series.iter().all(|(_, series)| series.metric_type != MetricType::Gauge);
+    let cells = aggregation.facets().filter(|_| will_do).map(|facets| Cells { facets, width: question.interval_ms, cut: question.from_ms });
+    Wanted { from: question.from_ms.saturating_sub(before), to: question.to_ms, samples_max: QUERY_SAMPLES_MAX, cells }
 }
 
 fn groups(question: &Question, series: &[(SeriesId, Arc<Series>)]) -> Result<Groups, QueryError> {

@@ -30,12 +30,11 @@ use crate::job::alerts::{Alerts, Parts};
 use crate::job::{self, Job};
 use crate::keys::Inventory;
 use crate::notify::{self, Channel, Notifier};
-use crate::store::{Store, StoreError};
+use crate::store::{self, Policy, Store, StoreError};
 use crate::upkeep::Desk;
 use crate::web::listen::{self, WatchedTls};
 use crate::web::{self, App};
 
-const DAY: Duration = Duration::from_secs(86_400);
 const MINUTE: Duration = Duration::from_secs(60);
 /// How often the aggregator looks at itself.
 const MEASURE: Duration = Duration::from_secs(10);
@@ -88,7 +87,8 @@ pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Run
     let (app, authority) = build(&config, &dir, &clock, &channels).await?;
     let tasks = Tasks::new(stop);
     let endpoints = open_doors(&config, &app, authority, &tasks).await?;
-    for job in jobs(&config, &app, &channels) {
+    let policy = policy(&config, &app.store).await?;
+    for job in jobs(&config, &app, &channels, policy) {
         tasks.spawn(job.name, job.drive(Arc::clone(&clock), tasks.stop().clone()));
     }
     endpoints.publish().map_err(|source| StartError::Dir { path: dir, source })?;
@@ -296,17 +296,28 @@ async fn renew(
     }
 }
 
+/// How long what is kept.
+async fn policy(config: &Config, store: &Store) -> Result<Policy, StartError> {
+    let mut policy = Policy { default: config.storage.keep(), rules: Vec::new() };
+    for rule in &config.storage.retention {
+        let name = rule.tenant.clone().unwrap_or_else(|| crate::tenant::DEFAULT.to_owned());
+        let tenant = store.write(move |tx| tx.tenant(&name)).await?;
+        let selector = rule.selector().map_err(|fault| StartError::Config(Faults(vec![fault])))?;
+        policy.rules.push(store::Rule { tenant, selector, keep: rule.keep(policy.default) });
+    }
+    Ok(policy)
+}
+
 /// All chores.
-fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>) -> Vec<Job> {
+fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>, policy: Policy) -> Vec<Job> {
     let failures = |name| app.registry.counter_by("keyvigil.job.failures_total", "Turns of a chore that failed.", ("job", name));
-    let keep = DAY * config.storage.retention_days;
     let (store, clock, quiet) = (app.store.clone(), Arc::clone(&app.clock), || Arc::new(Notify::new()));
     let (rules, ingest, registry) = (Arc::clone(&app.alerts), app.ingest.clone(), app.registry.clone());
     let (tenant, host, started_ms) = (app.tenant, host_name(), app.started_ms);
     let flush_now = store.full();
     let (s1, s2, s3, s4) = (store.clone(), store.clone(), store.clone(), store);
     let (c1, c2, c3) = (Arc::clone(&clock), Arc::clone(&clock), clock);
-    let channels = Arc::clone(channels);
+    let (channels, policy) = (Arc::clone(channels), Arc::new(policy));
     vec![
         Job::new("rules", config.alerts.interval.0, quiet(), failures("rules"), move || {
             let rules = Arc::clone(&rules);
@@ -317,7 +328,7 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>) -> Vec<Job> {
         }),
         Job::new("flush", config.storage.flush_interval.0, flush_now, failures("flush"), move || job::flush(s2.clone())),
         Job::new("merge", 10 * MINUTE, quiet(), failures("merge"), move || job::merge(s3.clone(), Arc::clone(&c2))),
-        Job::new("retain", 60 * MINUTE, quiet(), failures("retain"), move || job::retain(s4.clone(), Arc::clone(&c3), keep)),
+        Job::new("retain", 60 * MINUTE, quiet(), failures("retain"), move || job::retain(s4.clone(), Arc::clone(&c3), Arc::clone(&policy))),
         Job::new("measure", MEASURE, quiet(), failures("measure"), move || {
             let (ingest, registry, host) = (ingest.clone(), registry.clone(), host.clone());
             async move {

@@ -3,6 +3,8 @@
 //! in memory) with the blocks. Every body is sealed before SQLite sees it. Never: alerts, HTTP, analysis.
 
 mod block;
+mod cache;
+mod chores;
 mod chunk;
 mod cleanup;
 mod compact;
@@ -12,9 +14,14 @@ pub mod ledger;
 pub mod level0;
 pub mod outbox;
 mod partition;
+mod plan;
+mod pool;
 mod progress;
 mod reindex;
+mod retention;
+mod rollup;
 mod sealed;
+mod select;
 pub(crate) mod series;
 mod sqlite;
 mod tx;
@@ -24,25 +31,31 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use keyvigil_common::limits::QUERY_SAMPLES_MAX;
 use keyvigil_common::sample::Series;
 use keyvigil_common::seal::{KeyRing, MasterKey};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 pub use cleanup::Cleaned;
 pub use error::StoreError;
 pub use head::Point;
+pub use plan::Stretch;
+pub(crate) use plan::{Cells, Wanted};
 pub use progress::{Progress, Step};
 pub use reindex::{Reindexed, reindex_main_at};
+pub use retention::{Keep, Policy, Retained, Rule};
+pub(crate) use rollup::{Cell, Facet};
+pub(crate) use select::{Fold, Piece};
 pub use tx::{Ids, Settled, Stream, Tx};
 pub use verify::{Fault, Verified, is_key_of, verify_at};
 
 use crate::index::{Index, SeriesId, TenantId};
+use cache::Cache;
 use head::Head;
-use partition::{Budget, Partitions};
+use partition::{Partitions, RAW};
+use rollup::ROLL_UPS;
 use sqlite::Readers;
 use writer::Writer;
 
@@ -50,10 +63,6 @@ const READERS: usize = 3;
 /// Age of a data key from which a start makes another, ms.
 const KEY_AGE_MS: i64 = 3_600_000;
 const PAGE_BYTES: u32 = 4_096;
-/// Free pages that the state database keeps for the next batches: 64 MB.
-const SPARE_PAGES: i64 = 16_384;
-/// Pages given back in one transaction, so that no batch waits long for it.
-const SHRINK_PAGES: i64 = 1_024;
 
 /// The store of one aggregator.
 #[derive(Debug, Clone)]
@@ -68,6 +77,9 @@ struct Inner {
     /// Flushing and merging one at a time.
     compacting: Mutex<()>,
     memory_bytes: usize,
+    processors: usize,
+    /// Threads that may read for questions at once: each holds a slice of samples.
+    reading: Arc<Semaphore>,
 }
 
 /// What the writing thread shares with readers.
@@ -77,7 +89,13 @@ pub(crate) struct Shared {
     ring: KeyRing,
     index: Index,
     head: Head,
+    /// Samples.
     partitions: Partitions,
+    /// Roll-ups, in the order of [`ROLL_UPS`].
+    rolled: [Partitions; 2],
+    cache: Arc<Cache>,
+    /// Samples that one thread which reads holds at most.
+    slice_points: usize,
     next_row: AtomicI64,
     next_series: Mutex<SeriesId>,
     pending: Mutex<series::Pending>,
@@ -90,18 +108,21 @@ impl Store {
     /// # Errors
     /// What is wrong with the directory, the databases or the key; nothing is changed then.
     pub fn open(dir: &Path, master: &MasterKey, now_ms: i64, memory_bytes: usize) -> Result<Self, StoreError> {
-        let make = |path: &Path| std::fs::create_dir_all(path).map_err(StoreError::Io);
-        make(dir)?;
-        make(&dir.join("days"))?;
+        std::fs::create_dir_all(dir)?;
         let path = dir.join("main.db");
         let connection = sqlite::open(&path, include_str!("store/schema.sql"), PAGE_BYTES)?;
         let ring = open_ring(&connection, master, now_ms)?;
+        let cache = Arc::new(Cache::new(memory_bytes / 4));
+        let [hours, minutes] = ROLL_UPS.map(|rolled| Partitions::open(dir, rolled.kind, Arc::clone(&cache)));
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             ring,
             index: Index::default(),
             head: Head::new(memory_bytes / 4),
-            partitions: Partitions::open(dir.join("days"))?,
+            partitions: Partitions::open(dir, RAW, Arc::clone(&cache))?,
+            rolled: [hours?, minutes?],
+            cache,
+            slice_points: memory_bytes / 256,
             next_row: AtomicI64::new(1),
             next_series: Mutex::new(1),
             pending: Mutex::default(),
@@ -109,7 +130,9 @@ impl Store {
         shared.load(&connection)?;
         let readers = Readers::open(&path, READERS)?;
         let writer = Writer::start(connection)?;
-        Ok(Self(Arc::new(Inner { readers, writer, shared, compacting: Mutex::new(()), memory_bytes })))
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let reading = Arc::new(Semaphore::new(processors.max(2)));
+        Ok(Self(Arc::new(Inner { readers, writer, shared, compacting: Mutex::new(()), memory_bytes, processors, reading })))
     }
 
     /// Whether there is room in memory for more samples.
@@ -189,16 +212,6 @@ impl Store {
         &self.0.shared.dir
     }
 
-    /// Samples of each of `ids` in `from..=to` (Unix ms), ascending, one an instant. On a blocking thread.
-    ///
-    /// # Errors
-    /// A block that does not open, or more samples than one query may read.
-    pub async fn select(&self, ids: Vec<SeriesId>, from: i64, to: i64) -> Result<Vec<Vec<Point>>, StoreError> {
-        let (shared, asked) = (Arc::clone(&self.0.shared), Asked::default());
-        let gone = Arc::clone(&asked.0);
-        tokio::task::spawn_blocking(move || shared.select(&ids, from, to, &gone)).await.map_err(|_| StoreError::Closed)?
-    }
-
     /// Newest sample of a series that is in memory.
     #[must_use]
     pub fn latest(&self, id: SeriesId) -> Option<Point> {
@@ -211,97 +224,18 @@ impl Store {
         self.0.shared.head.bytes()
     }
 
+    /// Memory by what takes it, bytes: samples that are in no block yet, samples that are in blocks too, what was read of
+    /// blocks, the index.
+    #[must_use]
+    pub fn memory(&self) -> [(&'static str, usize); 4] {
+        let shared = &self.0.shared;
+        [("level0", shared.head.bytes()), ("recent", shared.head.warm_bytes()), ("read", shared.cache.bytes()), ("index", shared.index.memory_bytes())]
+    }
+
     /// Points of level 0.
     #[must_use]
     pub fn head_points(&self) -> usize {
         self.0.shared.head.points()
-    }
-
-    /// Turns level 0 into blocks. On a blocking thread; a second call waits for the first.
-    ///
-    /// # Errors
-    /// What could not be written; level 0 then stays as it was.
-    pub async fn flush(&self) -> Result<compact::Flushed, StoreError> {
-        let this = self.clone();
-        let write = move || {
-            let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-            this.0.shared.write_blocks()
-        };
-        let Some(flushed) = tokio::task::spawn_blocking(write).await.map_err(|_| StoreError::Closed)?? else {
-            return Ok(compact::Flushed::default());
-        };
-        // The samples are in blocks, and marked so: whether their rows can be deleted now or with the next flush is only space.
-        self.0.shared.head.thaw();
-        let through = flushed.through;
-        let mut spare = self.write(move |tx| tx.forget_level0(through)).await?;
-        let mut before = i64::MAX;
-        while spare > SPARE_PAGES && spare < before {
-            before = spare;
-            spare = self.write(|tx| tx.shrink(SHRINK_PAGES)).await?;
-        }
-        Ok(flushed)
-    }
-
-    /// Merges blocks: of windows that ended before `before_ms`, and of whole days that ended before `days_before_ms`. On a
-    /// blocking thread. Returns how many of both it merged.
-    ///
-    /// # Errors
-    /// What could not be read or written; the old blocks then stay.
-    pub async fn merge(&self, before_ms: i64, days_before_ms: i64) -> Result<usize, StoreError> {
-        self.merge_days(before_ms, days_before_ms, compact::LATE_SHARE, &Progress::silent()).await
-    }
-
-    /// Brings all there is into as few bytes as it takes, whatever that costs. On a blocking thread.
-    ///
-    /// # Errors
-    /// As [`Store::flush`] and [`Store::merge`]; [`StoreError::Gone`] after the day at which nobody waited any more.
-    pub async fn compact(&self, progress: &Progress) -> Result<compact::Flushed, StoreError> {
-        let flushed = self.flush().await?;
-        self.merge_days(i64::MAX / 2, i64::MAX / 2, i64::MAX, progress).await?;
-        self.give_back().await?;
-        Ok(flushed)
-    }
-
-    /// Gives all free pages of the state database back to the file system, some in each transaction.
-    async fn give_back(&self) -> Result<(), StoreError> {
-        let (mut before, mut spare) = (i64::MAX, i64::MAX - 1);
-        while spare > 0 && spare < before {
-            before = spare;
-            spare = self.write(|tx| tx.shrink(SHRINK_PAGES)).await?;
-        }
-        Ok(())
-    }
-
-    /// Day by day, so that a flush waits for one of them at most.
-    async fn merge_days(&self, before_ms: i64, days_before_ms: i64, late_share: i64, progress: &Progress) -> Result<usize, StoreError> {
-        let mut merged = 0;
-        let days = self.0.shared.partitions.days();
-        for (done, day) in (0..).zip(days.iter().copied()) {
-            progress.wanted()?;
-            progress.tell(&self.0.shared.partitions.name(day), done, days.len() as u64, "days");
-            let this = self.clone();
-            let merge = move || {
-                let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-                // Retention may have dropped it meanwhile.
-                if this.0.shared.partitions.days().contains(&day) { this.0.shared.merge(day, before_ms, days_before_ms, late_share) } else { Ok(0) }
-            };
-            merged += tokio::task::spawn_blocking(merge).await.map_err(|_| StoreError::Closed)??;
-        }
-        Ok(merged)
-    }
-
-    /// Drops whole days that ended before `before_ms`, and events of that age. Returns the days dropped.
-    ///
-    /// # Errors
-    /// A file that could not be removed.
-    pub async fn retain(&self, before_ms: i64) -> Result<Vec<String>, StoreError> {
-        self.write(move |tx| tx.forget_events(before_ms)).await?;
-        let this = self.clone();
-        let drop_days = move || {
-            let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-            this.0.shared.partitions.drop_before(before_ms)
-        };
-        tokio::task::spawn_blocking(drop_days).await.map_err(|_| StoreError::Closed)?
     }
 
     /// Samples stored in blocks and in level 0, and bytes on disk.
@@ -333,31 +267,19 @@ pub struct Size {
     pub head_samples: u64,
     /// Bytes of all files.
     pub bytes: u64,
+    /// Bytes of roll-ups among them.
+    pub rolled_bytes: u64,
 }
 
 impl Shared {
-    fn select(&self, ids: &[SeriesId], from: i64, to: i64, gone: &AtomicBool) -> Result<Vec<Vec<Point>>, StoreError> {
-        let mut out: Vec<Vec<Point>> = vec![Vec::new(); ids.len()];
-        // Memory first: what moves to disk meanwhile is then seen twice, never missed. Blocks go before it, so that of two
-        // values of one instant the later one stays.
-        let mut recent = out.clone();
-        for (id, points) in ids.iter().zip(&mut recent) {
-            self.head.read(*id, from, to, points);
-        }
-        let mut budget = QUERY_SAMPLES_MAX;
-        self.partitions.read(&self.ring, ids, (from, to), Budget { samples: &mut budget, gone }, &mut out)?;
-        for (points, newer) in out.iter_mut().zip(recent) {
-            budget = budget.checked_sub(newer.len()).ok_or(StoreError::TooMuch)?;
-            points.extend(newer);
-            head::settle(points);
-        }
-        Ok(out)
-    }
-
     fn size(&self) -> Result<Size, StoreError> {
         let (block_samples, days) = self.partitions.size()?;
+        let mut rolled = 0;
+        for set in &self.rolled {
+            rolled += set.size()?.1;
+        }
         let main: u64 = ["main.db", "main.db-wal"].iter().filter_map(|name| std::fs::metadata(self.dir.join(name)).ok()).map(|m| m.len()).sum();
-        Ok(Size { block_samples, head_samples: self.head.points() as u64, bytes: main + days })
+        Ok(Size { block_samples, head_samples: self.head.points() as u64, bytes: main + days + rolled, rolled_bytes: rolled })
     }
 
     fn seal_level0(&self, tenant: TenantId, plain: &[u8]) -> Result<Vec<u8>, StoreError> {

@@ -109,6 +109,12 @@ impl Registry {
         self.register(metric_id, MetricType::Counter, help, Some(tag))
     }
 
+    /// Registers one value of a gauge that a tag splits.
+    #[must_use]
+    pub fn gauge_by(&self, metric_id: &'static str, help: &'static str, tag: (&'static str, &'static str)) -> Number {
+        self.register(metric_id, MetricType::Gauge, help, Some(tag))
+    }
+
     fn register(&self, metric_id: &'static str, metric_type: MetricType, help: &'static str, tag: Option<(&'static str, &'static str)>) -> Number {
         let value = Number::default();
         let described = Described { metric_id, metric_type, help, tag, value: value.clone() };

@@ -23,7 +23,7 @@ async fn bits(harness: &Harness, name: &str) -> Vec<(i64, u64)> {
     let app = &harness.running().app;
     let found = app.store.index().select(app.tenant, &Selector::parse(name, []).expect("a pattern"), 2);
     assert_eq!(found.len(), 1, "{name}");
-    let points = app.store.select(vec![found[0].0], 0, i64::MAX).await.expect("points").remove(0);
+    let points = app.store.select(&[found[0].0], 0, i64::MAX, 1_000_000).await.expect("points").remove(0);
     points.into_iter().map(|point| (point.0, point.1.to_bits())).collect()
 }
 

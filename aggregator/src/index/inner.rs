@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use keyvigil_common::sample::Series;
+use roaring::RoaringBitmap;
 
 use super::hashed::Hashed;
 use super::record::Record;
@@ -43,6 +44,15 @@ impl Inner {
     /// The metric's name, as a symbol.
     pub(super) fn name(&self, id: SeriesId) -> Option<u32> {
         Some(self.records.get(self.place(id)?)?.name())
+    }
+
+    /// Whether it only grows, resets apart.
+    pub(super) fn is_counter(&self, id: SeriesId) -> bool {
+        self.place(id).and_then(|at| self.records.get(at)).is_some_and(Record::is_counter)
+    }
+
+    pub(super) fn all_ids(&self) -> RoaringBitmap {
+        self.tenants.values().flat_map(|tenant| &tenant.all).filter_map(|at| self.records.get(at)).map(Record::id).collect()
     }
 
     pub(super) fn view(&self, tenant: TenantId) -> Option<View<'_>> {

@@ -42,6 +42,10 @@ impl Record {
         self.0[HEAD - 1]
     }
 
+    pub(super) fn is_counter(&self) -> bool {
+        metric_type(self.0[2]) != MetricType::Gauge
+    }
+
     /// Name and value of each tag, sorted by the text of the name.
     pub(super) fn tags(&self) -> impl Iterator<Item = (Symbol, Symbol)> {
         self.0[HEAD..].chunks_exact(2).map(|pair| (pair[0], pair[1]))

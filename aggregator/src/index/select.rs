@@ -46,6 +46,16 @@ impl<'a> View<'a> {
         out
     }
 
+    /// All that are meant, in no order.
+    pub(super) fn ids(self, selector: &Selector) -> RoaringBitmap {
+        let scope = self.scope(selector);
+        let places = self.names(&selector.name).flat_map(|(_, postings)| match &scope {
+            None => postings.to_vec(),
+            Some(scope) => postings.within(scope),
+        });
+        places.filter_map(|at| self.records.get(at)).map(Record::id).collect()
+    }
+
     /// How many are meant.
     pub(super) fn count(self, selector: &Selector) -> u64 {
         match (self.scope(selector), &selector.name) {

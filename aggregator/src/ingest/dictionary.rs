@@ -33,6 +33,12 @@ impl Dictionaries {
         self.0.read().unwrap_or_else(PoisonError::into_inner).by_hash.get(&hash).cloned()
     }
 
+    /// Memory that is taken, bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        known.ids * size_of::<crate::index::SeriesId>() + known.by_hash.capacity() * (size_of::<(u128, Ids)>() + 17)
+    }
+
     pub(super) fn remember(&self, hash: u128, ids: Ids) {
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if known.ids + ids.len() > IDS_MAX {

@@ -57,6 +57,11 @@ impl Names {
         known.extend(series);
     }
 
+    /// Memory that is taken, bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).capacity() * (size_of::<(u128, SeriesId)>() + 1)
+    }
+
     pub(super) fn hash(&self, tenant: TenantId, labels: &[u8]) -> u128 {
         let [a, b, c, d] = self.key;
         let halves = HighwayHasher::new(Key([a ^ u64::from(tenant), b, c, d])).hash128(labels);

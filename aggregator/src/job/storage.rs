@@ -1,11 +1,11 @@
 //! Chores of the store: level 0 into blocks, small blocks into larger ones, old days away.
 
-use std::time::Duration;
+use std::sync::Arc;
 
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::telemetry::chain;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Policy, Store, StoreError};
 
 /// A window is merged once late data has had this long to arrive, ms.
 const SETTLE_MS: i64 = 15 * 60_000;
@@ -32,14 +32,15 @@ pub async fn merge(store: Store, clock: SharedClock) -> Result<String, String> {
     Ok(if merged == 0 { String::new() } else { format!("merged {merged} windows and days") })
 }
 
-/// Drops what is older than `keep`.
+/// Drops what `policy` does not keep any longer.
 ///
 /// # Errors
 /// What the store says.
-pub async fn retain(store: Store, clock: SharedClock, keep: Duration) -> Result<String, String> {
-    let before = clock.now_ms() - i64::try_from(keep.as_millis()).unwrap_or(i64::MAX);
-    let dropped = store.retain(before).await.map_err(say)?;
-    Ok(if dropped.is_empty() { String::new() } else { format!("dropped {}", dropped.join(", ")) })
+pub async fn retain(store: Store, clock: SharedClock, policy: Arc<Policy>) -> Result<String, String> {
+    let retained = store.retain(clock.now_ms(), &policy).await.map_err(say)?;
+    let dropped = (!retained.dropped.is_empty()).then(|| format!("dropped {}", retained.dropped.join(", ")));
+    let pruned = (retained.pruned > 0).then(|| format!("{} samples of series that are kept for less", retained.pruned));
+    Ok(dropped.into_iter().chain(pruned).collect::<Vec<_>>().join("; "))
 }
 
 fn say(error: StoreError) -> String {

@@ -4,8 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Buckets, counter};
-use crate::store::Point;
+use crate::store::{Cell, Facet, Point};
 
 /// A way to aggregate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,44 +66,36 @@ impl Aggregation {
         matches!(self, Self::Rate | Self::Increase)
     }
 
-    /// One value for each bucket, of all `series` together; each is ascending.
-    pub(super) fn apply(self, buckets: &Buckets, from_ms: i64, series: &[&[Point]]) -> Vec<Option<f64>> {
+    /// The quantile that it is.
+    pub(super) fn rank(self) -> Option<f64> {
         match self {
-            Self::Rate | Self::Increase => self.of_counters(buckets, from_ms, series),
-            Self::P50 => of_ranks(buckets, series, 0.50),
-            Self::P90 => of_ranks(buckets, series, 0.90),
-            Self::P95 => of_ranks(buckets, series, 0.95),
-            Self::P99 => of_ranks(buckets, series, 0.99),
-            _ => self.of_cells(buckets, series),
+            Self::P50 => Some(0.50),
+            Self::P90 => Some(0.90),
+            Self::P95 => Some(0.95),
+            Self::P99 => Some(0.99),
+            _ => None,
         }
     }
 
-    fn of_cells(self, buckets: &Buckets, series: &[&[Point]]) -> Vec<Option<f64>> {
-        let mut cells = vec![Cell::default(); buckets.count];
-        for points in series {
-            buckets.cut(points, |at, points| cells[at].add(points, self == Self::Stddev));
+    /// What it needs of a roll-up; `None` if only the samples will do.
+    pub(super) fn facets(self) -> Option<&'static [Facet]> {
+        match self {
+            Self::Avg => Some(&[Facet::Count, Facet::Sum]),
+            Self::Min => Some(&[Facet::Min]),
+            Self::Max => Some(&[Facet::Max]),
+            Self::Sum => Some(&[Facet::Sum]),
+            Self::Count => Some(&[Facet::Count]),
+            Self::Last => Some(&[Facet::Last]),
+            Self::Rate | Self::Increase => Some(&[Facet::Last, Facet::First, Facet::Reset]),
+            _ => None,
         }
-        cells.into_iter().map(|cell| (cell.count > 0).then(|| cell.value(self))).collect()
-    }
-
-    fn of_counters(self, buckets: &Buckets, from_ms: i64, series: &[&[Point]]) -> Vec<Option<f64>> {
-        let mut out: Vec<Option<f64>> = vec![None; buckets.count];
-        for points in series {
-            for (total, (grown, covered_ms)) in out.iter_mut().zip(counter::growth(buckets, from_ms, points)) {
-                if covered_ms > 0 {
-                    let value = if self == Self::Rate { grown * 1_000.0 / covered_ms as f64 } else { grown };
-                    *total = Some(total.unwrap_or(0.0) + value);
-                }
-            }
-        }
-        out
     }
 }
 
 /// What is known of a bucket without keeping its samples.
 #[derive(Debug, Clone, Copy)]
-struct Cell {
-    count: u64,
+pub(super) struct Tally {
+    count: f64,
     sum: f64,
     min: f64,
     max: f64,
@@ -114,16 +105,16 @@ struct Cell {
     squares: f64,
 }
 
-impl Default for Cell {
+impl Default for Tally {
     fn default() -> Self {
-        Self { count: 0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, last: (i64::MIN, f64::NAN), mean: 0.0, squares: 0.0 }
+        Self { count: 0.0, sum: 0.0, min: f64::INFINITY, max: f64::NEG_INFINITY, last: (i64::MIN, f64::NAN), mean: 0.0, squares: 0.0 }
     }
 }
 
-impl Cell {
-    fn add(&mut self, points: &[Point], scatter: bool) {
+impl Tally {
+    pub(super) fn add(&mut self, points: &[Point], scatter: bool) {
         for point in points.iter().filter(|p| !p.1.is_nan()) {
-            self.count += 1;
+            self.count += 1.0;
             self.sum += point.1;
             self.min = self.min.min(point.1);
             self.max = self.max.max(point.1);
@@ -132,40 +123,60 @@ impl Cell {
             }
             if scatter {
                 let before = point.1 - self.mean;
-                self.mean += before / self.count as f64;
+                self.mean += before / self.count;
                 self.squares += before * (point.1 - self.mean);
             }
         }
     }
 
-    fn value(&self, aggregation: Aggregation) -> f64 {
-        match aggregation {
+    /// Adds a cell of a roll-up, of which only what is asked for was read.
+    pub(super) fn add_cell(&mut self, cell: &Cell) {
+        self.count += cell.count.max(1.0);
+        self.sum += cell.sum;
+        self.min = self.min.min(cell.min);
+        self.max = self.max.max(cell.max);
+        if cell.last.0 >= self.last.0 {
+            self.last = cell.last;
+        }
+    }
+
+    /// Adds what other series of the group come to.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        let count = self.count + other.count;
+        if count > 0.0 {
+            let apart = other.mean - self.mean;
+            self.squares += other.squares + apart * apart * self.count * other.count / count;
+            self.mean += apart * other.count / count;
+        }
+        self.count = count;
+        self.sum += other.sum;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        if other.last.0 >= self.last.0 {
+            self.last = other.last;
+        }
+    }
+
+    /// The value of the bucket, if it holds any.
+    pub(super) fn value(&self, aggregation: Aggregation) -> Option<f64> {
+        (self.count > 0.0).then(|| match aggregation {
             Aggregation::Min => self.min,
             Aggregation::Max => self.max,
             Aggregation::Sum => self.sum,
-            Aggregation::Count => self.count as f64,
+            Aggregation::Count => self.count,
             Aggregation::Last => self.last.1,
-            Aggregation::Stddev => (self.squares / self.count as f64).sqrt(),
-            _ => self.sum / self.count as f64,
-        }
+            Aggregation::Stddev => (self.squares / self.count).sqrt(),
+            _ => self.sum / self.count,
+        })
     }
-}
-
-/// A quantile of each bucket.
-fn of_ranks(buckets: &Buckets, series: &[&[Point]], q: f64) -> Vec<Option<f64>> {
-    let mut pools: Vec<Vec<f64>> = vec![Vec::new(); buckets.count];
-    for points in series {
-        buckets.cut(points, |at, points| pools[at].extend(points.iter().map(|p| p.1).filter(|v| !v.is_nan())));
-    }
-    pools.into_iter().map(|pool| (!pool.is_empty()).then(|| quantile(pool, q))).collect()
 }
 
 /// Quantile with linear interpolation between the two nearest ranks, as Prometheus's `quantile_over_time` has it.
-fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
+pub(super) fn quantile(mut values: Vec<f64>, q: f64) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
-    let rank = q * (values.len() - 1) as f64;
+    let rank = q * values.len().checked_sub(1)? as f64;
     let (low, high) = (values[rank.floor() as usize], values[rank.ceil() as usize]);
-    if low == high { low } else { low + (high - low) * rank.fract() }
+    Some(if low == high { low } else { low + (high - low) * rank.fract() })
 }
 
 impl std::fmt::Display for Aggregation {

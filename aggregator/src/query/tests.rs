@@ -1,4 +1,5 @@
 use super::*;
+use crate::store::{Fold, Piece};
 use proptest::prelude::*;
 
 fn question(from_ms: i64, to_ms: i64, interval_ms: Option<i64>) -> Question {
@@ -7,7 +8,19 @@ fn question(from_ms: i64, to_ms: i64, interval_ms: Option<i64>) -> Question {
 
 fn apply(name: &str, from: i64, to: i64, interval: Option<i64>, series: &[&[Point]]) -> Vec<Option<f64>> {
     let buckets = Buckets::new(&question(from, to, interval)).unwrap();
-    name.parse::<Aggregation>().unwrap().apply(&buckets, from, series)
+    let (aggregation, pooled) = (name.parse::<Aggregation>().unwrap(), AtomicUsize::new(0));
+    let shape = Arc::new(Shape { buckets, aggregation, from_ms: from, rows: vec![0; series.len()], grouped: true, pooled });
+    // Each series by itself, as if they were read on threads of their own.
+    let rows = series.iter().enumerate().map(|(at, points)| {
+        let mut fold = Folding::new(Arc::clone(&shape), &[at]);
+        fold.take(0, Piece::Points(points)).unwrap();
+        fold.finish()
+    });
+    let rows = rows.reduce(|mut a, b| {
+        Folding::absorb(&mut a, b);
+        a
+    });
+    rows.unwrap().values(&shape).next().map_or_else(|| vec![None; buckets.count], |(_, values)| values)
 }
 
 #[test]
@@ -54,6 +67,8 @@ fn a_question_that_cannot_be_answered_says_what_to_change() {
     assert!(error.contains("longer interval"), "{error}");
     assert!("median".parse::<Aggregation>().unwrap_err().contains("p50"));
 }
+
+mod rolled;
 
 proptest! {
     #[test]

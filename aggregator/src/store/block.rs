@@ -159,9 +159,23 @@ impl Head {
         self.places.iter().flat_map(|place| place.series.iter().copied())
     }
 
-    /// Reads the times and the columns that `wanted` says; `stripe` fetches a stripe by its number.
-    pub(crate) fn read<E: From<BlockError>>(&self, wanted: impl Fn(u32) -> bool, mut stripe: impl FnMut(usize) -> Result<Vec<u8>, E>) -> Result<Block, E> {
-        let mut block = Block::default();
+    /// Number of points of each column.
+    pub(crate) fn points(&self) -> usize {
+        self.points
+    }
+
+    /// Reads the times; `stripe` fetches a stripe by its number.
+    pub(crate) fn times<E: From<BlockError>>(&self, stripe: impl FnOnce(usize) -> Result<Vec<u8>, E>) -> Result<Vec<i64>, E> {
+        Ok(chunk::decode_times(&stripe(0)?, self.points)?)
+    }
+
+    /// Reads the columns that `wanted` says, and gives them to `each`; `stripe` fetches a stripe by its number.
+    pub(crate) fn columns<E: From<BlockError>>(
+        &self,
+        wanted: impl Fn(u32) -> bool,
+        mut stripe: impl FnMut(usize) -> Result<Vec<u8>, E>,
+        mut each: impl FnMut(u32, Vec<f64>),
+    ) -> Result<(), E> {
         let (mut open, mut bytes) = (0, Vec::new());
         // Chunks lie in their stripe in the order of the head.
         let mut begun = (0, 0usize);
@@ -172,23 +186,13 @@ impl Head {
             if !ours.contains(&true) {
                 continue;
             }
-            if block.columns.is_empty() {
-                block.times = chunk::decode_times(&stripe(0)?, self.points)?;
-            }
             if open != place.stripe {
                 (bytes, open) = (stripe(place.stripe)?, place.stripe);
             }
             let bytes = bytes.get(offset..begun.1).ok_or(BlockError::Truncated)?;
-            chunk::decode(
-                bytes,
-                (ours.len(), self.points),
-                |at| ours[at],
-                |at, values| {
-                    block.columns.push(Column { series: place.series[at], kin: 0, values });
-                },
-            )?;
+            chunk::decode(bytes, (ours.len(), self.points), |at| ours[at], |at, values| each(place.series[at], values))?;
         }
-        Ok(block)
+        Ok(())
     }
 }
 
@@ -275,11 +279,17 @@ mod tests {
         let head = Head::decode(&encoded.head(&lengths)).unwrap();
         assert_eq!(head.stripes, lengths);
         let mut fetched = 0;
-        let read = head.read::<BlockError>(wanted, |at| {
+        let mut read = Block::default();
+        let stripe = |at: usize| {
             fetched += 1;
             Ok(encoded.stripes[at].clone())
-        });
-        (read.unwrap(), fetched)
+        };
+        head.columns::<BlockError>(wanted, stripe, |series, values| read.columns.push(column(series, values))).unwrap();
+        if !read.columns.is_empty() {
+            read.times = head.times::<BlockError>(|at| Ok(encoded.stripes[at].clone())).unwrap();
+            fetched += 1;
+        }
+        (read, fetched)
     }
 
     proptest! {
@@ -305,7 +315,9 @@ mod tests {
             stripes[1][at % length] = to;
             for head in [&head[..], &head[..at % head.len()]] {
                 if let Ok(head) = Head::decode(head) {
-                    let _ = head.read::<BlockError>(|_| true, |at| stripes.get(at).cloned().ok_or(BlockError::Truncated));
+                    let stripe = |at: usize| stripes.get(at).cloned().ok_or(BlockError::Truncated);
+                    let _ = head.columns::<BlockError>(|_| true, stripe, |_, _| ());
+                    let _ = head.times::<BlockError>(stripe);
                 }
             }
         }

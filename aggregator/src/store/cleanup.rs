@@ -1,12 +1,10 @@
 //! Giving up what is older than a time before retention would: whole days, and the records of that age. Day by day, so
 //! that a flush waits for one of them at most.
 
-use std::sync::PoisonError;
-
 use serde::{Deserialize, Serialize};
 
 use super::{Progress, Store, StoreError, sqlite};
-use crate::store::partition::DAY_MS;
+use crate::store::partition::{DAY_MS, Partitions};
 
 /// What a cleanup took away, or would.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +13,7 @@ pub struct Cleaned {
     pub before: i64,
     /// Nothing was changed.
     pub dry_run: bool,
-    /// The days, ascending: `2026-11-22`.
+    /// The days, ascending: `2026-11-22`; those of roll-ups behind their name, by the first day of a file.
     pub days: Vec<String>,
     /// Events, declared losses, settled notifications, history of alerts.
     pub records: u64,
@@ -34,15 +32,20 @@ impl Store {
         if !dry_run {
             self.flush().await?;
         }
-        let partitions = &self.0.shared.partitions;
-        let old: Vec<i64> = partitions.days().into_iter().filter(|day| (day + 1) * DAY_MS <= before_ms).collect();
-        for (done, day) in (0..).zip(old.iter().copied()) {
+        let ended = |set: &Partitions, part: i64| set.first_day(part + 1) * DAY_MS <= before_ms;
+        let sets = self.0.shared.sets().into_iter().enumerate();
+        let old: Vec<(usize, i64)> =
+            sets.flat_map(|(at, set)| set.parts().into_iter().filter(move |part| ended(set, *part)).map(move |part| (at, part))).collect();
+        for (done, (at, part)) in (0..).zip(old.iter().copied()) {
             progress.wanted()?;
-            progress.tell(&partitions.name(day), done, old.len() as u64, "days");
-            cleaned.bytes += partitions.bytes(day);
-            cleaned.days.push(partitions.name(day));
+            let set = self.0.shared.sets()[at];
+            let label = set.label(part);
+            progress.tell(&label, done, old.len() as u64, "days");
+            cleaned.bytes += set.bytes(part);
+            cleaned.days.push(label);
             if !dry_run {
-                self.drop_through(day).await?;
+                self.alone(move |shared| shared.sets()[at].remove(part)).await?;
+                self.0.shared.head.cool();
             }
         }
         if !dry_run {
@@ -50,15 +53,6 @@ impl Store {
             cleaned.bytes += self.forget_records(before_ms).await?;
         }
         Ok(cleaned)
-    }
-
-    async fn drop_through(&self, day: i64) -> Result<(), StoreError> {
-        let this = self.clone();
-        let drop_day = move || {
-            let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-            this.0.shared.partitions.drop_before((day + 1) * DAY_MS)
-        };
-        tokio::task::spawn_blocking(drop_day).await.map_err(|_| StoreError::Closed)?.map(|_| ())
     }
 
     async fn old_records(&self, before_ms: i64) -> Result<u64, StoreError> {

@@ -1,6 +1,5 @@
 //! What can go wrong in the store, in words for who asked.
 
-use keyvigil_common::limits::QUERY_SAMPLES_MAX;
 use keyvigil_common::seal::SealError;
 
 use super::block;
@@ -65,8 +64,11 @@ pub enum StoreError {
     #[error("nobody waits for the answer any more")]
     Gone,
     /// One query asked for too much.
-    #[error("the query reads more than {QUERY_SAMPLES_MAX} samples: ask for a shorter range or fewer series")]
-    TooMuch,
+    #[error("the query reads more than {0} samples: ask for a shorter range, fewer series, or in intervals of 5m or 1h, for which there are roll-ups")]
+    TooMuch(usize),
+    /// What is read at once must be less; the reader takes it in parts.
+    #[error("samples do not fit into memory")]
+    SliceFull,
     /// The stream jumped.
     #[error("batch {got} came, but {expected} was neither stored nor declared lost")]
     Gap {

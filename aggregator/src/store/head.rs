@@ -1,10 +1,12 @@
-//! The most recent samples in memory: everything of level 0 that is not compacted yet. A query for the last minutes is
-//! answered from here. Two generations: `active` grows; `frozen` is being written as blocks and is dropped once they are
-//! visible, so a reader that looks here first and on disk second never misses a sample (what it sees twice is the same).
+//! The most recent samples in memory: everything of level 0 that is not compacted yet, and what was compacted last. A query
+//! for the last minutes is answered from here. Three generations: `active` grows; `frozen` is being written as blocks;
+//! `warm` is in blocks, and goes when the next one comes or memory is short. A reader that looks here first and on disk
+//! second never misses a sample (what it sees twice is the same).
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use keyvigil_common::wire::Group;
+use roaring::RoaringBitmap;
 use tokio::sync::Notify;
 
 use super::level0::{Rows, Run};
@@ -69,46 +71,90 @@ pub(crate) struct Head {
     full_bytes: usize,
 }
 
+/// Samples that came in one stretch of time.
+#[derive(Debug, Default)]
+struct Part {
+    columns: Columns,
+    points: usize,
+    oldest_ms: Option<i64>,
+}
+
+impl Part {
+    fn bytes(&self) -> usize {
+        self.points * 3 / 2 * size_of::<Point>() + self.columns.len() * size_of::<Vec<Point>>()
+    }
+
+    fn read(&self, id: SeriesId, from: i64, to: i64, out: &mut Vec<Point>) {
+        if let Some(points) = self.columns.get(id as usize) {
+            out.extend(points.iter().filter(|p| (from..=to).contains(&p.0)));
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
-    active: Columns,
-    frozen: Option<Arc<Columns>>,
+    active: Part,
+    frozen: Option<Arc<Part>>,
+    /// What was frozen last: in blocks too, and kept while there is room, so that a question about the last minutes reads
+    /// no block.
+    warm: Option<Arc<Part>>,
     /// Last level-0 row whose samples are in `active`.
     through: i64,
-    points: usize,
-    frozen_points: usize,
     latest: Vec<Point>,
+    /// Up to here there may be samples of the series that are in blocks only.
+    sunk: Vec<i64>,
     /// Up to here blocks may hold samples of any series: what is not in memory is not unknown.
     floor_ms: i64,
 }
 
 impl Inner {
+    /// What must be written before it can go.
     fn bytes(&self) -> usize {
-        let places = self.active.len() + self.frozen.as_ref().map_or(0, |f| f.len());
-        (self.points * 3 / 2 + self.frozen_points * 3 / 2 + self.latest.len()) * size_of::<Point>() + places * size_of::<Vec<Point>>()
+        self.active.bytes() + self.frozen.as_ref().map_or(0, |f| f.bytes()) + self.latest.len() * size_of::<Point>() + self.sunk.len() * 8
+    }
+
+    fn warm_bytes(&self) -> usize {
+        self.warm.as_ref().map_or(0, |w| w.bytes())
     }
 
     fn add(&mut self, id: SeriesId, start_ms: i64, times: &[i64], values: &[f64]) {
         let (Some(first), at) = (times.first().copied(), id as usize) else { return };
-        if at >= self.active.len() {
-            self.active.resize_with(at + 1, Vec::new);
+        if at >= self.active.columns.len() {
+            self.active.columns.resize_with(at + 1, Vec::new);
         }
         if at >= self.latest.len() {
             self.latest.resize(at + 1, NONE);
         }
-        let (points, latest) = (&mut self.active[at], &mut self.latest[at]);
+        let (points, latest) = (&mut self.active.columns[at], &mut self.latest[at]);
         let known_until = if latest.0 == NONE.0 { self.floor_ms } else { latest.0 };
+        let mut oldest = first;
         if start_ms > 0 && start_ms < first && start_ms > known_until && first - start_ms <= COUNTER_START_MS_MAX {
             points.push((start_ms, 0.0));
-            self.points += 1;
+            self.active.points += 1;
+            oldest = start_ms;
         }
         points.extend(times.iter().copied().zip(values.iter().copied()));
-        self.points += times.len();
+        self.active.points += times.len();
         for point in times.iter().copied().zip(values.iter().copied()) {
+            oldest = oldest.min(point.0);
             if point.0 >= latest.0 {
                 *latest = point;
             }
         }
+        self.active.oldest_ms = Some(self.active.oldest_ms.map_or(oldest, |known| known.min(oldest)));
+    }
+
+    /// What was frozen last is in blocks only from now on. Returns it: it may be much to free.
+    fn sink(&mut self) -> Option<Arc<Part>> {
+        let warm = self.warm.take()?;
+        let floor_ms = self.floor_ms;
+        if self.sunk.len() < warm.columns.len() {
+            self.sunk.resize(warm.columns.len(), floor_ms);
+        }
+        for (sunk, points) in self.sunk.iter_mut().zip(&warm.columns) {
+            *sunk = points.iter().map(|p| p.0).fold(*sunk, i64::max);
+        }
+        Some(warm)
     }
 }
 
@@ -118,9 +164,17 @@ impl Head {
         Self { full_bytes, ..Self::default() }
     }
 
+    fn reading(&self) -> RwLockReadGuard<'_, Inner> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn writing(&self) -> RwLockWriteGuard<'_, Inner> {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Blocks hold samples up to `at_ms`.
     pub(crate) fn begins_after(&self, at_ms: i64) {
-        self.inner.write().unwrap_or_else(PoisonError::into_inner).floor_ms = at_ms;
+        self.writing().floor_ms = at_ms;
     }
 
     /// Told when it should be compacted.
@@ -130,73 +184,142 @@ impl Head {
 
     /// Adds the samples of level-0 row `row`. Called in the order of the rows.
     pub(crate) fn append(&self, row: i64, samples: &Samples) {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.writing();
         inner.through = inner.through.max(row);
         samples.each(|id, start_ms, times, values| inner.add(id, start_ms, times, values));
-        if inner.frozen.is_none() && inner.bytes() > self.full_bytes {
+        let bytes = inner.bytes();
+        if inner.frozen.is_none() && bytes > self.full_bytes {
             self.full.notify_one();
+        }
+        let sunk = if bytes + inner.warm_bytes() > self.full_bytes.saturating_add(self.full_bytes / 2) { inner.sink() } else { None };
+        drop(inner);
+        drop(sunk);
+    }
+
+    /// Samples of each of `ids` in `from..=to`, unsorted, those that came first in front; and the series of which there may
+    /// be more in blocks, by their place in `ids`.
+    pub(crate) fn read(&self, ids: &[SeriesId], from: i64, to: i64, out: &mut [Vec<Point>]) -> Vec<usize> {
+        let inner = self.reading();
+        let mut deeper = Vec::new();
+        for (at, (id, out)) in ids.iter().zip(out).enumerate() {
+            let parts = [inner.warm.as_deref(), inner.frozen.as_deref(), Some(&inner.active)];
+            parts.into_iter().flatten().for_each(|part| part.read(*id, from, to, out));
+            if from <= inner.sunk.get(*id as usize).copied().unwrap_or(inner.floor_ms) {
+                deeper.push(at);
+            }
+        }
+        deeper
+    }
+
+    /// Samples of each of `ids` in `from..=to` that are in no block yet, unsorted.
+    pub(crate) fn read_new(&self, ids: &[SeriesId], from: i64, to: i64, out: &mut [Vec<Point>]) {
+        let inner = self.reading();
+        for (id, out) in ids.iter().zip(out) {
+            [inner.frozen.as_deref(), Some(&inner.active)].into_iter().flatten().for_each(|part| part.read(*id, from, to, out));
         }
     }
 
-    /// Samples of `id` in `from..=to`, unsorted, frozen ones first.
-    pub(crate) fn read(&self, id: SeriesId, from: i64, to: i64, out: &mut Vec<Point>) {
-        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        let columns = inner.frozen.as_deref().into_iter().chain([&inner.active]);
-        for points in columns.filter_map(|c| c.get(id as usize)) {
-            out.extend(points.iter().filter(|p| (from..=to).contains(&p.0)));
+    /// Makes what is in blocks go from memory.
+    pub(crate) fn cool(&self) {
+        let sunk = self.writing().sink();
+        drop(sunk);
+    }
+
+    /// The series that have samples in `from..=to` which are in no block yet.
+    pub(crate) fn series_in(&self, from: i64, to: i64) -> RoaringBitmap {
+        let inner = self.reading();
+        let parts = [inner.frozen.as_deref(), Some(&inner.active)];
+        let old_enough = parts.into_iter().flatten().filter(|part| part.oldest_ms.is_some_and(|oldest| oldest <= to));
+        let mut out = RoaringBitmap::new();
+        for (id, points) in old_enough.flat_map(|part| part.columns.iter().enumerate()) {
+            if points.iter().any(|p| (from..=to).contains(&p.0)) {
+                out.insert(id as u32);
+            }
         }
+        out
+    }
+
+    /// The series that have samples which are in no block yet.
+    pub(crate) fn series(&self) -> RoaringBitmap {
+        self.series_in(i64::MIN, i64::MAX)
     }
 
     /// Newest sample of each series since the start of this process.
     pub(crate) fn latest(&self, id: SeriesId) -> Option<Point> {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner).latest.get(id as usize).copied().filter(|p| p.0 != NONE.0)
+        self.reading().latest.get(id as usize).copied().filter(|p| p.0 != NONE.0)
     }
 
     /// Points in the active generation.
     pub(crate) fn points(&self) -> usize {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner).points
+        self.reading().active.points
     }
 
-    /// Memory that samples and the places of series take, bytes. Spare room of growing columns is counted as half of them.
+    /// Memory of samples that are in no block yet and of the places of series, bytes. Spare room of growing columns is
+    /// counted as half of them.
     pub(crate) fn bytes(&self) -> usize {
-        self.inner.read().unwrap_or_else(PoisonError::into_inner).bytes()
+        self.reading().bytes()
+    }
+
+    /// Memory of samples that are in blocks too, bytes.
+    pub(crate) fn warm_bytes(&self) -> usize {
+        self.reading().warm_bytes()
     }
 
     /// Freezes what is there; `None` if there is nothing, or the last frozen part is still being written. Returns the
     /// samples and the last row they come from.
-    pub(crate) fn freeze(&self) -> Option<(Arc<Columns>, i64)> {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        if inner.frozen.is_some() || inner.points == 0 {
+    pub(crate) fn freeze(&self) -> Option<(Frozen, i64)> {
+        let mut inner = self.writing();
+        if inner.frozen.is_some() || inner.active.points == 0 {
             return None;
         }
         let frozen = Arc::new(std::mem::take(&mut inner.active));
-        inner.frozen_points = std::mem::take(&mut inner.points);
         inner.frozen = Some(Arc::clone(&frozen));
-        Some((frozen, inner.through))
+        Some((Frozen(frozen), inner.through))
     }
 
     /// The frozen part is on disk as blocks.
     pub(crate) fn thaw(&self) {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
-        let frozen = inner.frozen.take();
-        inner.frozen_points = 0;
+        let mut inner = self.writing();
+        let sunk = inner.sink();
+        inner.warm = inner.frozen.take();
         drop(inner);
         // Freed outside the lock: it may be the last hold on millions of samples.
-        drop(frozen);
+        drop(sunk);
     }
 
-    /// The frozen part could not be written: it becomes active again, before what came since.
-    pub(crate) fn unfreeze(&self) {
-        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+    /// The frozen part could not be written: what `keep` says of its times becomes active again, before what came since.
+    pub(crate) fn unfreeze(&self, keep: impl Fn(i64) -> bool) {
+        let mut inner = self.writing();
         let Some(frozen) = inner.frozen.take() else { return };
-        let newer = std::mem::replace(&mut inner.active, Arc::unwrap_or_clone(frozen));
-        if newer.len() > inner.active.len() {
-            inner.active.resize_with(newer.len(), Vec::new);
-        }
-        for (points, newer) in inner.active.iter_mut().zip(newer) {
+        let newer = std::mem::take(&mut inner.active);
+        let mut whole = Part { oldest_ms: frozen.oldest_ms.into_iter().chain(newer.oldest_ms).min(), ..Part::default() };
+        whole.columns = match Arc::try_unwrap(frozen) {
+            Ok(frozen) => frozen.columns,
+            Err(shared) => shared.columns.clone(),
+        };
+        whole.columns.resize_with(whole.columns.len().max(newer.columns.len()), Vec::new);
+        // What is not kept is in blocks, and in them only.
+        let deepest = whole.columns.iter().flatten().map(|p| p.0).filter(|at| !keep(*at)).max();
+        inner.floor_ms = deepest.map_or(inner.floor_ms, |at| inner.floor_ms.max(at));
+        inner.sunk.iter_mut().for_each(|sunk| *sunk = (*sunk).max(deepest.unwrap_or(*sunk)));
+        whole.columns.iter_mut().for_each(|points| points.retain(|p| keep(p.0)));
+        for (points, newer) in whole.columns.iter_mut().zip(newer.columns) {
             points.extend(newer);
         }
-        inner.points += std::mem::take(&mut inner.frozen_points);
+        whole.points = whole.columns.iter().map(Vec::len).sum();
+        inner.active = whole;
+    }
+}
+
+/// Samples that are being written.
+#[derive(Debug, Clone)]
+pub(crate) struct Frozen(Arc<Part>);
+
+impl std::ops::Deref for Frozen {
+    type Target = Columns;
+
+    fn deref(&self) -> &Columns {
+        &self.0.columns
     }
 }
 
@@ -239,17 +362,44 @@ mod tests {
         head.append(2, &one(7, 20, 2.0));
         assert!(head.freeze().is_none(), "one frozen part at a time");
         let read = |head: &Head| {
-            let mut out = Vec::new();
-            head.read(7, 0, 100, &mut out);
+            let mut out = [Vec::new()];
+            head.read(&[7], 0, 100, &mut out);
+            let [out] = out;
             out
         };
         assert_eq!(read(&head), [(10, 1.0), (20, 2.0)]);
-        head.unfreeze();
+        head.unfreeze(|_| true);
         assert_eq!(read(&head), [(10, 1.0), (20, 2.0)]);
         assert_eq!((head.points(), head.latest(7)), (2, Some((20, 2.0))));
         drop(frozen);
         assert_eq!(head.freeze().unwrap().1, 2);
         head.thaw();
-        assert_eq!(read(&head), []);
+        assert_eq!(read(&head), [(10, 1.0), (20, 2.0)], "it stays until there is something newer");
+    }
+
+    #[test]
+    fn a_question_about_the_last_minutes_needs_no_block_and_an_older_one_does() {
+        let head = Head::new(usize::MAX);
+        let deeper = |from: i64| head.read(&[7], from, 100, &mut [Vec::new()]).len();
+        head.begins_after(5);
+        assert_eq!((deeper(5), deeper(6)), (1, 0));
+        for (row, at) in [(1, 10), (2, 20), (3, 30)] {
+            head.append(row, &one(7, at, 1.0));
+            head.freeze().unwrap();
+            head.thaw();
+        }
+        assert_eq!((deeper(20), deeper(21)), (1, 0), "what was written before the last time is in blocks only");
+    }
+
+    #[test]
+    fn what_a_failed_write_got_into_blocks_is_not_written_again() {
+        let head = Head::new(usize::MAX);
+        head.append(1, &one(7, 10, 1.0));
+        head.append(2, &one(7, 20, 2.0));
+        head.freeze().unwrap();
+        head.unfreeze(|at| at != 10);
+        let mut out = [Vec::new()];
+        assert_eq!(head.read(&[7], 0, 100, &mut out), [0], "the rest is asked of the blocks");
+        assert_eq!((&out[0][..], head.points()), (&[(20, 2.0)][..], 1));
     }
 }

@@ -1,22 +1,22 @@
-//! Blocks on disk: one SQLite file a day (UTC), opened on demand, dropped whole when it is too old. Sealed bodies are opened
-//! here and nowhere else. Writing is `compact`'s, one file at a time.
+//! Blocks on disk: one SQLite file for a span of days (UTC), opened on demand, dropped whole when it is too old. Three sets
+//! of them are the same in kind: the samples, and the two roll-ups. Writing is one thread's at a time; connections for
+//! reading are kept in `pool`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use keyvigil_common::seal::KeyRing;
+use roaring::RoaringBitmap;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::block::Column;
-use super::sealed::{Heads, Source};
-use super::{Point, StoreError, sqlite};
+use super::cache::{BlockKey, Cache};
+use super::pool::Pool;
+use super::sealed::{Place, Source};
+use super::{StoreError, sqlite};
 use crate::index::SeriesId;
 
 pub(super) const DAY_MS: i64 = 86_400_000;
-/// Open files kept for reading.
-const OPEN_MAX: usize = 40;
 
 const PAGE_BYTES: u32 = 2_048;
 const SCHEMA: &str = include_str!("partition.sql");
@@ -26,177 +26,235 @@ pub(super) fn day_of(at_ms: i64) -> i64 {
     at_ms.div_euclid(DAY_MS)
 }
 
-/// What a question may cost.
-pub(super) struct Budget<'a> {
-    /// Samples; counts down.
-    pub(super) samples: &'a mut usize,
-    /// Set once nobody waits for the answer.
-    pub(super) gone: &'a AtomicBool,
+/// What a set of files is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Kind {
+    /// Its directory.
+    pub(super) dir: &'static str,
+    /// What its blocks are sealed for.
+    pub(super) name: &'static str,
+    /// Days in one file.
+    pub(super) span_days: i64,
 }
 
-/// All days.
+/// Samples as they came.
+pub(super) const RAW: Kind = Kind { dir: "days", name: "block", span_days: 1 };
+
+/// One set of files.
 #[derive(Debug)]
 pub(super) struct Partitions {
+    pub(super) kind: Kind,
     dir: PathBuf,
-    /// Days that have a file.
-    days: RwLock<BTreeSet<i64>>,
-    open: Mutex<BTreeMap<i64, Arc<Mutex<Connection>>>>,
-    heads: Heads,
+    pub(super) pool: Pool,
+    pub(super) cache: Arc<Cache>,
 }
 
 impl Partitions {
-    /// The days that lie in `dir`.
-    pub(super) fn open(dir: PathBuf) -> Result<Self, StoreError> {
-        let mut days = BTreeSet::new();
+    /// The files that lie in the directory of `kind` below `dir`, which is made if there is none.
+    pub(super) fn open(dir: &Path, kind: Kind, cache: Arc<Cache>) -> Result<Self, StoreError> {
+        let dir = dir.join(kind.dir);
+        std::fs::create_dir_all(&dir)?;
+        let pool = Pool::default();
         for entry in std::fs::read_dir(&dir)? {
             let name = entry?.file_name();
             let Some(date) = name.to_str().and_then(|n| n.strip_suffix(".db")) else { continue };
-            if let Ok(date) = date.parse::<jiff::civil::Date>() {
-                let start = date.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC).map(|z| z.timestamp().as_millisecond());
-                days.extend(start.map(day_of));
+            if let Ok(date) = date.parse::<jiff::civil::Date>()
+                && let Ok(start) = date.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC)
+            {
+                pool.add(day_of(start.timestamp().as_millisecond()).div_euclid(kind.span_days), cache.generation());
             }
         }
-        Ok(Self { dir, days: RwLock::new(days), open: Mutex::default(), heads: Heads::default() })
+        Ok(Self { kind, dir, pool, cache })
     }
 
-    /// The file of `day`: `2026-11-22.db`.
-    pub(super) fn path(&self, day: i64) -> PathBuf {
+    /// The file that holds `day`.
+    pub(super) fn part_of(&self, day: i64) -> i64 {
+        day.div_euclid(self.kind.span_days)
+    }
+
+    /// The first day of a file.
+    pub(super) fn first_day(&self, part: i64) -> i64 {
+        part * self.kind.span_days
+    }
+
+    /// The file of `part`: `2026-11-22.db`, by its first day.
+    pub(super) fn path(&self, part: i64) -> PathBuf {
+        let day = self.first_day(part);
         let date = jiff::Timestamp::from_millisecond(day * DAY_MS).map(|t| t.strftime("%Y-%m-%d").to_string());
         self.dir.join(format!("{}.db", date.unwrap_or_else(|_| format!("day{day}"))))
     }
 
-    /// What people call `day`: `2026-11-22`.
-    pub(super) fn name(&self, day: i64) -> String {
-        self.path(day).file_stem().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    /// Bytes of the files of `day`.
-    pub(super) fn bytes(&self, day: i64) -> u64 {
-        files(&self.path(day)).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum()
-    }
-
-    /// Opens `day` for writing, making its file if there is none.
-    pub(super) fn writer(&self, day: i64) -> Result<Connection, StoreError> {
-        let path = self.path(day);
+    /// Opens `part` for writing, making its file if there is none.
+    pub(super) fn writer(&self, part: i64) -> Result<Connection, StoreError> {
+        let path = self.path(part);
         if !path.exists() {
             // A reader must never meet a file without its tables: it gets its name once it has them.
             let unborn = path.with_extension("new");
             remove(&files(&unborn))?;
-            drop(sqlite::open(&unborn, SCHEMA, PAGE_BYTES)?);
+            let new = sqlite::open(&unborn, SCHEMA, PAGE_BYTES)?;
+            let birth = i64::from_le_bytes(keyvigil_common::random::<8>());
+            new.execute("INSERT INTO meta VALUES ('birth', ?1)", [birth])?;
+            drop(new);
             // The log of a file that was dropped half must not be taken for this one's.
             remove(&files(&path)[1..])?;
             std::fs::rename(&unborn, &path)?;
             std::fs::File::open(&self.dir)?.sync_all()?;
-            self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&day);
-            self.heads.forget(day);
         }
         let connection = sqlite::open(&path, SCHEMA, PAGE_BYTES)?;
-        self.days.write().unwrap_or_else(PoisonError::into_inner).insert(day);
+        if !self.pool.has(part) {
+            self.pool.add(part, self.cache.generation());
+        }
         Ok(connection)
     }
 
-    /// Days that have a file, ascending.
-    pub(super) fn days(&self) -> Vec<i64> {
-        self.days.read().unwrap_or_else(PoisonError::into_inner).iter().copied().collect()
+    /// Parts that have a file, ascending.
+    pub(super) fn parts(&self) -> Vec<i64> {
+        self.pool.parts()
     }
 
-    /// For each day, the last level-0 row whose samples are in its blocks.
+    /// Runs `read` in a read transaction on `part`; `None` if it has no file.
+    pub(super) fn reading<T>(&self, part: i64, read: impl FnOnce(&Reading<'_>) -> Result<T, StoreError>) -> Result<Option<T>, StoreError> {
+        let Some((generation, connection)) = self.pool.take(part, || sqlite::open_reader(&self.path(part)))? else { return Ok(None) };
+        // A block stays as it is while this transaction reads it, however a merge goes on.
+        let done = connection
+            .unchecked_transaction()
+            .map_err(StoreError::from)
+            .and_then(|transaction| read(&Reading { partitions: self, part, generation, connection: &transaction }));
+        self.pool.give(part, generation, connection);
+        done.map(Some)
+    }
+
+    /// For each part, the last level-0 row whose samples are in its blocks.
     pub(super) fn applied(&self) -> Result<HashMap<i64, i64>, StoreError> {
         let mut out = HashMap::new();
-        for day in self.days() {
-            let connection = self.reader(day)?;
-            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let through: Option<i64> = connection.query_row("SELECT value FROM meta WHERE name = 'level0'", [], |row| row.get(0)).optional()?;
-            out.insert(day, through.unwrap_or(0));
+        for part in self.parts() {
+            out.insert(part, self.reading(part, |at| at.meta("level0"))?.flatten().unwrap_or(0));
         }
         Ok(out)
     }
 
     /// The newest sample in blocks, Unix ms; 0 for none.
     pub(super) fn newest_ms(&self) -> Result<i64, StoreError> {
-        let Some(day) = self.days().pop() else { return Ok(0) };
-        let connection = self.reader(day)?;
-        let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(connection.query_row("SELECT ifnull(max(t_max), 0) FROM block", [], |row| row.get(0))?)
-    }
-
-    fn reader(&self, day: i64) -> Result<Arc<Mutex<Connection>>, StoreError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(connection) = open.get(&day) {
-            return Ok(Arc::clone(connection));
-        }
-        let connection = Arc::new(Mutex::new(sqlite::open_reader(&self.path(day))?));
-        if open.len() >= OPEN_MAX {
-            open.pop_first();
-        }
-        open.insert(day, Arc::clone(&connection));
-        Ok(connection)
-    }
-
-    /// Adds the samples of `ids` in `from..=to` to `out`, in the order of their blocks.
-    pub(super) fn read(&self, ring: &KeyRing, ids: &[SeriesId], (from, to): (i64, i64), budget: Budget<'_>, out: &mut [Vec<Point>]) -> Result<(), StoreError> {
-        let place: HashMap<SeriesId, usize> = ids.iter().copied().zip(0..).collect();
-        let mut sorted = ids.to_vec();
-        sorted.sort_unstable();
-        for day in self.days().into_iter().filter(|day| (day_of(from)..=day_of(to)).contains(day)) {
-            let connection = self.reader(day)?;
-            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            // A block stays as it is while this transaction reads it, however a merge goes on.
-            let reading = connection.unchecked_transaction()?;
-            for id in blocks(&reading, &sorted, from, to)? {
-                if budget.gone.load(Ordering::Relaxed) {
-                    return Err(StoreError::Gone);
-                }
-                let source = Source { ring, reading: &reading, day, id };
-                let head = self.heads.get((day, id), || source.head())?;
-                if !head.head.series().any(|series| place.contains_key(&series)) {
-                    continue;
-                }
-                let block = source.read(&head, |series| place.contains_key(&series))?;
-                let first = block.times.partition_point(|t| *t < from);
-                let last = block.times.partition_point(|t| *t <= to);
-                for Column { series, values, .. } in &block.columns {
-                    *budget.samples = budget.samples.checked_sub(last - first).ok_or(StoreError::TooMuch)?;
-                    let points = block.times[first..last].iter().copied().zip(values[first..last].iter().copied());
-                    if let Some(at) = place.get(series) {
-                        out[*at].extend(points);
-                    }
-                }
-            }
-        }
-        Ok(())
+        let Some(part) = self.parts().pop() else { return Ok(0) };
+        let newest = self.reading(part, |at| Ok(at.connection.query_row("SELECT ifnull(max(t_max), 0) FROM block", [], |row| row.get(0))?))?;
+        Ok(newest.unwrap_or(0))
     }
 
     /// Samples in blocks, and bytes of the files.
     pub(super) fn size(&self) -> Result<(u64, u64), StoreError> {
         let (mut samples, mut bytes) = (0, 0);
-        for day in self.days() {
-            let connection = self.reader(day)?;
-            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let count: Option<i64> = connection.query_row("SELECT sum(samples) FROM block", [], |row| row.get(0))?;
+        for part in self.parts() {
+            let count = self.reading(part, |at| Ok(at.connection.query_row("SELECT ifnull(sum(samples), 0) FROM block", [], |row| row.get::<_, i64>(0))?))?;
             samples += count.unwrap_or(0).cast_unsigned();
-            bytes += self.bytes(day);
+            bytes += self.bytes(part);
         }
         Ok((samples, bytes))
     }
 
-    /// Removes the files of days that ended before `before_ms`.
-    pub(super) fn drop_before(&self, before_ms: i64) -> Result<Vec<String>, StoreError> {
-        let mut dropped = Vec::new();
-        for day in self.days().into_iter().filter(|day| (day + 1) * DAY_MS <= before_ms) {
-            let path = self.path(day);
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            open.remove(&day);
-            // The log first: beside a later file of the same day it would be played into that.
-            remove(&files(&path)[1..])?;
-            remove(&files(&path)[..1])?;
-            self.days.write().unwrap_or_else(PoisonError::into_inner).remove(&day);
-            self.heads.forget(day);
-            drop(open);
-            dropped.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
-        }
-        Ok(dropped)
+    /// Bytes of a part's files.
+    pub(super) fn bytes(&self, part: i64) -> u64 {
+        files(&self.path(part)).iter().filter_map(|f| std::fs::metadata(f).ok()).map(|m| m.len()).sum()
     }
+
+    /// What people call a part: its first day, `2026-11-22`, behind the name of a roll-up.
+    pub(super) fn label(&self, part: i64) -> String {
+        let path = self.path(part);
+        let date = path.file_stem().unwrap_or_default().to_string_lossy();
+        if self.kind == RAW { date.into_owned() } else { format!("{} {date}", self.kind.name) }
+    }
+
+    /// Removes the file of `part`.
+    pub(super) fn remove(&self, part: i64) -> Result<(), StoreError> {
+        // Whoever comes from now on finds no such part; who reads it already goes on with the file that has no name any more.
+        self.pool.remove(part);
+        let path = self.path(part);
+        // The log first: beside a later file of the same name it would be played into that.
+        remove(&files(&path)[1..])?;
+        remove(&files(&path)[..1])
+    }
+}
+
+/// A part, being read.
+pub(super) struct Reading<'a> {
+    pub(super) partitions: &'a Partitions,
+    pub(super) part: i64,
+    generation: u32,
+    pub(super) connection: &'a Connection,
+}
+
+impl<'a> Reading<'a> {
+    /// What a transaction that writes sees. Nothing of it may be kept: it is not committed.
+    pub(super) fn within(partitions: &'a Partitions, part: i64, connection: &'a Connection) -> Self {
+        Self { partitions, part, generation: partitions.cache.generation(), connection }
+    }
+
+    /// A number in the table `meta`.
+    pub(super) fn meta(&self, name: &str) -> Result<Option<i64>, StoreError> {
+        meta(self.connection, name)
+    }
+
+    /// A block's place and key.
+    pub(super) fn source<'b>(&'b self, ring: &'b KeyRing, id: i64) -> (Source<'b>, BlockKey) {
+        let place = Place { kind: self.partitions.kind.name, part: self.part, id };
+        (Source { ring, reading: self.connection, place }, (self.generation, id))
+    }
+
+    /// The series of a block.
+    pub(super) fn series(&self, ring: &KeyRing, id: i64) -> Result<RoaringBitmap, StoreError> {
+        let (source, key) = self.source(ring, id);
+        let head = self.partitions.cache.head(key, || source.head())?;
+        Ok(head.head.series().collect())
+    }
+
+    /// Blocks that overlap `from..=to`, may hold one of `ids` (ascending) and are of one of the windows, oldest first.
+    pub(super) fn blocks(&self, ids: &[SeriesId], (from, to): (i64, i64), windows: Windows) -> Result<Vec<i64>, StoreError> {
+        let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(Vec::new()) };
+        let sql = "SELECT id, series_min, series_max FROM block WHERE t_max >= ?1 AND t_min <= ?2 AND series_min <= ?4 AND series_max >= ?3
+                   AND (?5 IS NULL OR window & 15 = ?5) AND made > ?6";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![from, to, first, last, windows.facet, windows.made_after])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (id, min, max): (i64, SeriesId, SeriesId) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            if ids.get(ids.partition_point(|id| *id < min)).is_some_and(|id| *id <= max) {
+                found.push(id);
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+}
+
+/// Which blocks of a part.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Windows {
+    /// Of a roll-up: which of its values.
+    pub(super) facet: Option<i64>,
+    /// Only what was made later than this.
+    pub(super) made_after: i64,
+}
+
+impl Windows {
+    pub(super) const ALL: Self = Self { facet: None, made_after: i64::MIN };
+}
+
+/// A number in the table `meta`.
+pub(super) fn meta(connection: &Connection, name: &str) -> Result<Option<i64>, StoreError> {
+    Ok(connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?)
+}
+
+/// A set of series in the table `meta`.
+pub(super) fn meta_series(connection: &Connection, name: &str) -> Result<RoaringBitmap, StoreError> {
+    let bytes: Option<Vec<u8>> = connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?;
+    bytes.map_or_else(|| Ok(RoaringBitmap::new()), |bytes| Ok(RoaringBitmap::deserialize_from(bytes.as_slice())?))
+}
+
+/// Writes a set of series to the table `meta`.
+pub(super) fn put_meta_series(connection: &Connection, name: &str, series: &RoaringBitmap) -> Result<(), StoreError> {
+    let mut bytes = Vec::with_capacity(series.serialized_size());
+    series.serialize_into(&mut bytes)?;
+    connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?.execute(params![name, bytes])?;
+    Ok(())
 }
 
 /// Removes files, those that are there.
@@ -217,21 +275,4 @@ fn files(path: &Path) -> [PathBuf; 3] {
         name.push(suffix);
         PathBuf::from(name)
     })
-}
-
-/// Blocks that overlap a range and may hold one of `ids` (ascending), oldest first.
-fn blocks(reading: &Connection, ids: &[SeriesId], from: i64, to: i64) -> Result<Vec<i64>, StoreError> {
-    let (Some(first), Some(last)) = (ids.first(), ids.last()) else { return Ok(Vec::new()) };
-    let sql = "SELECT id, series_min, series_max FROM block WHERE t_max >= ?1 AND t_min <= ?2 AND series_min <= ?4 AND series_max >= ?3";
-    let mut statement = reading.prepare_cached(sql)?;
-    let mut rows = statement.query(params![from, to, first, last])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let (id, min, max): (i64, SeriesId, SeriesId) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if ids.get(ids.partition_point(|id| *id < min)).is_some_and(|id| *id <= max) {
-            found.push(id);
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
 }

@@ -2,13 +2,15 @@
 //! but not in memory. Takes one day's file at a time under the lock of flush and merge, so that they wait for one at most.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use keyvigil_common::telemetry::chain;
+use roaring::RoaringBitmap;
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
-use super::sealed::Source;
+use super::partition::{Partitions, RAW, meta_series, put_meta_series};
+use super::sealed::{Place, Source};
 use super::verify::{Doubt, Said, each_series};
 use super::{PAGE_BYTES, Progress, Shared, Store, StoreError, sqlite};
 
@@ -43,30 +45,28 @@ impl Store {
     /// # Errors
     /// The database's; [`StoreError::Gone`] after the day at which nobody waited any more.
     pub async fn reindex(&self, progress: &Progress) -> Result<Reindexed, StoreError> {
-        let days = self.0.shared.partitions.days();
-        let total = days.len() as u64 + 1;
+        let sets = self.0.shared.sets().into_iter().enumerate();
+        let parts: Vec<(usize, i64)> = sets.flat_map(|(at, set)| set.parts().into_iter().map(move |part| (at, part))).collect();
+        let total = parts.len() as u64 + 1;
         progress.tell("main.db", 0, total, "files");
         self.write(|tx| sqlite::reindex(tx.connection)).await?;
         let mut out = Reindexed { files: 1, series_added: self.add_series().await?, ..Reindexed::default() };
-        for (done, day) in (1..).zip(days) {
+        for (done, (at, part)) in (1..).zip(parts) {
             progress.wanted()?;
-            progress.tell(&self.0.shared.partitions.name(day), done, total, "files");
-            let this = self.clone();
-            let work = move || {
-                let _one = this.0.compacting.lock().unwrap_or_else(PoisonError::into_inner);
-                // Retention may have dropped it meanwhile.
-                if this.0.shared.partitions.days().contains(&day) { this.0.shared.reindex_day(day).map(Some) } else { Ok(None) }
-            };
-            match tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)? {
+            let label = self.0.shared.sets()[at].label(part);
+            progress.tell(&label, done, total, "files");
+            // Retention may have dropped it meanwhile.
+            let work = move |shared: &Shared| shared.sets()[at].pool.has(part).then(|| shared.reindex_part(shared.sets()[at], part)).transpose();
+            match self.alone(work).await {
                 Ok(None) => {}
-                Ok(Some(of_day)) => {
+                Ok(Some(of_part)) => {
                     out.files += 1;
-                    out.blocks += of_day.blocks;
-                    out.mended += of_day.mended;
-                    out.damaged += of_day.damaged;
+                    out.blocks += of_part.blocks;
+                    out.mended += of_part.mended;
+                    out.damaged += of_part.damaged;
                 }
                 // One file that is broken does not keep the others from being mended.
-                Err(e) => out.failed.push(format!("{}: {}", self.0.shared.partitions.name(day), chain(&e))),
+                Err(e) => out.failed.push(format!("{label}: {}", chain(&e))),
             }
         }
         Ok(out)
@@ -96,15 +96,15 @@ impl Store {
 }
 
 impl Shared {
-    fn reindex_day(&self, day: i64) -> Result<Reindexed, StoreError> {
-        let mut connection = self.partitions.writer(day)?;
+    fn reindex_part(&self, set: &Partitions, part: i64) -> Result<Reindexed, StoreError> {
+        let mut connection = set.writer(part)?;
         let tx = connection.transaction()?;
         sqlite::reindex(&tx)?;
         let ids: Vec<i64> = tx.prepare("SELECT id FROM block ORDER BY id")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
-        let mut out = Reindexed::default();
+        let (mut out, mut series) = (Reindexed::default(), RoaringBitmap::new());
         for id in ids {
             out.blocks += 1;
-            match self.wrong(&tx, day, id) {
+            match self.wrong(&tx, Place { kind: set.kind.name, part, id }, &mut series) {
                 Ok(None) => {}
                 Err(_) => out.damaged += 1,
                 Ok(Some(Said { window, t_min, t_max, series_min, series_max, samples })) => {
@@ -114,21 +114,26 @@ impl Shared {
                 }
             }
         }
+        // What a damaged block holds is not known: it stays named.
+        let named = meta_series(&tx, "series")?;
+        if named != series {
+            put_meta_series(&tx, "series", &if out.damaged > 0 { named | series } else { series })?;
+        }
         tx.commit()?;
         Ok(out)
     }
 
-    /// What the row of a block should say of it, if it says otherwise.
-    fn wrong(&self, tx: &Connection, day: i64, id: i64) -> Result<Option<Said>, StoreError> {
-        let source = Source { ring: &self.ring, reading: tx, day, id };
-        let Some(said) = Said::read(tx, id)? else { return Ok(None) };
+    /// What the row of a block should say of it, if it says otherwise. Adds its series to `all`.
+    fn wrong(&self, tx: &Connection, place: Place, all: &mut RoaringBitmap) -> Result<Option<Said>, StoreError> {
+        let source = Source { ring: &self.ring, reading: tx, place };
+        let Some(said) = Said::read(tx, place.id)? else { return Ok(None) };
         let opened = source.head()?;
-        let mut ids: Vec<_> = opened.head.series().collect();
+        let ids: Vec<_> = opened.head.series().collect();
         // One series is enough to know the times.
         let first = ids.first().copied();
-        let block = source.read(&opened, |series| Some(series) == first)?;
-        ids.sort_unstable();
-        let right = said.mended(&block.times, ids.iter().copied());
-        Ok((!block.times.is_empty() && right != said).then_some(right))
+        let times = source.read(&opened, |series| Some(series) == first, |_, _| ())?;
+        all.extend(&ids);
+        let right = said.mended(place.kind == RAW.name, &times, ids.iter().copied());
+        Ok((!times.is_empty() && right != said).then_some(right))
     }
 }

@@ -49,7 +49,7 @@ async fn read(store: &Store, name: &str, from: i64, to: i64) -> Vec<Point> {
     let found = store.index().select(1, &selector, 10);
     assert_eq!(found.len(), 1, "{name}");
     assert_eq!(found[0].1.tags.get("host"), Some("web-1"));
-    store.select(vec![found[0].0], from, to).await.unwrap().remove(0)
+    store.select(&[found[0].0], from, to, 1_000_000).await.unwrap().remove(0)
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn a_range_over_many_days_reads_each_and_old_days_drop_whole() {
     }
     store.flush().await.unwrap();
     assert_eq!(read(&store, "a", T0 - 10 * day, T0 + day).await.len(), 8);
-    assert_eq!(store.retain(T0 - day).await.unwrap().len(), 2);
+    assert_eq!(store.retain(T0, &Policy::days(1)).await.unwrap().dropped.len(), 2);
     assert_eq!(read(&store, "a", T0 - 10 * day, T0 + day).await.len(), 4);
 }
 
@@ -229,7 +229,7 @@ async fn a_question_that_nobody_waits_for_any_more_is_not_read_on() {
     store.flush().await.unwrap();
     let id = store.index().select(1, &crate::index::Selector::parse("a", []).unwrap(), 1)[0].0;
     let gone = AtomicBool::new(true);
-    assert!(matches!(store.0.shared.select(&[id], 0, T0 * 2, &gone), Err(StoreError::Gone)));
+    assert!(matches!(store.0.shared.points_of(plan::Of::Raw, &[id], (0, T0 * 2), &gone), Err(StoreError::Gone)));
     gone.store(false, Ordering::Relaxed);
-    assert_eq!(store.0.shared.select(&[id], 0, T0 * 2, &gone).unwrap()[0].len(), 10);
+    assert_eq!(store.0.shared.points_of(plan::Of::Raw, &[id], (0, T0 * 2), &gone).unwrap()[0].len(), 10);
 }

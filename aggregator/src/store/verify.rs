@@ -6,7 +6,7 @@ mod blocks;
 mod records;
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use keyvigil_common::seal::{KeyRing, MasterKey};
 use keyvigil_common::telemetry::chain;
@@ -14,7 +14,9 @@ use roaring::RoaringBitmap;
 use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
-use super::partition::Partitions;
+use super::cache::Cache;
+use super::partition::{Partitions, RAW};
+use super::rollup::ROLL_UPS;
 use super::{Progress, Shared, Store, StoreError, sqlite};
 use crate::index::{Index, SeriesId, TenantId};
 use keyvigil_common::sample::Series;
@@ -26,6 +28,8 @@ pub(super) use records::each_series;
 const FAULTS_KEPT: usize = 100;
 /// Series that are looked up again before it is said that the index does not know them.
 const DOUBTS_MAX: usize = 10_000;
+/// Nothing is read twice here.
+const CACHE_BYTES: usize = 1 << 20;
 /// Looks between two steps that are told.
 const TELL_EVERY: u64 = 8;
 /// SQLite asks this often, in steps of its machine, whether to go on.
@@ -40,6 +44,8 @@ pub struct Verified {
     pub blocks: u64,
     /// Samples in them.
     pub samples: u64,
+    /// Values of roll-ups in them.
+    pub rolled: u64,
     /// Series.
     pub series: u64,
     /// Requests that are not in blocks yet.
@@ -75,8 +81,8 @@ impl Store {
     pub async fn verify(&self, progress: &Progress) -> Result<Verified, StoreError> {
         let (this, progress) = (self.clone(), progress.clone());
         let look = move || {
-            let Shared { dir, ring, index, partitions, .. } = &*this.0.shared;
-            Look::new(&Files { dir, ring, partitions: &[partitions], index: Some(index), still: Some(&this.0.compacting) }, &progress)?.all()
+            let Shared { dir, ring, index, .. } = &*this.0.shared;
+            Look::new(&Files { dir, ring, partitions: this.0.shared.sets(), index: Some(index), still: Some(&this.0.compacting) }, &progress)?.all()
         };
         let (mut found, doubts) = tokio::task::spawn_blocking(look).await.map_err(|_| StoreError::Closed)??;
         if !doubts.is_empty() {
@@ -95,8 +101,11 @@ impl Store {
 pub fn verify_at(dir: &Path, master: &MasterKey, progress: &Progress) -> Result<Verified, StoreError> {
     let main = sqlite::open_reader(&dir.join("main.db"))?;
     let ring = KeyRing::open(master, &super::wrapped_keys(&main)?.0)?;
-    let partitions = Partitions::open(dir.join("days"))?;
-    Ok(Look::new(&Files { dir, ring: &ring, partitions: &[&partitions], index: None, still: None }, progress)?.all()?.0)
+    let cache = Arc::new(Cache::new(CACHE_BYTES));
+    let open = |kind| Partitions::open(dir, kind, Arc::clone(&cache));
+    let (days, [hours, minutes]) = (open(RAW)?, ROLL_UPS.map(|rolled| open(rolled.kind)));
+    let (hours, minutes) = (hours?, minutes?);
+    Ok(Look::new(&Files { dir, ring: &ring, partitions: [&days, &hours, &minutes], index: None, still: None }, progress)?.all()?.0)
 }
 
 /// Whether `master` is the key of the store in `dir`.
@@ -113,7 +122,8 @@ pub fn is_key_of(dir: &Path, master: &MasterKey) -> Result<bool, StoreError> {
 struct Files<'a> {
     dir: &'a Path,
     ring: &'a KeyRing,
-    partitions: &'a [&'a Partitions],
+    /// Samples, and the roll-ups.
+    partitions: [&'a Partitions; 3],
     /// The series in memory, where an aggregator runs.
     index: Option<&'a Index>,
     /// Who holds it drops and makes files; where an aggregator runs.
@@ -181,8 +191,8 @@ impl<'a> Look<'a> {
         self.integrity(&main, "main.db")?;
         self.records(&main)?;
         for partitions in self.files.partitions {
-            for day in partitions.days() {
-                self.day(partitions, day)?;
+            for part in partitions.parts() {
+                self.part(partitions, part)?;
             }
         }
         Ok((self.found, self.doubts))
@@ -195,7 +205,7 @@ impl<'a> Look<'a> {
             rows.map_or(0, i64::cast_unsigned)
         };
         let main: u64 = records::tables().map(|table| count(&self.main, table)).sum();
-        let days = self.files.partitions.iter().flat_map(|partitions| partitions.days().into_iter().map(|day| partitions.path(day)));
+        let days = self.files.partitions.iter().flat_map(|partitions| partitions.parts().into_iter().map(|part| partitions.path(part)));
         main + days.filter_map(|path| sqlite::open_reader(&path).ok()).map(|connection| count(&connection, "block")).sum::<u64>()
     }
 

@@ -86,7 +86,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Busy => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).retry_after(1),
-            StoreError::TooMuch | StoreError::Refused(_) => Self::bad_request(error.to_string()),
+            StoreError::TooMuch(_) | StoreError::Refused(_) => Self::bad_request(error.to_string()),
             StoreError::TooManySeries { .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string()),
             StoreError::Missing(what) => Self::not_found(what),
             _ => Self::internal(&error),

@@ -75,6 +75,7 @@ fn as_json(question: &Question, answer: &Answer) -> Response {
             points: row.points.iter().map(|(at, value)| (*at, number(*value))).collect(),
         })
         .collect();
+    let sources: Vec<Value> = answer.sources.iter().map(|s| json!({"start_time": s.from, "end_time": s.to, "resolution_ms": s.step_ms})).collect();
     Json(json!({
         "start_time": question.from_ms,
         "end_time": question.to_ms,
@@ -82,9 +83,31 @@ fn as_json(question: &Question, answer: &Answer) -> Response {
         "interval_ms": question.interval_ms,
         "truncated": answer.truncated,
         "samples_read": answer.samples_read,
+        "exact": answer.exact,
+        "sources": sources,
+        "notes": notes(answer),
         "series": series,
     }))
     .into_response()
+}
+
+/// What the asker should know of the answer.
+fn notes(answer: &Answer) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Some((from, to)) = answer.unanswered {
+        notes.push(format!(
+            "of {} to {} only roll-ups are kept, which cannot answer this: ask for avg, min, max, sum, count, last, rate or increase in intervals of 1h or more",
+            shown(from),
+            shown(to)
+        ));
+    } else if !answer.exact {
+        notes.push("part of this is from roll-ups whose cells do not end where the buckets do, or that samples came to after others were gone".into());
+    }
+    notes
+}
+
+fn shown(at_ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(at_ms).map_or_else(|_| at_ms.to_string(), |at| at.to_string())
 }
 
 fn as_csv(answer: &Answer) -> Response {

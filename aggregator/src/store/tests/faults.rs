@@ -103,7 +103,7 @@ async fn the_log_of_a_day_that_was_dropped_half_is_not_taken_for_that_of_a_new_o
     let bytes = std::fs::read(&log).unwrap();
     assert!(!bytes.is_empty());
     drop(reader);
-    store.retain(T0 + 30 * 24 * HOUR).await.unwrap();
+    store.retain(T0 + 60 * 24 * HOUR, &Policy::days(30)).await.unwrap();
     // As after a power cut between the two removals.
     std::fs::write(&log, &bytes).unwrap();
     drop(store);

@@ -227,7 +227,7 @@ async fn nothing_that_goes_on_meanwhile_is_a_fault() {
             }
             if n % 6 == 5 {
                 // The oldest day goes, and comes again with the next round.
-                store.retain((day_of(T0) - 2) * DAY).await.unwrap();
+                store.retain(day_of(T0) * DAY, &Policy::days(2)).await.unwrap();
                 store.reindex(&Progress::silent()).await.unwrap();
             }
         }

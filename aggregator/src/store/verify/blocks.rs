@@ -6,10 +6,11 @@ use std::sync::PoisonError;
 use keyvigil_common::telemetry::chain;
 use rusqlite::{Connection, OptionalExtension};
 
+use super::super::StoreError;
+use super::super::block::{Block, Column};
 use super::super::compact::{WHOLE_DAY, WINDOW_MS};
-use super::super::partition::{Partitions, day_of};
-use super::super::sealed::Source;
-use super::super::{StoreError, block::Block};
+use super::super::partition::{Partitions, RAW, day_of, meta_series};
+use super::super::sealed::{Place, Source};
 use super::{Fault, Look, REINDEX, RESTORE, Verified, reader};
 use crate::index::SeriesId;
 
@@ -36,40 +37,44 @@ impl Said {
         Ok(row.optional()?)
     }
 
-    /// What the row should say of samples at `times` (not empty) of the series `ids`. `self` is what it says now.
-    pub(in crate::store) fn mended(&self, times: &[i64], ids: impl Iterator<Item = SeriesId> + Clone) -> Self {
+    /// What the row should say of samples (or of values of a roll-up) at `times` (not empty) of the series `ids`. `self` is what it says now.
+    pub(in crate::store) fn mended(&self, raw: bool, times: &[i64], ids: impl Iterator<Item = SeriesId> + Clone) -> Self {
         let (t_min, t_max) = (times.iter().min().copied().unwrap_or(0), times.iter().max().copied().unwrap_or(0));
         let (series_min, series_max) = (ids.clone().min().unwrap_or(0), ids.clone().max().unwrap_or(0));
         let samples = i64::try_from(times.len() * ids.count()).unwrap_or(i64::MAX);
-        let window = if self.window == WHOLE_DAY { WHOLE_DAY } else { t_min.div_euclid(WINDOW_MS) * WINDOW_MS };
+        let window = match self.window {
+            window if !raw => day_of(t_min) * 16 + window.rem_euclid(16),
+            WHOLE_DAY => WHOLE_DAY,
+            _ => t_min.div_euclid(WINDOW_MS) * WINDOW_MS,
+        };
         Self { window, t_min, t_max, series_min, series_max, samples }
     }
 }
 
 impl Look<'_> {
-    /// One day's file. What is wrong with it is looked at again while nobody drops or makes files: retention may have taken it
+    /// One file. What is wrong with it is looked at again while nobody drops or makes files: retention may have taken it
     /// away, half of it or all, between two looks.
-    pub(super) fn day(&mut self, partitions: &Partitions, day: i64) -> Result<(), StoreError> {
+    pub(super) fn part(&mut self, partitions: &Partitions, part: i64) -> Result<(), StoreError> {
         let (done, known) = (self.done, self.known.clone());
-        let mut found = self.look_at(partitions, day)?;
+        let mut found = self.look_at(partitions, part)?;
         if let Some(still) = self.files.still.filter(|_| found.faults > 0) {
             let _still = still.lock().unwrap_or_else(PoisonError::into_inner);
-            if !partitions.days().contains(&day) {
+            if !partitions.pool.has(part) {
                 return Ok(());
             }
             (self.done, self.known) = (done, known);
-            found = self.look_at(partitions, day)?;
+            found = self.look_at(partitions, part)?;
         }
         self.found.join(found);
         Ok(())
     }
 
-    fn look_at(&mut self, partitions: &Partitions, day: i64) -> Result<Verified, StoreError> {
-        let path = partitions.path(day);
+    fn look_at(&mut self, partitions: &Partitions, part: i64) -> Result<Verified, StoreError> {
+        let path = partitions.path(part);
         let file = path.strip_prefix(self.files.dir).unwrap_or(&path).display().to_string();
         self.begin(&file);
         let before = std::mem::take(&mut self.found);
-        let looked = self.blocks(&path, &file, day);
+        let looked = self.blocks((partitions, part), &path, &file);
         self.progress.wanted()?;
         if let Err(e) = looked {
             self.fault(&file, "", "", format!("it cannot be read: {}", chain(&e)), RESTORE);
@@ -77,7 +82,7 @@ impl Look<'_> {
         Ok(std::mem::replace(&mut self.found, before))
     }
 
-    fn blocks(&mut self, path: &std::path::Path, file: &str, day: i64) -> Result<(), StoreError> {
+    fn blocks(&mut self, (partitions, part): (&Partitions, i64), path: &std::path::Path, file: &str) -> Result<(), StoreError> {
         self.found.files += 1;
         let connection = reader(path, self.progress)?;
         self.integrity(&connection, file)?;
@@ -86,7 +91,8 @@ impl Look<'_> {
             // A block stays as it is while this transaction reads it, however a merge goes on.
             let reading = connection.unchecked_transaction()?;
             if let Some(said) = Said::read(&reading, id)? {
-                self.block(&Source { ring: self.files.ring, reading: &reading, day, id }, &said, file);
+                let place = Place { kind: partitions.kind.name, part, id };
+                self.block(partitions, &Source { ring: self.files.ring, reading: &reading, place }, &said, file);
             }
             drop(reading);
             self.looked()?;
@@ -94,10 +100,11 @@ impl Look<'_> {
         Ok(())
     }
 
-    fn block(&mut self, source: &Source<'_>, said: &Said, file: &str) {
+    fn block(&mut self, partitions: &Partitions, source: &Source<'_>, said: &Said, file: &str) {
         self.found.blocks += 1;
-        let opened = source.head().and_then(|head| source.read(&head, |_| true));
-        let Source { day, id, .. } = *source;
+        let mut block = Block::default();
+        let opened = source.head().and_then(|head| source.read(&head, |_| true, |series, values| block.columns.push(Column { series, kin: 0, values })));
+        let (id, raw) = (source.place.id, partitions.kind == RAW);
         match opened {
             Err(e) => {
                 let path = self.files.dir.join(file);
@@ -107,17 +114,24 @@ impl Look<'_> {
                 );
                 self.fault(file, "block", id, format!("it does not open: {}", chain(&e)), give_up);
             }
-            Ok(block) => {
-                self.found.samples += (block.times.len() * block.columns.len()) as u64;
-                for (what, advice) in self.odd(&block, said, day) {
+            Ok(times) => {
+                block.times = times;
+                let values = (block.times.len() * block.columns.len()) as u64;
+                *(if raw { &mut self.found.samples } else { &mut self.found.rolled }) += values;
+                for (what, advice) in self.odd((partitions, source.place.part), &block, said) {
                     self.fault(file, "block", id, what, advice);
+                }
+                if let Ok(named) = meta_series(source.reading, "series")
+                    && block.columns.iter().any(|column| !named.contains(column.series))
+                {
+                    self.fault(file, "meta", "series", format!("not all series of block {id} are named: retention would not see them"), REINDEX);
                 }
             }
         }
     }
 
     /// What is wrong with a block that opens.
-    fn odd(&mut self, block: &Block, said: &Said, day: i64) -> Vec<(String, &'static str)> {
+    fn odd(&mut self, (partitions, part): (&Partitions, i64), block: &Block, said: &Said) -> Vec<(String, &'static str)> {
         let mut odd = Vec::new();
         let (Some(first), Some(last)) = (block.times.first(), block.times.last()) else {
             return vec![("it holds no samples".into(), REINDEX)];
@@ -125,11 +139,11 @@ impl Look<'_> {
         if !block.times.is_sorted_by(|a, b| a < b) {
             odd.push(("its times do not ascend".into(), RESTORE));
         }
-        if day_of(*first) != day || day_of(*last) != day {
-            odd.push((format!("its samples, {first} to {last}, are not of this file's day"), RESTORE));
+        if [first, last].into_iter().any(|at_ms| partitions.part_of(day_of(*at_ms)) != part) {
+            odd.push((format!("its samples, {first} to {last}, are not of this file's days"), RESTORE));
         }
         let ids = block.columns.iter().map(|column| column.series);
-        let right = said.mended(&block.times, ids.clone());
+        let right = said.mended(partitions.kind == RAW, &block.times, ids.clone());
         let pairs = [
             ("window", said.window, right.window),
             ("t_min", said.t_min, right.t_min),
@@ -166,6 +180,7 @@ impl Verified {
         self.files += other.files;
         self.blocks += other.blocks;
         self.samples += other.samples;
+        self.rolled += other.rolled;
         let kept = other.first_faults.len() as u64;
         other.first_faults.into_iter().for_each(|fault: Fault| self.add(fault));
         self.faults += other.faults - kept;

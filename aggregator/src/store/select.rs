@@ -1,0 +1,330 @@
+//! Reading for a question: some series at a time, in the order of time, on as many threads as there are processors. What is
+//! read is given to a [`Fold`] at once, so that memory holds a slice of the samples, however many the question is about.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use roaring::RoaringBitmap;
+
+use super::partition::Windows;
+use super::plan::{Of, Plan, Stretch, Wanted};
+use super::rollup::{self, Cell, Facet, ROLL_UPS};
+use super::{Asked, Point, Shared, Store, StoreError, head};
+use crate::index::SeriesId;
+
+/// Series that are read together.
+const SLICE_MAX: usize = 256;
+/// Fewer are not worth a thread of their own.
+const SLICE_MIN: usize = 16;
+/// A stretch of one series that is too dense is halved until it is this short, ms.
+const HALVED_MS_MIN: i64 = 60_000;
+const DAY_MS: i64 = super::partition::DAY_MS;
+
+/// What is read of one series.
+#[derive(Debug)]
+pub(crate) enum Piece<'a> {
+    Points(&'a [Point]),
+    Cells(&'a [Cell]),
+}
+
+/// Takes what is read of a few series. For each of them pieces come in the order of time.
+pub(crate) trait Fold: Send + 'static {
+    /// What it comes to.
+    type Out: Send + 'static;
+    /// Takes a piece of the series at `at` among those it was made for.
+    fn take(&mut self, at: usize, piece: Piece<'_>) -> Result<(), StoreError>;
+    /// There is no more.
+    fn finish(self) -> Self::Out;
+    /// Adds what the series behind those of `into` came to.
+    fn absorb(into: &mut Self::Out, next: Self::Out);
+}
+
+/// What a question came to.
+#[derive(Debug)]
+pub(crate) struct Visited<T> {
+    /// `None` where nothing was asked for.
+    pub(crate) out: Option<T>,
+    pub(crate) samples_read: usize,
+    pub(crate) stretches: Vec<Stretch>,
+    pub(crate) exact: bool,
+    pub(crate) unanswered: Option<(i64, i64)>,
+}
+
+/// What folds came to, in the order of their series, so that the same question always gets the same answer to the bit.
+struct Outs<T> {
+    /// Of all slices before `next`.
+    whole: Option<T>,
+    next: usize,
+    /// Of later ones.
+    ahead: BTreeMap<usize, T>,
+}
+
+/// A question that is being read for.
+struct Question {
+    shared: Arc<Shared>,
+    /// Ascending, and the place of each in the asker's list.
+    ids: Vec<SeriesId>,
+    places: Vec<usize>,
+    slice: usize,
+    plan: Plan,
+    next: AtomicUsize,
+    facets: &'static [Facet],
+    samples_max: usize,
+    samples_read: AtomicUsize,
+    gone: Arc<AtomicBool>,
+}
+
+impl Store {
+    /// Reads what is `wanted` of each of `ids`, and gives it to folds of at most `at_once` series; `make` is told the places
+    /// in `ids` of the series of one fold.
+    pub(crate) async fn visit<F: Fold>(
+        &self,
+        (ids, at_once): (&[SeriesId], usize),
+        wanted: Wanted,
+        make: impl Fn(&[usize]) -> F + Send + Sync + 'static,
+    ) -> Result<Visited<F::Out>, StoreError> {
+        let asked = Asked::default();
+        let mut order: Vec<(SeriesId, usize)> = ids.iter().copied().zip(0..).collect();
+        order.sort_unstable();
+        let (ids, places): (Vec<SeriesId>, Vec<usize>) = order.into_iter().unzip();
+        let slice = ids.len().div_ceil(self.0.processors).clamp(SLICE_MIN, SLICE_MAX).min(at_once.max(1));
+        let (shared, gone) = (Arc::clone(&self.0.shared), Arc::clone(&asked.0));
+        let planned = move || {
+            let plan = shared.plan(&ids.iter().copied().collect::<RoaringBitmap>(), &wanted)?;
+            let facets = wanted.cells.map_or(&[][..], |cells| cells.facets);
+            let (next, samples_read) = (AtomicUsize::new(0), AtomicUsize::new(0));
+            Ok(Question { shared, ids, places, slice, plan, next, facets, samples_max: wanted.samples_max, samples_read, gone })
+        };
+        let question: Arc<Question> = Arc::new(blocking(planned).await?);
+        let slices = question.ids.len().div_ceil(question.slice);
+        let outs: Arc<Mutex<Outs<F::Out>>> = Arc::new(Mutex::new(Outs { whole: None, next: 0, ahead: BTreeMap::new() }));
+        let make = Arc::new(make);
+        let mut workers = Vec::new();
+        for _ in 0..slices.min(self.0.processors) {
+            let permit = Arc::clone(&self.0.reading).acquire_owned().await.map_err(|_| StoreError::Closed)?;
+            let (question, outs, make) = (Arc::clone(&question), Arc::clone(&outs), Arc::clone(&make));
+            workers.push(tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                question.work(&*make, &outs)
+            }));
+        }
+        let mut done = Ok(());
+        for worker in workers {
+            let outcome = worker.await.map_err(|_| StoreError::Closed).flatten();
+            // The others need not go on.
+            question.gone.fetch_or(outcome.is_err(), Ordering::Relaxed);
+            done = done.and(outcome);
+        }
+        done?;
+        let out = outs.lock().unwrap_or_else(PoisonError::into_inner).whole.take();
+        let Plan { stretches, exact, unanswered, .. } = &question.plan;
+        Ok(Visited { out, samples_read: question.samples_read.load(Ordering::Relaxed), stretches: stretches.clone(), exact: *exact, unanswered: *unanswered })
+    }
+}
+
+impl Store {
+    /// Samples of each of `ids` in `from..=to` (Unix ms), ascending, one an instant.
+    ///
+    /// # Errors
+    /// A block that does not open, or more than `samples_max`.
+    pub async fn select(&self, ids: &[SeriesId], from: i64, to: i64, samples_max: usize) -> Result<Vec<Vec<Point>>, StoreError> {
+        let wanted = Wanted { from, to, samples_max, cells: None };
+        let visited = self.visit((ids, SLICE_MAX), wanted, |places| Columns(places.iter().map(|place| (*place, Vec::new())).collect())).await?;
+        let mut out = vec![Vec::new(); ids.len()];
+        visited.out.unwrap_or_default().into_iter().for_each(|(place, points)| out[place] = points);
+        Ok(out)
+    }
+}
+
+/// The samples themselves, with the place of their series.
+struct Columns(Vec<(usize, Vec<Point>)>);
+
+impl Fold for Columns {
+    type Out = Vec<(usize, Vec<Point>)>;
+
+    fn take(&mut self, at: usize, piece: Piece<'_>) -> Result<(), StoreError> {
+        if let Piece::Points(points) = piece {
+            self.0[at].1.extend_from_slice(points);
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Self::Out {
+        self.0
+    }
+
+    fn absorb(into: &mut Self::Out, next: Self::Out) {
+        into.extend(next);
+    }
+}
+
+/// Runs `work` where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| StoreError::Closed)?
+}
+
+/// Series of one reading: their ids, ascending, and their places in the fold.
+type Ours = Vec<(SeriesId, usize)>;
+
+impl Question {
+    /// Deals with slices until there is none.
+    fn work<F: Fold>(&self, make: &impl Fn(&[usize]) -> F, outs: &Mutex<Outs<F::Out>>) -> Result<(), StoreError> {
+        loop {
+            let at = self.next.fetch_add(1, Ordering::Relaxed);
+            let from = at * self.slice;
+            if from >= self.ids.len() {
+                return Ok(());
+            }
+            let to = (from + self.slice).min(self.ids.len());
+            let mut fold = make(&self.places[from..to]);
+            let ours: Ours = self.ids[from..to].iter().copied().zip(0..).collect();
+            for segment in &self.plan.segments {
+                let ours: Ours = ours.iter().copied().filter(|(id, _)| segment.series.has(*id)).collect();
+                self.segment(segment.of, (segment.from, segment.to), &ours, &mut fold)?;
+            }
+            let out = fold.finish();
+            let mut outs = outs.lock().unwrap_or_else(PoisonError::into_inner);
+            outs.ahead.insert(at, out);
+            while let Some(out) = {
+                let next = outs.next;
+                outs.ahead.remove(&next)
+            } {
+                outs.next += 1;
+                match &mut outs.whole {
+                    Some(whole) => F::absorb(whole, out),
+                    None => outs.whole = Some(out),
+                }
+            }
+        }
+    }
+
+    /// Reads a segment by parts that fit into memory.
+    fn segment<F: Fold>(&self, of: Of, (from, to): (i64, i64), ours: &[(SeriesId, usize)], fold: &mut F) -> Result<(), StoreError> {
+        if ours.is_empty() {
+            return Ok(());
+        }
+        let days = if let Of::Rolled(_) = of { vec![(from, to)] } else { self.shared.days(from, to) };
+        days.into_iter().try_for_each(|span| self.part(of, span, ours, fold))
+    }
+
+    fn part<F: Fold>(&self, of: Of, (from, to): (i64, i64), ours: &[(SeriesId, usize)], fold: &mut F) -> Result<(), StoreError> {
+        let halves = |whole: &[(SeriesId, usize)], fold: &mut F| {
+            let (a, b) = whole.split_at(whole.len() / 2);
+            self.part(of, (from, to), a, fold)?;
+            self.part(of, (from, to), b, fold)
+        };
+        match self.read(of, (from, to), ours, fold) {
+            Err(StoreError::SliceFull) if ours.len() > 1 => halves(ours, fold),
+            Err(StoreError::SliceFull) if to - from > HALVED_MS_MIN => {
+                let middle = from + (to - from) / 2;
+                self.part(of, (from, middle), ours, fold)?;
+                self.part(of, (middle + 1, to), ours, fold)
+            }
+            Err(StoreError::SliceFull) => Err(StoreError::TooMuch(self.samples_max)),
+            other => other,
+        }
+    }
+
+    fn read<F: Fold>(&self, of: Of, span: (i64, i64), ours: &[(SeriesId, usize)], fold: &mut F) -> Result<(), StoreError> {
+        let ids: Vec<SeriesId> = ours.iter().map(|(id, _)| *id).collect();
+        if let Of::Rolled(at) = of {
+            let mut cells = self.shared.cells_of((at, self.facets), &ids, span, &self.gone)?;
+            self.count(cells.values().map(Vec::len).sum())?;
+            return ours.iter().try_for_each(|(id, at)| cells.remove(id).map_or(Ok(()), |cells| fold.take(*at, Piece::Cells(&cells))));
+        }
+        let columns = self.shared.points_of(of, &ids, span, &self.gone)?;
+        self.count(columns.iter().map(Vec::len).sum())?;
+        ours.iter().zip(&columns).filter(|(_, points)| !points.is_empty()).try_for_each(|((_, at), points)| fold.take(*at, Piece::Points(points)))
+    }
+
+    fn count(&self, samples: usize) -> Result<(), StoreError> {
+        let read = self.samples_read.fetch_add(samples, Ordering::Relaxed) + samples;
+        if read > self.samples_max { Err(StoreError::TooMuch(self.samples_max)) } else { Ok(()) }
+    }
+}
+
+impl Shared {
+    /// The range in parts of a day each, where there are days in files; what lies between them can only be in memory.
+    fn days(&self, from: i64, to: i64) -> Vec<(i64, i64)> {
+        let mut out = Vec::new();
+        let mut next = from;
+        for day in self.partitions.parts().into_iter().filter(|day| (day + 1) * DAY_MS > from && day * DAY_MS <= to) {
+            let (start, end) = ((day * DAY_MS).max(from), ((day + 1) * DAY_MS - 1).min(to));
+            out.extend((next < start).then_some((next, start - 1)));
+            out.push((start, end));
+            next = end + 1;
+        }
+        out.extend((next <= to).then_some((next, to)));
+        out
+    }
+
+    /// Samples of each of `ids` (ascending), settled.
+    pub(super) fn points_of(&self, of: Of, ids: &[SeriesId], (from, to): (i64, i64), gone: &AtomicBool) -> Result<Vec<Vec<Point>>, StoreError> {
+        let mut recent: Vec<Vec<Point>> = vec![Vec::new(); ids.len()];
+        // Memory first: what moves to disk meanwhile is then seen twice, never missed. Blocks go before it, so that of two
+        // values of one instant the later one stays.
+        let (deeper, windows) = match of {
+            Of::Late(since) => {
+                self.head.read_new(ids, from, to, &mut recent);
+                ((0..ids.len()).collect(), Windows { facet: None, made_after: since })
+            }
+            _ => (self.head.read(ids, from, to, &mut recent), Windows::ALL),
+        };
+        let mut out: Vec<Vec<Point>> = vec![Vec::new(); ids.len()];
+        let sought: Vec<SeriesId> = deeper.iter().map(|at| ids[*at]).collect();
+        let mut room = self.slice_points.saturating_sub(recent.iter().map(Vec::len).sum());
+        for part in self.partitions.parts().into_iter().filter(|day| !sought.is_empty() && (day + 1) * DAY_MS > from && day * DAY_MS <= to) {
+            self.partitions.reading(part, |reading| {
+                for id in reading.blocks(&sought, (from, to), windows)? {
+                    if gone.load(Ordering::Relaxed) {
+                        return Err(StoreError::Gone);
+                    }
+                    let (source, key) = reading.source(&self.ring, id);
+                    let head = reading.partitions.cache.head(key, || source.head())?;
+                    let mut found = Vec::new();
+                    let keep = |series, values| found.push((series, values));
+                    let times = source.read_by((&reading.partitions.cache, key), &head, |series| sought.binary_search(&series).is_ok(), keep)?;
+                    let Some(times) = times else { continue };
+                    let within = times.partition_point(|t| *t < from)..times.partition_point(|t| *t <= to);
+                    room = room.checked_sub(within.len() * found.len()).ok_or(StoreError::SliceFull)?;
+                    for (series, values) in found {
+                        if let Ok(at) = ids.binary_search(&series) {
+                            out[at].extend(times[within.clone()].iter().copied().zip(values[within.clone()].iter().copied()));
+                        }
+                    }
+                }
+                Ok(())
+            })?;
+        }
+        for (points, newer) in out.iter_mut().zip(recent) {
+            points.extend(newer);
+            head::settle(points);
+        }
+        Ok(out)
+    }
+
+    /// Cells of each of `ids` (ascending) that begin in the range.
+    fn cells_of(
+        &self,
+        (at, facets): (usize, &[Facet]),
+        ids: &[SeriesId],
+        (from, to): (i64, i64),
+        gone: &AtomicBool,
+    ) -> Result<BTreeMap<SeriesId, Vec<Cell>>, StoreError> {
+        let (set, width) = (&self.rolled[at], ROLL_UPS[at].width);
+        let mut out: BTreeMap<SeriesId, Vec<Cell>> = BTreeMap::new();
+        let mut room = self.slice_points / 4;
+        for part in set.parts().into_iter().filter(|part| set.first_day(part + 1) * DAY_MS > from && set.first_day(*part) * DAY_MS <= to) {
+            if gone.load(Ordering::Relaxed) {
+                return Err(StoreError::Gone);
+            }
+            let read = set.reading(part, |reading| rollup::read(reading, &self.ring, (ids, width), (from, to + 1), facets))?;
+            for (id, cells) in read.unwrap_or_default() {
+                room = room.checked_sub(cells.len()).ok_or(StoreError::SliceFull)?;
+                out.entry(id).or_default().extend(cells);
+            }
+        }
+        Ok(out)
+    }
+}
