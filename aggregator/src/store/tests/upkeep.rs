@@ -189,6 +189,23 @@ async fn cleanup_says_what_would_go_and_then_that_goes_also_from_memory() {
 }
 
 #[tokio::test]
+async fn what_a_crash_left_in_level_0_does_not_come_back_when_its_day_was_given_up() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    append(&store, batch(&["a"], T0 - 2 * DAY, 5, 0.0, 0)).await.unwrap();
+    // The blocks are committed, the rows are not deleted yet: then the process dies.
+    store.0.shared.write_blocks().unwrap().unwrap();
+    drop(store);
+    let store = fixture.open();
+    assert_eq!(store.verify(&Progress::silent()).await.unwrap().level0_rows, 1);
+    assert_eq!(store.cleanup(T0, false, &Progress::silent()).await.unwrap().days.len(), 1);
+    drop(store);
+    let store = fixture.open();
+    assert_eq!((store.head_points(), store.verify(&Progress::silent()).await.unwrap().level0_rows), (0, 0));
+    assert_eq!(read(&store, "a", 0, T0).await, []);
+}
+
+#[tokio::test]
 async fn steps_lead_to_the_end_and_nobody_who_waits_is_the_end() {
     let fixture = Fixture::new();
     let store = filled(&fixture).await;
