@@ -17,6 +17,7 @@ use keyvigil_common::telemetry::chain;
 
 use crate::cli::Output;
 use crate::config::Config;
+use crate::endpoints::Endpoints;
 use crate::run::{self, StartError};
 use crate::store::{self, Progress, Store};
 use crate::upkeep::{self, Order, Report, Request, Task};
@@ -87,10 +88,15 @@ fn find(config: &mut Config) -> Result<Option<File>, Failed> {
     if !key.exists() {
         return Err(Failed::new(EXIT_CONFIG, format!("the master key is missing: {} is not there, and without it nothing opens", key.display())));
     }
-    match lock {
-        Some(lock) => Ok(Some(lock)),
-        None => Ok(process::lock(&config.storage.path).map_err(dir)?),
+    let lock = match lock {
+        Some(lock) => Some(lock),
+        None => process::lock(&config.storage.path).map_err(dir)?,
+    };
+    if lock.is_some() {
+        // What an aggregator that was killed left behind would lead the next command astray.
+        Endpoints::withdraw(&config.storage.path).map_err(dir)?;
     }
+    Ok(lock)
 }
 
 /// Does it in this process, on a store that is ours.

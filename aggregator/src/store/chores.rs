@@ -30,7 +30,14 @@ impl Store {
     /// # Errors
     /// What could not be written; level 0 then stays as it was.
     pub async fn flush(&self) -> Result<compact::Flushed, StoreError> {
-        let Some(flushed) = self.alone(Shared::write_blocks).await? else { return Ok(compact::Flushed::default()) };
+        let Some(flushed) = self.alone(Shared::write_blocks).await? else {
+            // A crash may have left rows whose samples are in blocks. They go too: once their day is dropped, and its mark with
+            // it, they would be taken for samples that are nowhere yet.
+            if let Some(through) = self.0.shared.head.settled().filter(|through| *through > 0) {
+                self.write(move |tx| tx.forget_level0(through)).await?;
+            }
+            return Ok(compact::Flushed::default());
+        };
         // The samples are in blocks, and marked so: whether their rows can be deleted now or with the next flush is only space.
         self.0.shared.head.thaw();
         let through = flushed.through;

@@ -277,6 +277,12 @@ impl Head {
         Some((Frozen(frozen), inner.through))
     }
 
+    /// The last row of level 0, if all that came up to it is in blocks.
+    pub(crate) fn settled(&self) -> Option<i64> {
+        let inner = self.writing();
+        (inner.frozen.is_none() && inner.active.points == 0).then_some(inner.through)
+    }
+
     /// The frozen part is on disk as blocks.
     pub(crate) fn thaw(&self) {
         let mut inner = self.writing();

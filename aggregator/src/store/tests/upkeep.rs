@@ -59,7 +59,11 @@ async fn a_store_that_is_whole_has_no_fault_served_or_not() {
     let expected = Verified { files: 3, blocks: 2, samples: 240, series: 3, level0_rows: 1, records: 9, ..Verified::default() };
     assert_eq!(store.verify(&Progress::silent()).await.unwrap(), expected);
     drop(store);
+    let bytes = || walk(fixture.dir.path()).into_iter().map(|file| (file.clone(), std::fs::read(file).unwrap())).filter(|(_, bytes)| !bytes.is_empty());
+    let databases = || bytes().filter(|(file, _)| !file.to_string_lossy().ends_with("-shm")).collect::<std::collections::BTreeMap<_, _>>();
+    let before = databases();
     assert_eq!(offline(&fixture), expected);
+    assert_eq!(databases(), before, "a look changes nothing");
 }
 
 #[tokio::test]
@@ -182,6 +186,23 @@ async fn cleanup_says_what_would_go_and_then_that_goes_also_from_memory() {
     assert_eq!(read(&store, "a", 0, T0 + DAY).await.len(), 65);
     let found = store.verify(&Progress::silent()).await.unwrap();
     assert_eq!((found.files, found.records, found.faults), (2, 8, 0));
+}
+
+#[tokio::test]
+async fn what_a_crash_left_in_level_0_does_not_come_back_when_its_day_was_given_up() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    append(&store, batch(&["a"], T0 - 2 * DAY, 5, 0.0, 0)).await.unwrap();
+    // The blocks are committed, the rows are not deleted yet: then the process dies.
+    store.0.shared.write_blocks().unwrap().unwrap();
+    drop(store);
+    let store = fixture.open();
+    assert_eq!(store.verify(&Progress::silent()).await.unwrap().level0_rows, 1);
+    assert_eq!(store.cleanup(T0, false, &Progress::silent()).await.unwrap().days.len(), 1);
+    drop(store);
+    let store = fixture.open();
+    assert_eq!((store.head_points(), store.verify(&Progress::silent()).await.unwrap().level0_rows), (0, 0));
+    assert_eq!(read(&store, "a", 0, T0).await, []);
 }
 
 #[tokio::test]

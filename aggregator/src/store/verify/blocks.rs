@@ -107,8 +107,10 @@ impl Look<'_> {
         let (id, raw) = (source.place.id, partitions.kind == RAW);
         match opened {
             Err(e) => {
+                let path = self.files.dir.join(file);
                 let give_up = format!(
-                    "restore the file from a backup; without one, stop the aggregator and give up these samples: sqlite3 {file} 'DELETE FROM block WHERE id = {id}'"
+                    "restore the file from a backup; without one, stop the aggregator and give up these samples: sqlite3 {} 'DELETE FROM block WHERE id = {id}'",
+                    path.display()
                 );
                 self.fault(file, "block", id, format!("it does not open: {}", chain(&e)), give_up);
             }
