@@ -1,4 +1,5 @@
 mod faults;
+mod model;
 
 use super::*;
 use keyvigil_common::sample::{MetricType, Series, Tags};
