@@ -25,7 +25,7 @@ const KILLS: usize = 50_000;
 /// Stores that live at a time.
 const THREADS: usize = 2;
 /// Steps of one life.
-const STEPS: usize = 60;
+const STEPS: usize = 40;
 
 /// What all threads count.
 #[derive(Default)]

@@ -14,7 +14,7 @@ pub(crate) const DAY_MS: i64 = 86_400_000;
 /// A midnight.
 const T0: i64 = 1_763_769_600_000;
 /// Steps of one life; each moves on by this.
-const STEP_MS: i64 = 50 * 60_000;
+const STEP_MS: i64 = 75 * 60_000;
 pub(crate) const STREAMS: usize = 4;
 pub(crate) const SERIES: usize = 3;
 const MEMORY_BYTES: usize = 64 << 20;
@@ -126,7 +126,7 @@ impl Life {
             self.store = Some(open(&self.dir, self.now_ms())?);
             return Ok(());
         };
-        let (now_ms, border) = (self.now_ms(), self.now_ms() - STEP_MS * self.random.below(40) as i64);
+        let (now_ms, border) = (self.now_ms(), self.now_ms() - STEP_MS * self.random.below(30) as i64);
         match self.random.below(20) {
             0..=7 => self.append(&store).await?,
             8..=10 => both(self.append(&store), store.flush()).await?,
@@ -209,7 +209,7 @@ fn checkpoint(dir: &Path, random: &mut Random) -> Result<(), StoreError> {
 /// A few samples of the last hours, some of them late, some of an instant that was told before.
 fn batch(random: &mut Random, now_ms: i64) -> Sent {
     let groups = (0..=random.below(2)).map(|_| {
-        let late_ms = if random.once_in(4) { random.below(40) as i64 * STEP_MS } else { 0 };
+        let late_ms = if random.once_in(6) { random.below(25) as i64 * STEP_MS } else { 0 };
         // On a coarse grid, so that the same instants come again.
         let from = (now_ms - late_ms).div_euclid(STEP_MS) * STEP_MS + random.below(4) as i64 * 10_000;
         let times: Vec<i64> = (0..=random.below(5) as i64).map(|n| from + n * 10_000).collect();
