@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyvigil_common::clock::SystemClock;
+use keyvigil_tests::harness::memory_dir;
 use keyvigil_tests::random::Random;
 
 use disk::Disk;
@@ -38,12 +39,6 @@ struct Count {
 
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
-}
-
-/// In memory, where that is a file system.
-fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a directory")
 }
 
 /// Lives, one after the other, till `wanted` crashes were checked.
@@ -99,7 +94,7 @@ fn whenever_the_power_goes_what_was_acknowledged_is_there_and_nothing_else() {
     let seed = env("SEED").unwrap_or_else(keyvigil_common::backoff::random_u64);
     let wanted = env("KEYVIGIL_KILLS").and_then(|n| usize::try_from(n).ok()).unwrap_or(KILLS);
     println!("seed {seed}");
-    let (dir, count, clock) = (scratch(), Count::default(), SystemClock::shared());
+    let (dir, count, clock) = (memory_dir(), Count::default(), SystemClock::shared());
     let began = clock.monotonic();
     std::thread::scope(|scope| {
         for thread in 0..THREADS as u64 {

@@ -213,11 +213,8 @@ fn batch(random: &mut Random, now_ms: i64) -> Sent {
         // On a coarse grid, so that the same instants come again.
         let from = (now_ms - late_ms).div_euclid(STEP_MS) * STEP_MS + random.below(4) as i64 * 10_000;
         let times: Vec<i64> = (0..=random.below(5) as i64).map(|n| from + n * 10_000).collect();
-        let columns = (0..=random.below(3)).map(|_| Column {
-            series: random.below(SERIES) as u32,
-            start_ms: 0,
-            values: times.iter().map(|_| value(random)).collect(),
-        });
+        let columns =
+            (0..=random.below(3)).map(|_| Column { series: random.below(SERIES) as u32, start_ms: 0, values: times.iter().map(|_| value(random)).collect() });
         Group { sensor: "kills".into(), interval_ms: 10_000, columns: columns.collect(), times }
     });
     let groups = groups.collect();
