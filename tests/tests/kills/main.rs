@@ -22,7 +22,7 @@ use keyvigil_tests::random::Random;
 use disk::Disk;
 use work::{Life, Witness};
 
-const KILLS: usize = 50_000;
+const KILLS: usize = 15_000;
 /// Stores that live at a time.
 const THREADS: usize = 2;
 /// Steps of one life.

@@ -208,11 +208,11 @@ fn checkpoint(dir: &Path, random: &mut Random) -> Result<(), StoreError> {
 
 /// A few samples of the last hours, some of them late, some of an instant that was told before.
 fn batch(random: &mut Random, now_ms: i64) -> Sent {
-    let groups = (0..=random.below(2)).map(|_| {
+    let groups = (0..1 + usize::from(random.once_in(3))).map(|_| {
         let late_ms = if random.once_in(6) { random.below(25) as i64 * STEP_MS } else { 0 };
-        // On a coarse grid, so that the same instants come again.
-        let from = (now_ms - late_ms).div_euclid(STEP_MS) * STEP_MS + random.below(4) as i64 * 10_000;
-        let times: Vec<i64> = (0..=random.below(5) as i64).map(|n| from + n * 10_000).collect();
+        // On a coarse grid, so that the same instants come again, and series share them.
+        let from = (now_ms - late_ms).div_euclid(STEP_MS) * STEP_MS + random.below(2) as i64 * 10_000;
+        let times: Vec<i64> = (0..*random.pick(&[1, 3, 3, 5])).map(|n| from + n * 10_000).collect();
         let columns =
             (0..=random.below(3)).map(|_| Column { series: random.below(SERIES) as u32, start_ms: 0, values: times.iter().map(|_| value(random)).collect() });
         Group { sensor: "kills".into(), interval_ms: 10_000, columns: columns.collect(), times }
