@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -121,9 +122,9 @@ pub(crate) struct Disk<W> {
 }
 
 impl<W> Disk<W> {
-    /// An empty one. `witness` is asked, at each crash that is taken, for what was promised by then.
+    /// With what lies there, synced. `witness` is asked, at each crash that is taken, for what was promised by then.
     pub(crate) fn new(root: &Path, random: Random, witness: impl Fn() -> W + Send + Sync + 'static) -> Self {
-        let state = State {
+        let mut state = State {
             files: Vec::new(),
             inodes: HashMap::new(),
             names: BTreeMap::new(),
@@ -133,6 +134,17 @@ impl<W> Disk<W> {
             random,
             taken: Vec::new(),
         };
+        for dir in ["", "days/"] {
+            fs::create_dir_all(root.join(dir)).expect("a directory");
+            for entry in fs::read_dir(root.join(dir)).expect("a directory").map(|entry| entry.expect("an entry")) {
+                if entry.file_type().expect("a type").is_file() {
+                    let name = format!("{dir}{}", entry.file_name().to_str().expect("UTF-8"));
+                    state.inodes.insert(entry.ino(), state.files.len());
+                    state.names.insert(name, state.files.len());
+                    state.files.push(File { changes: vec![Change::Write { at: 0, bytes: fs::read(entry.path()).expect("a file") }], synced: 1 });
+                }
+            }
+        }
         Self { root: root.to_str().expect("UTF-8").to_owned(), state: Mutex::new(state), witness: Box::new(witness) }
     }
 

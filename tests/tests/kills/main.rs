@@ -2,9 +2,10 @@
 //! delivered again counts once, and the store goes on.
 //!
 //! Stores live below a file layer that knows what was synced ([`vfs`], [`disk`]); while they work ([`work`]), crashes are taken
-//! at random operations, and each is opened and checked ([`check`]). One life gives hundreds of crashes. `KEYVIGIL_KILLS` says
-//! how many in all, `SEED` begins as a run before; threads meet as they like, so that a seed gives the same work and
-//! not quite the same crashes. What fails is kept as an image, and where it lies is told.
+//! at random operations, and each is opened and checked ([`check`]). One life gives hundreds of crashes, and goes on with what
+//! some of them left: recovery is killed too. `KEYVIGIL_KILLS` says how many in all, `SEED` begins as a run before; threads
+//! meet as they like, so that a seed gives the same work and not quite the same crashes. What fails is kept as an image, and
+//! where it lies is told.
 
 mod check;
 mod disk;
@@ -25,8 +26,9 @@ use work::{Life, Witness};
 const KILLS: usize = 15_000;
 /// Stores that live at a time.
 const THREADS: usize = 2;
-/// Steps of one life.
-const STEPS: usize = 40;
+/// Times that a store dies and goes on with what that left, and steps until it does.
+const DEATHS: usize = 4;
+const STEPS: usize = 20;
 
 /// What all threads count.
 #[derive(Default)]
@@ -54,32 +56,47 @@ fn lives(seed: u64, wanted: usize, dir: &Path, count: &Count) {
 }
 
 async fn live(dir: &Path, mut random: Random, wanted: usize, count: &Count) {
-    let (root, witness) = (dir.join("store"), Arc::new(Mutex::new(Witness::default())));
-    std::fs::create_dir_all(&root).expect("a directory");
-    let seen = Arc::clone(&witness);
-    let disk = Arc::new(Disk::new(&root, random.split(), move || seen.lock().unwrap_or_else(PoisonError::into_inner).clone()));
-    let attached = vfs::attach(&disk);
-    let mut life = Life::new(&root, random.split(), witness);
-    for step in 0..STEPS {
+    let witness = Arc::new(Mutex::new(Witness::default()));
+    let mut root = dir.join("store-0");
+    let mut life = Life::new(&root, random.split(), Arc::clone(&witness));
+    for death in 1..=DEATHS {
+        let seen = Arc::clone(&witness);
+        let disk = Arc::new(Disk::new(&root, random.split(), move || seen.lock().unwrap_or_else(PoisonError::into_inner).clone()));
+        let attached = vfs::attach(&disk);
+        let end = run(&mut life, &disk, &dir.join("image"), &mut random, wanted, count).await;
+        let (operations, dir_syncs) = disk.seen();
+        count.operations.fetch_add(operations, Ordering::Relaxed);
+        count.dir_syncs.fetch_add(dir_syncs, Ordering::Relaxed);
+        let Some(crash) = end else { return };
+        root = dir.join(format!("store-{death}"));
+        disk.image(&crash, random.split(), &root);
+        life.die(&root, crash.witness);
+        drop(attached);
+    }
+}
+
+/// Work on one disk, and checks of what it would have been at crashes; the last of these is what it dies of.
+async fn run(life: &mut Life, disk: &Disk<Witness>, image: &Path, random: &mut Random, wanted: usize, count: &Count) -> Option<disk::Crash<Witness>> {
+    let mut end = None;
+    for step in 0..=random.below(STEPS) {
         life.step().await.unwrap_or_else(|e| panic!("step {step}: {e:?}"));
         for crash in disk.take() {
             if count.kills.fetch_add(1, Ordering::Relaxed) >= wanted {
-                break;
+                return None;
             }
-            let (image, draw, then) = (dir.join("image"), random.split(), random.split());
-            let lost = disk.image(&crash, draw.clone(), &image);
-            if let Err(why) = check::check(&image, &life.sent, &crash.witness, then).await {
-                let kept = kept(&disk, &crash, draw);
+            let (draw, then) = (random.split(), random.split());
+            let lost = disk.image(&crash, draw.clone(), image);
+            if let Err(why) = check::check(image, &life.sent, &crash.witness, then).await {
+                let kept = kept(disk, &crash, draw);
                 panic!("step {step}, {lost}: {why}; the image is kept in {}", kept.display());
             }
-            std::fs::remove_dir_all(&image).expect("it was ours");
+            std::fs::remove_dir_all(image).expect("it was ours");
+            if end.is_none() || random.once_in(3) {
+                end = Some(crash);
+            }
         }
     }
-    drop(life);
-    let (operations, dir_syncs) = disk.seen();
-    count.operations.fetch_add(operations, Ordering::Relaxed);
-    count.dir_syncs.fetch_add(dir_syncs, Ordering::Relaxed);
-    drop(attached);
+    end
 }
 
 /// The image as it was before the check changed it.

@@ -1,7 +1,7 @@
 //! What the store is made to do while it is killed: four agents that deliver at once, flushes, merges, retention, shrinking,
 //! checkpoints and restarts; and the witness of what was sent and promised. Never checks anything but that no work fails.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use keyvigil_aggregator::store::{Settled, Store, StoreError, Stream, Tx};
@@ -100,10 +100,12 @@ pub(crate) async fn deliver(
     store.write(work).await
 }
 
-/// One life of a store, from nothing.
+/// One life of a store, from nothing, through crashes.
 pub(crate) struct Life {
     store: Option<Store>,
-    dir: std::path::PathBuf,
+    dir: PathBuf,
+    /// There was a crash: what was sent since is not known to be stored.
+    unsure: bool,
     random: Random,
     step: i64,
     pub(crate) sent: [Vec<Arc<Sent>>; STREAMS],
@@ -112,7 +114,18 @@ pub(crate) struct Life {
 
 impl Life {
     pub(crate) fn new(dir: &Path, random: Random, witness: Arc<Mutex<Witness>>) -> Self {
-        Self { store: None, dir: dir.to_owned(), random, step: 0, sent: Default::default(), witness }
+        Self { store: None, dir: dir.to_owned(), unsure: false, random, step: 0, sent: Default::default(), witness }
+    }
+
+    /// Dies, and goes on with what a crash left in `dir`, knowing what was known then.
+    pub(crate) fn die(&mut self, dir: &Path, then: Witness) {
+        self.store = None;
+        self.unsure = true;
+        dir.clone_into(&mut self.dir);
+        for (sent, said) in self.sent.iter_mut().zip(&then.streams) {
+            sent.truncate(said.sent);
+        }
+        *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = then;
     }
 
     fn now_ms(&self) -> i64 {
@@ -126,6 +139,9 @@ impl Life {
             self.store = Some(open(&self.dir, self.now_ms())?);
             return Ok(());
         };
+        if std::mem::take(&mut self.unsure) {
+            return self.repeat(&store).await;
+        }
         let (now_ms, border) = (self.now_ms(), self.now_ms() - STEP_MS * self.random.below(30) as i64);
         match self.random.below(20) {
             0..=7 => self.append(&store).await?,
@@ -176,6 +192,18 @@ impl Life {
         if again {
             let settled = deliver(store, at, first, batches, || ()).await?;
             assert!(settled.iter().all(|settled| *settled == Settled::Repeat), "again {first}..={last} of stream {at}: {settled:?}");
+        }
+        Ok(())
+    }
+
+    /// Sends again, from the last that was acknowledged on.
+    async fn repeat(&mut self, store: &Store) -> Result<(), StoreError> {
+        for (at, sent) in self.sent.iter().enumerate() {
+            let (first, last) = (self.witness.lock().unwrap_or_else(PoisonError::into_inner).streams[at].acknowledged.max(1), sent.len());
+            if first <= last {
+                let promised = Arc::clone(&self.witness);
+                deliver(store, at, first, sent[first - 1..].to_vec(), move || said(&promised, at, |said| said.acknowledged = last)).await?;
+            }
         }
         Ok(())
     }
