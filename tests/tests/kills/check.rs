@@ -28,7 +28,7 @@ pub(crate) async fn check(dir: &Path, sent: &[Vec<Arc<Sent>>; STREAMS], witness:
     if whole != cursors {
         compare(&store, sent, &whole, witness).await.map_err(|e| format!("after the rest was delivered: {e}"))?;
     }
-    if random.once_in(6) {
+    if random.once_in(5) {
         go_on(&store, &mut random).await.map_err(|e| format!("work after the start: {e:?}"))?;
         compare(&store, sent, &whole, witness).await.map_err(|e| format!("after flushing and merging: {e}"))?;
         if random.once_in(2) {

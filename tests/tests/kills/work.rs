@@ -140,6 +140,10 @@ impl Life {
             return Ok(());
         };
         if std::mem::take(&mut self.unsure) {
+            if self.random.once_in(3) {
+                // Days whose logs are as the crash left them.
+                self.retain(&store).await?;
+            }
             return self.repeat(&store).await;
         }
         let (now_ms, border) = (self.now_ms(), self.now_ms() - STEP_MS * self.random.below(30) as i64);
@@ -209,7 +213,7 @@ impl Life {
     }
 
     async fn retain(&mut self, store: &Store) -> Result<(), StoreError> {
-        let before_ms = self.now_ms() - DAY_MS;
+        let before_ms = self.now_ms() - self.random.below(2) as i64 * DAY_MS;
         {
             let mut witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner);
             witness.dropped_before_ms = witness.dropped_before_ms.max(before_ms);
@@ -237,7 +241,7 @@ fn checkpoint(dir: &Path, random: &mut Random) -> Result<(), StoreError> {
 /// A few samples of the last hours, some of them late, some of an instant that was told before.
 fn batch(random: &mut Random, now_ms: i64) -> Sent {
     let groups = (0..1 + usize::from(random.once_in(3))).map(|_| {
-        let late_ms = if random.once_in(6) { random.below(25) as i64 * STEP_MS } else { 0 };
+        let late_ms = if random.once_in(6) { random.below(40) as i64 * STEP_MS } else { 0 };
         // On a coarse grid, so that the same instants come again, and series share them.
         let from = (now_ms - late_ms).div_euclid(STEP_MS) * STEP_MS + random.below(2) as i64 * 10_000;
         let times: Vec<i64> = (0..*random.pick(&[1, 3, 3, 5])).map(|n| from + n * 10_000).collect();
