@@ -25,7 +25,7 @@ use keyvigil_tests::protobuf::{bytes, double, number};
 use keyvigil_tests::random::Random;
 use tokio::sync::watch;
 
-const CYCLES: usize = 100;
+const CYCLES: usize = 200;
 const AGENTS: usize = 4;
 const STEP_MS: i64 = 20_000;
 /// Agents deliver what they have of the last days.
