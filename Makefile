@@ -1,6 +1,6 @@
 # Thin names: what each does stands in scripts/ and in xtask/.
 .DEFAULT_GOAL := help
-.PHONY: help run test lint dashboard package
+.PHONY: help run test kills lint dashboard package
 
 help: ## shows this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,11 @@ run: ## builds all and starts aggregator and agent on this host (ARGS="--dir DIR
 test: ## installs what tests need and runs all of them
 	@scripts/need test
 	@scripts/test
+
+kills: ## kills the store 50,000 times in a simulated file layer, and a running aggregator 200 times
+	cargo build --workspace --locked
+	KEYVIGIL_KILLS=50000 cargo test --locked -p keyvigil-tests --test kills -- --nocapture
+	KEYVIGIL_KILL9_CYCLES=200 cargo test --locked -p keyvigil-tests --test kill9 -- --nocapture
 
 lint: ## formatting, lints, the project's own rules, and where it is installed cargo-deny
 	cargo fmt --all --check

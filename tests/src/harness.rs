@@ -121,6 +121,16 @@ impl Harness {
     }
 }
 
+/// A directory in memory, where that is a file system: for tests that sync thousands of times.
+///
+/// # Panics
+/// Where there is no room.
+#[must_use]
+pub fn memory_dir() -> TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.expect("a directory")
+}
+
 /// A clock that stands at a fixed instant.
 #[must_use]
 pub fn manual_clock() -> Arc<ManualClock> {

@@ -7,6 +7,7 @@ pub mod link;
 pub mod process;
 pub mod prometheus;
 pub mod protobuf;
+pub mod random;
 pub mod slack;
 pub mod smtp;
 pub mod up;

@@ -73,6 +73,15 @@ impl Aggregator {
         self.at["ingest_url"].as_str().unwrap_or_default().trim_start_matches("https://").to_owned()
     }
 
+    /// kill -9, while others still talk to it; it is waited for when it is dropped.
+    ///
+    /// # Panics
+    /// Where it cannot be signalled.
+    pub fn kill_now(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw).expect("a process");
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is ours");
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         let _ = self.child.kill();

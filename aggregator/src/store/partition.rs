@@ -135,9 +135,14 @@ impl Partitions {
 
     /// The newest sample in blocks, Unix ms; 0 for none.
     pub(super) fn newest_ms(&self) -> Result<i64, StoreError> {
-        let Some(part) = self.parts().pop() else { return Ok(0) };
-        let newest = self.reading(part, |at| Ok(at.connection.query_row("SELECT ifnull(max(t_max), 0) FROM block", [], |row| row.get(0))?))?;
-        Ok(newest.unwrap_or(0))
+        let newest = |at: &Reading<'_>| Ok(at.connection.query_row("SELECT ifnull(max(t_max), 0) FROM block", [], |row| row.get(0))?);
+        for part in self.parts().into_iter().rev() {
+            // A crash may have left a file without blocks.
+            if let Some(newest) = self.reading(part, newest)?.filter(|at_ms| *at_ms > 0) {
+                return Ok(newest);
+            }
+        }
+        Ok(0)
     }
 
     /// Samples in blocks, and bytes of the files.

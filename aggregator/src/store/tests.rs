@@ -1,6 +1,7 @@
 mod faults;
 mod forget;
 mod limits;
+mod model;
 mod upkeep;
 
 use super::*;

@@ -145,3 +145,14 @@ async fn a_start_makes_a_new_data_key_and_what_older_ones_sealed_still_opens() {
         assert_eq!(read(&store, "a", T0, T0 + HOUR).await.len(), usize::try_from(start).unwrap() + 1);
     }
 }
+
+#[tokio::test]
+async fn a_file_that_a_crash_left_without_blocks_hides_nothing() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    append(&store, batch(&["a"], T0, 10, 0.0, 0)).await.unwrap();
+    store.flush().await.unwrap();
+    drop(store.0.shared.partitions.writer(partition::day_of(T0) + 1).unwrap());
+    drop(store);
+    assert_eq!(read(&fixture.open(), "a", T0, T0 + 1_000_000).await.len(), 10);
+}
