@@ -52,6 +52,9 @@ pub struct Config {
 /// Below this a day of a few hosts would be compacted all the time.
 const MEMORY_BYTES_MIN: usize = 64 << 20;
 
+/// What each series takes in level 0 before it has a sample, bytes: its place in two generations.
+const SERIES_PLACE_BYTES: usize = 72;
+
 /// `[listen]`: addresses. Port 0 takes a free one.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default)]
@@ -299,6 +302,13 @@ impl Config {
             faults.push(format!("storage.memory_bytes: must be at least {MEMORY_BYTES_MIN}"));
         }
         faults.extend(self.storage.faults());
+        if self.limits.series_per_tenant.saturating_mul(SERIES_PLACE_BYTES) > self.storage.memory_bytes / 4 {
+            let most = self.storage.memory_bytes / 4 / SERIES_PLACE_BYTES;
+            faults.push(format!(
+                "limits.series_per_tenant: with storage.memory_bytes = {} at most {most}; give it more memory, or allow fewer series",
+                self.storage.memory_bytes
+            ));
+        }
         for (key, value) in [("series_per_tenant", self.limits.series_per_tenant), ("series_per_agent", self.limits.series_per_agent)] {
             if !(1..=SERIES_MAX).contains(&value) {
                 faults.push(format!("limits.{key}: must be at least 1 and at most {SERIES_MAX}, which is what an aggregator can hold"));

@@ -196,13 +196,18 @@ impl Ingest {
         if claimed > PUSH_RAW_BYTES_MAX {
             return Err(Refusal::TooLarge(WireError::TooLarge { bytes: claimed, max: PUSH_RAW_BYTES_MAX }));
         }
-        let _decoded = self.room(claimed * DECODED_BYTES_PER_RAW)?;
+        let room = self.room(claimed * DECODED_BYTES_PER_RAW)?;
         let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
         let mut decoded = None;
         let arrived = push.frames.into_iter().map(|(seq, frame)| self.arrive(seq, &frame, tenant, &agent.host, &mut decoded)).collect::<Result<Vec<_>, _>>()?;
         let dropped = push.dropped;
         let (this, host) = (self.clone(), agent.host.clone());
-        let cursor = self.store.write(move |tx| this.settle(tx, &stream, &host, arrived, &dropped)).await?;
+        let settle = move |tx: &Tx<'_>| {
+            // Whoever hangs up leaves the work behind, and the room that it takes.
+            tx.after_commit(move || drop(room));
+            this.settle(tx, &stream, &host, arrived, &dropped)
+        };
+        let cursor = self.store.write(settle).await?;
         Ok(Ack { epoch: push.epoch, cursor, now_ms: self.clock.now_ms(), directives: Vec::new() })
     }
 
@@ -245,13 +250,13 @@ impl Ingest {
     /// # Errors
     /// A store that cannot write.
     async fn store(&self, taken: Taken) -> Result<Outcome, Refusal> {
-        let Taken { tenant, rows, fresh, hashes, generation, .. } = taken;
+        let Taken { tenant, rows, fresh, hashes, generation, room, .. } = taken;
         if rows.is_empty() {
             return Ok(Outcome::default());
         }
         self.store.has_room()?;
         let samples = rows.len();
-        let appended = self.store.append(tenant, rows, fresh, generation).await?;
+        let appended = self.store.append(tenant, rows, fresh, generation, room).await?;
         self.names.remember(appended.resolved.generation, hashes.into_iter().zip(appended.resolved.ids.iter().copied()));
         let outcome = Outcome::new(appended, self.store.limits());
         self.losses.log(&outcome.limited, self.clock.now_ms());

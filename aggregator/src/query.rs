@@ -48,6 +48,8 @@ pub struct Question {
     pub group_by: Option<Vec<String>>,
     /// Series at most.
     pub limit: usize,
+    /// It is a rule that asks: pages wait for it, not it for them.
+    pub urgent: bool,
 }
 
 /// An answer.
@@ -165,7 +167,7 @@ pub async fn ask(store: &Store, question: &Question) -> Result<Answer, QueryErro
 }
 
 async fn raw(store: &Store, question: &Question, series: &[(SeriesId, Arc<Series>)]) -> Result<Answer, QueryError> {
-    let columns = match store.select(&ids(series), question.from_ms, question.to_ms, QUERY_POINTS_MAX).await {
+    let (columns, unanswered) = match store.samples(&ids(series), question.from_ms, question.to_ms, QUERY_POINTS_MAX).await {
         Err(StoreError::TooMuch(most)) => {
             Err(QueryError::Invalid(format!("more than {most} samples: set aggregation and interval, or ask for a shorter range")))
         }
@@ -177,7 +179,7 @@ async fn raw(store: &Store, question: &Question, series: &[(SeriesId, Arc<Series
         Row { metric_id: series.metric_id.clone(), metric_type: series.metric_type, tags: series.tags.clone(), points }
     });
     let sources = vec![Stretch { from: question.from_ms, to: question.to_ms, step_ms: 0 }];
-    Ok(Answer { rows: rows.collect(), samples_read, exact: true, sources, ..Answer::default() })
+    Ok(Answer { rows: rows.collect(), samples_read, exact: unanswered.is_none(), sources, unanswered, ..Answer::default() })
 }
 
 /// Series of one row, by their place in the selection.
@@ -203,8 +205,13 @@ async fn bucketed(store: &Store, question: &Question, aggregation: Aggregation, 
     let (ids, wanted) = (ids(series), wanted(question, aggregation, &buckets, series));
     let visited = store.visit((&ids, at_once), wanted, move |places| Folding::new(Arc::clone(&making), places)).await?;
     let sources = visited.stretches.iter().filter(|s| s.to >= question.from_ms).map(|s| Stretch { from: s.from.max(question.from_ms), ..*s });
-    let mut answer =
-        Answer { samples_read: visited.samples_read, exact: visited.exact, sources: sources.collect(), unanswered: visited.unanswered, ..Answer::default() };
+    let mut answer = Answer {
+        samples_read: visited.samples_read,
+        exact: visited.exact,
+        sources: sources.collect(),
+        unanswered: visited.unanswered.filter(|(_, to)| *to >= question.from_ms).map(|(from, to)| (from.max(question.from_ms), to)),
+        ..Answer::default()
+    };
     let mut values: BTreeMap<usize, Vec<Option<f64>>> = visited.out.into_iter().flat_map(|rows| rows.values(&shape)).collect();
     for (row, ((metric_id, tags), members)) in groups.into_iter().enumerate() {
         if let Some(values) = values.remove(&row) {
@@ -223,7 +230,7 @@ fn wanted(question: &Question, aggregation: Aggregation, buckets: &Buckets, seri
     // Of what is no counter, roll-ups do not tell how it grew.
     let will_do = !of_counters || series.iter().all(|(_, series)| series.metric_type != MetricType::Gauge);
     let cells = aggregation.facets().filter(|_| will_do).map(|facets| Cells { facets, width: question.interval_ms, cut: question.from_ms });
-    Wanted { from: question.from_ms.saturating_sub(before), to: question.to_ms, samples_max: QUERY_SAMPLES_MAX, cells }
+    Wanted { from: question.from_ms.saturating_sub(before), to: question.to_ms, samples_max: QUERY_SAMPLES_MAX, cells, urgent: question.urgent }
 }
 
 fn groups(question: &Question, series: &[(SeriesId, Arc<Series>)]) -> Result<Groups, QueryError> {

@@ -88,6 +88,7 @@ pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Run
     let tasks = Tasks::new(stop);
     let endpoints = open_doors(&config, &app, authority, &tasks).await?;
     let policy = policy(&config, &app.store).await?;
+    app.store.keep(&policy);
     for job in jobs(&config, &app, &channels, policy) {
         tasks.spawn(job.name, job.drive(Arc::clone(&clock), tasks.stop().clone()));
     }

@@ -19,6 +19,7 @@ mod partition;
 mod plan;
 mod pool;
 mod progress;
+mod quick;
 mod reindex;
 mod retention;
 mod rollup;
@@ -38,7 +39,7 @@ use std::sync::{Arc, Mutex};
 use keyvigil_common::sample::Series;
 use keyvigil_common::seal::{KeyRing, MasterKey};
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 pub use cleanup::Cleaned;
 pub use error::StoreError;
@@ -98,6 +99,12 @@ pub(crate) struct Shared {
     /// Roll-ups, in the order of [`ROLL_UPS`].
     rolled: [Partitions; 2],
     cache: Arc<Cache>,
+    /// How long roll-ups are kept, ms: what would go at once is not made.
+    rolled_keep_ms: Mutex<[i64; 2]>,
+    /// The last day that is rolled up.
+    rolled_through: AtomicI64,
+    /// Grows when samples or cells go, or samples become cells: what was planned before may not be so any more.
+    changes: AtomicU64,
     /// Samples that one thread which reads holds at most.
     slice_points: usize,
     next_row: AtomicI64,
@@ -129,6 +136,8 @@ impl Store {
         let ring = open_ring(&connection, master, now_ms)?;
         let cache = Arc::new(Cache::new(memory_bytes / 4));
         let [hours, minutes] = ROLL_UPS.map(|rolled| Partitions::open(dir, rolled.kind, Arc::clone(&cache)));
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = processors.max(2);
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
             ring,
@@ -137,7 +146,11 @@ impl Store {
             partitions: Partitions::open(dir, RAW, Arc::clone(&cache))?,
             rolled: [hours?, minutes?],
             cache,
-            slice_points: memory_bytes / 256,
+            rolled_keep_ms: Mutex::new([i64::MAX; 2]),
+            rolled_through: AtomicI64::new(i64::MIN),
+            changes: AtomicU64::new(0),
+            // An eighth of it for all threads that read, 16 bytes a point.
+            slice_points: memory_bytes / 128 / threads,
             next_row: AtomicI64::new(1),
             next_series: Mutex::new(1),
             pending: Mutex::default(),
@@ -147,8 +160,7 @@ impl Store {
         shared.load(&connection)?;
         let readers = Readers::open(&path, READERS)?;
         let writer = Writer::start(connection)?;
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let reading = Arc::new(Semaphore::new(processors.max(2)));
+        let reading = Arc::new(Semaphore::new(threads));
         Ok(Self(Arc::new(Inner { readers, writer, shared, compacting: Mutex::new(()), memory_bytes, processors, reading })))
     }
 
@@ -196,13 +208,24 @@ impl Store {
     }
 
     /// Stores samples and the series among them that are new, as far as they fit; returns once all is on disk. `generation`: of
-    /// the ids in `rows`.
+    /// the ids in `rows`. `room`: dropped once the samples are where they are counted.
     ///
     /// # Errors
     /// [`StoreError::Busy`] where the generation has passed, or a store that cannot write.
-    pub(crate) async fn append(&self, tenant: TenantId, rows: level0::Rows, fresh: Vec<Series>, generation: u64) -> Result<Appended, StoreError> {
+    pub(crate) async fn append(
+        &self,
+        tenant: TenantId,
+        rows: level0::Rows,
+        fresh: Vec<Series>,
+        generation: u64,
+        room: Option<OwnedSemaphorePermit>,
+    ) -> Result<Appended, StoreError> {
         let body = if fresh.is_empty() { Some(self.0.shared.seal_level0(tenant, &rows.encode())?) } else { None };
-        self.write(move |tx| tx.append_rows(tenant, rows, fresh, generation, body)).await
+        let append = move |tx: &Tx<'_>| {
+            tx.after_commit(move || drop(room));
+            tx.append_rows(tenant, rows, fresh, generation, body)
+        };
+        self.write(append).await
     }
 
     /// The limits of series.
@@ -312,6 +335,15 @@ impl Shared {
         Ok(Size { block_samples, head_samples: self.head.points() as u64, bytes: main + days + rolled, rolled_bytes: rolled })
     }
 
+    fn rolled_through(&self) -> i64 {
+        self.rolled_through.load(Ordering::Acquire)
+    }
+
+    /// Samples or cells are not where they were.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
     fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
@@ -342,6 +374,7 @@ impl Shared {
         self.load_series(connection)?;
         let applied = self.partitions.applied()?;
         self.head.begins_after(self.partitions.newest_ms()?);
+        self.load_marks()?;
         let mut statement = connection.prepare("SELECT id, tenant, body FROM level0 ORDER BY id")?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {

@@ -8,7 +8,7 @@
 
 mod error;
 
-use std::io::Read;
+use std::cell::RefCell;
 
 use bincode::error::DecodeError;
 use bincode::{BorrowDecode, Decode, Encode, config};
@@ -358,12 +358,19 @@ pub fn claimed_bytes(frame: &[u8]) -> usize {
 }
 
 fn inflate(compressed: &[u8], claimed: usize) -> Result<Vec<u8>, WireError> {
+    thread_local! {
+        /// Making one takes as long as a small batch does.
+        static INFLATER: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+    }
     let garbled = |e: std::io::Error| WireError::Garbled(e.to_string());
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(compressed).map_err(garbled)?;
-    decoder.window_log_max(24).map_err(garbled)?;
-    // The claim is bounded by the caller; one byte more shows a lie.
-    let mut raw = Vec::with_capacity(claimed.min(compressed.len().saturating_mul(64)));
-    decoder.take(claimed as u64 + 1).read_to_end(&mut raw).map_err(garbled)?;
+    // The claim is bounded by the caller; what is longer does not fit.
+    let mut raw = Vec::with_capacity(claimed);
+    INFLATER.with_borrow_mut(|kept| {
+        let mut inflater = kept.take().map_or_else(zstd::bulk::Decompressor::new, Ok).map_err(garbled)?;
+        inflater.decompress_to_buffer(compressed, &mut raw).map_err(garbled)?;
+        *kept = Some(inflater);
+        Ok::<(), WireError>(())
+    })?;
     if raw.len() == claimed { Ok(raw) } else { Err(WireError::Garbled("length is not what the head says".into())) }
 }
 

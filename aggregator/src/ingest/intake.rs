@@ -10,6 +10,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use highway::{HighwayHash, HighwayHasher, Key};
 use keyvigil_common::limits::{FUTURE_MS_MAX, REJECTED_NAMED_MAX, TIMESTAMP_MS_MIN};
 use keyvigil_common::sample::Series;
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::index::{SeriesId, TenantId};
 use crate::store::level0::{Rows, Run};
@@ -110,12 +111,14 @@ pub struct Taken {
     pub(super) histograms: Vec<Range<u32>>,
     /// Samples that cannot be stored, ever.
     pub rejected: Rejections,
+    /// The memory that it takes.
+    pub(super) room: Option<OwnedSemaphorePermit>,
 }
 
 impl Taken {
     fn new(tenant: TenantId, generation: u64) -> Self {
         let (rows, rejected) = (Rows::default(), Rejections::default());
-        Self { tenant, rows, fresh: Vec::new(), hashes: Vec::new(), generation, histograms: Vec::new(), rejected }
+        Self { tenant, rows, fresh: Vec::new(), hashes: Vec::new(), generation, histograms: Vec::new(), rejected, room: None }
     }
 
     /// Samples that will be stored.

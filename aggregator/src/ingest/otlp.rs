@@ -61,7 +61,7 @@ impl Ingest {
             true => this.inflate(&body, form.bytes_max()).and_then(|(raw, _room)| this.read_otlp(tenant, form, &raw)),
             false => this.read_otlp(tenant, form, &body),
         };
-        let (mut taken, _room) = self.decoded(weight, work).await?;
+        let mut taken = self.decoded(weight, work).await?;
         let rejected = std::mem::take(&mut taken.rejected);
         let limited = self.store(taken).await?.limited;
         Ok((rejected, limited))
@@ -84,7 +84,7 @@ impl Ingest {
         }
     }
 
-    fn read_otlp(&self, tenant: TenantId, form: Form, raw: &[u8]) -> Result<(Taken, Option<OwnedSemaphorePermit>), Refusal> {
+    fn read_otlp(&self, tenant: TenantId, form: Form, raw: &[u8]) -> Result<Taken, Refusal> {
         if raw.len() > form.bytes_max() {
             return Err(Refusal::TooLarge(WireError::TooLarge { bytes: raw.len(), max: form.bytes_max() }));
         }
@@ -102,11 +102,10 @@ impl Ingest {
         }
     }
 
-    fn points(&self, tenant: TenantId, raw: &[u8]) -> Result<(Taken, Option<OwnedSemaphorePermit>), Refusal> {
+    fn points(&self, tenant: TenantId, raw: &[u8]) -> Result<Taken, Refusal> {
         let mut sink = Sink::new(self, tenant);
         points::decode(raw, &mut sink)?;
-        let (taken, _, room) = sink.finish();
-        Ok((taken, room))
+        Ok(sink.finish().0)
     }
 }
 

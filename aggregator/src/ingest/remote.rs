@@ -11,7 +11,6 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use keyvigil_common::limits::REMOTE_WRITE_RAW_BYTES_MAX;
 use keyvigil_common::wire::WireError;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::intake::{Rejections, Taken};
 use super::limited::Limited;
@@ -60,7 +59,7 @@ pub struct RemoteWrite {
     pub limited: Limited,
 }
 
-type Decoded = (Taken, Written, Option<OwnedSemaphorePermit>);
+type Decoded = (Taken, Written);
 
 impl Ingest {
     /// Stores what a request brings; what is not valid or does not fit is named.
@@ -74,7 +73,7 @@ impl Ingest {
 
     async fn try_remote_write(&self, tenant: TenantId, version: Version, body: &Bytes) -> Result<RemoteWrite, Refusal> {
         let (length, body) = (snap::raw::decompress_len(body).unwrap_or(0), body.clone());
-        let (mut taken, written, _room) = self.decoded(length, move |this| this.decode(tenant, version, &body)).await?;
+        let (mut taken, written) = self.decoded(length, move |this| this.decode(tenant, version, &body)).await?;
         let rejected = std::mem::take(&mut taken.rejected);
         let histograms = std::mem::take(&mut taken.histograms);
         let stored = self.store(taken).await?;

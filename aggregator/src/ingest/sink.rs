@@ -249,9 +249,9 @@ impl<'a> Sink<'a> {
     }
 
     /// All that was taken, and the room that it lies in.
-    pub(super) fn finish(self) -> (Taken, Written, Option<OwnedSemaphorePermit>) {
-        let taken = Taken { histograms: self.histograms, ..self.intake.finish() };
-        (taken, self.written, self.room)
+    pub(super) fn finish(self) -> (Taken, Written) {
+        let taken = Taken { histograms: self.histograms, room: self.room, ..self.intake.finish() };
+        (taken, self.written)
     }
 }
 

@@ -161,6 +161,7 @@ impl Alerts {
             interval_ms: None,
             group_by: None,
             limit: SERIES_MAX,
+            urgent: true,
         };
         let answer = query::ask(&self.store, &question).await.map_err(|e| chain(&e))?;
         let seen = answer.rows.into_iter().map(|row| {

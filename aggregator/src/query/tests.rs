@@ -3,7 +3,17 @@ use crate::store::{Fold, Piece};
 use proptest::prelude::*;
 
 fn question(from_ms: i64, to_ms: i64, interval_ms: Option<i64>) -> Question {
-    Question { tenant: 1, selector: Selector::parse("x", []).unwrap(), from_ms, to_ms, aggregation: None, interval_ms, group_by: None, limit: 10 }
+    Question {
+        tenant: 1,
+        selector: Selector::parse("x", []).unwrap(),
+        from_ms,
+        to_ms,
+        aggregation: None,
+        interval_ms,
+        group_by: None,
+        limit: 10,
+        urgent: false,
+    }
 }
 
 fn apply(name: &str, from: i64, to: i64, interval: Option<i64>, series: &[&[Point]]) -> Vec<Option<f64>> {

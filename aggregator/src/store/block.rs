@@ -159,6 +159,11 @@ impl Head {
         self.places.iter().flat_map(|place| place.series.iter().copied())
     }
 
+    /// Whether a series is in the block.
+    pub(crate) fn has(&self, series: u32) -> bool {
+        self.places.iter().any(|place| place.series.contains(&series))
+    }
+
     /// Number of points of each column.
     pub(crate) fn points(&self) -> usize {
         self.points

@@ -74,6 +74,11 @@ impl Cache {
         self.generations.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The head, if it is known.
+    pub(super) fn known_head(&self, key: BlockKey) -> Option<Arc<Opened>> {
+        self.heads.get(&key)
+    }
+
     /// The head that is known, or that `open` reads.
     pub(super) fn head(&self, key: BlockKey, open: impl FnOnce() -> Result<Opened, StoreError>) -> Result<Arc<Opened>, StoreError> {
         if let Some(head) = self.heads.get(&key) {

@@ -30,7 +30,14 @@ impl Store {
     /// # Errors
     /// What could not be written; level 0 then stays as it was.
     pub async fn flush(&self) -> Result<compact::Flushed, StoreError> {
-        let Some(flushed) = self.alone(Shared::write_blocks).await? else {
+        let write = |shared: &Shared| {
+            let flushed = shared.write_blocks()?;
+            // The samples are in blocks, and marked so: whether their rows can be deleted now or with the next flush is only
+            // space. Here, because whoever asked for it may be gone by now.
+            flushed.iter().for_each(|_| shared.head.thaw());
+            Ok(flushed)
+        };
+        let Some(flushed) = self.alone(write).await? else {
             // A crash may have left rows whose samples are in blocks. They go too: once their day is dropped, and its mark with
             // it, they would be taken for samples that are nowhere yet.
             if let Some(through) = self.0.shared.head.settled().filter(|through| *through > 0) {
@@ -38,8 +45,6 @@ impl Store {
             }
             return Ok(compact::Flushed::default());
         };
-        // The samples are in blocks, and marked so: whether their rows can be deleted now or with the next flush is only space.
-        self.0.shared.head.thaw();
         let through = flushed.through;
         let spare = self.write(move |tx| tx.forget_level0(through)).await?;
         self.shrink(spare, SPARE_PAGES).await?;
@@ -112,9 +117,17 @@ impl Shared {
         if !self.partitions.pool.has(day) {
             return Ok(0);
         }
+        // What a roll-up is to add to its cells must be told from what it has: merged it would be one.
+        if self.is_added_to(day)? {
+            self.roll_up(day, due.rolled_ms)?;
+            return Ok(0);
+        }
+        // Late samples first: of them alone is known which series they are of.
+        let current = self.roll_up_late(day, due.rolled_ms)?;
         let merged = self.merge(day, due.windows_ms, due.days_ms, due.late_share)?;
         if (day + 1) * DAY_MS <= due.rolled_ms {
-            self.roll_up(day)?;
+            self.mark_merged(day, current)?;
+            self.roll_up(day, due.rolled_ms)?;
         }
         Ok(merged)
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Progress, Store, StoreError, sqlite};
+use super::{Progress, Shared, Store, StoreError, sqlite};
 use crate::store::partition::{DAY_MS, Partitions};
 
 /// What a cleanup took away, or would.
@@ -44,7 +44,12 @@ impl Store {
             cleaned.bytes += set.bytes(part);
             cleaned.days.push(label);
             if !dry_run {
-                self.alone(move |shared| shared.sets()[at].remove(part)).await?;
+                let remove = move |shared: &Shared| {
+                    shared.sets()[at].remove(part)?;
+                    shared.changed();
+                    Ok(())
+                };
+                self.alone(remove).await?;
                 self.0.shared.head.cool();
             }
         }

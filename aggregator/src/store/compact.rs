@@ -209,17 +209,7 @@ impl Old {
 
     /// Series that fit into memory together, and into how many parts of the day they must be cut.
     fn slices(&self) -> Vec<(Vec<SeriesId>, i64)> {
-        let mut out: Vec<(Vec<SeriesId>, usize)> = Vec::new();
-        for (series, points) in &self.points {
-            match out.last_mut().filter(|(ids, sum)| ids.len() < SERIES_PER_BLOCK && sum + points <= REWRITE_POINTS) {
-                Some((ids, sum)) => {
-                    ids.push(*series);
-                    *sum += points;
-                }
-                None => out.push((vec![*series], *points)),
-            }
-        }
-        out.into_iter().map(|(ids, points)| (ids, i64::try_from(points.div_ceil(REWRITE_POINTS)).unwrap_or(1).max(1))).collect()
+        slices(&self.points)
     }
 
     /// The samples of `ids` (ascending) in `span`, settled.
@@ -242,6 +232,21 @@ impl Old {
         });
         Ok(settled.collect())
     }
+}
+
+/// Series, by how many points each has, that fit into memory together; and into how many parts one of them must be cut.
+pub(super) fn slices(points: &BTreeMap<SeriesId, usize>) -> Vec<(Vec<SeriesId>, i64)> {
+    let mut out: Vec<(Vec<SeriesId>, usize)> = Vec::new();
+    for (series, points) in points {
+        match out.last_mut().filter(|(ids, sum)| ids.len() < SERIES_PER_BLOCK && sum + points <= REWRITE_POINTS) {
+            Some((ids, sum)) => {
+                ids.push(*series);
+                *sum += points;
+            }
+            None => out.push((vec![*series], *points)),
+        }
+    }
+    out.into_iter().map(|(ids, points)| (ids, i64::try_from(points.div_ceil(REWRITE_POINTS)).unwrap_or(1).max(1))).collect()
 }
 
 /// Inserts samples as blocks of a file. Returns how many samples and blocks.
@@ -306,14 +311,16 @@ pub(super) fn next_block(tx: &Connection) -> Result<i64, StoreError> {
     Ok(tx.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Remembers the next number, before the block with the highest one may go.
+/// Remembers the next numbers, before the block with the highest one may go.
 fn keep_next(tx: &Connection) -> Result<(), StoreError> {
-    let sql = "INSERT OR REPLACE INTO meta VALUES ('next_block', ?1)";
-    let next = next_block(tx)?;
-    tx.prepare_cached(sql)?.execute([next])?;
+    for (name, next) in [("next_block", next_block(tx)?), ("next_made", next_made(tx)?)] {
+        tx.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?.execute(params![name, next])?;
+    }
     Ok(())
 }
 
+/// The number of the next flush or merge: none is used twice either, since roll-ups tell by it what they hold.
 fn next_made(tx: &Connection) -> Result<i64, StoreError> {
-    Ok(tx.query_row("SELECT ifnull(max(made), 0) + 1 FROM block", [], |row| row.get(0))?)
+    let sql = "SELECT max(ifnull((SELECT max(made) + 1 FROM block), 1), ifnull((SELECT value FROM meta WHERE name = 'next_made'), 1))";
+    Ok(tx.query_row(sql, [], |row| row.get(0))?)
 }

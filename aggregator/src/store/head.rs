@@ -225,23 +225,22 @@ impl Head {
         drop(sunk);
     }
 
-    /// The series that have samples in `from..=to` which are in no block yet.
-    pub(crate) fn series_in(&self, from: i64, to: i64) -> RoaringBitmap {
+    /// Those of `ids` that have samples in `from..=to` which are in no block yet.
+    pub(crate) fn series_in(&self, ids: &RoaringBitmap, from: i64, to: i64) -> RoaringBitmap {
         let inner = self.reading();
-        let parts = [inner.frozen.as_deref(), Some(&inner.active)];
-        let old_enough = parts.into_iter().flatten().filter(|part| part.oldest_ms.is_some_and(|oldest| oldest <= to));
         let mut out = RoaringBitmap::new();
-        for (id, points) in old_enough.flat_map(|part| part.columns.iter().enumerate()) {
-            if points.iter().any(|p| (from..=to).contains(&p.0)) {
-                out.insert(id as u32);
-            }
+        for part in [inner.frozen.as_deref(), Some(&inner.active)].into_iter().flatten().filter(|part| part.oldest_ms.is_some_and(|oldest| oldest <= to)) {
+            let points = |id: &u32| part.columns.get(*id as usize).into_iter().flatten();
+            out.extend(ids.iter().filter(|id| points(id).any(|p| (from..=to).contains(&p.0))));
         }
         out
     }
 
     /// The series that have samples which are in no block yet.
     pub(crate) fn series(&self) -> RoaringBitmap {
-        self.series_in(i64::MIN, i64::MAX)
+        let inner = self.reading();
+        let columns = [inner.frozen.as_deref(), Some(&inner.active)].into_iter().flatten().flat_map(|part| part.columns.iter().enumerate());
+        columns.filter(|(_, points)| !points.is_empty()).map(|(id, _)| id as u32).collect()
     }
 
     /// Newest sample of each series since the start of this process.

@@ -3,6 +3,7 @@
 //! reading are kept in `pool`.
 
 use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use roaring::RoaringBitmap;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::cache::{BlockKey, Cache};
-use super::pool::Pool;
+use super::pool::{Listed, Pool};
 use super::sealed::{Place, Source};
 use super::{StoreError, sqlite};
 use crate::index::SeriesId;
@@ -85,7 +86,7 @@ impl Partitions {
     }
 
     /// Opens `part` for writing, making its file if there is none.
-    pub(super) fn writer(&self, part: i64) -> Result<Connection, StoreError> {
+    pub(super) fn writer(&self, part: i64) -> Result<Writing<'_>, StoreError> {
         let path = self.path(part);
         if !path.exists() {
             // A reader must never meet a file without its tables: it gets its name once it has them.
@@ -104,7 +105,7 @@ impl Partitions {
         if !self.pool.has(part) {
             self.pool.add(part, self.cache.generation());
         }
-        Ok(connection)
+        Ok(Writing { partitions: self, part, connection })
     }
 
     /// Parts that have a file, ascending.
@@ -122,6 +123,16 @@ impl Partitions {
             .and_then(|transaction| read(&Reading { partitions: self, part, generation, connection: &transaction }));
         self.pool.give(part, generation, connection);
         done.map(Some)
+    }
+
+    /// Reads the rows of the blocks of `part`, to be kept until it changes.
+    pub(super) fn list(&self, part: i64) -> Result<(), StoreError> {
+        let Some((generation, version, None)) = self.pool.listing(part) else { return Ok(()) };
+        let sql = "SELECT id, t_min, t_max, series_min, series_max FROM block ORDER BY id";
+        let listed = |row: &rusqlite::Row<'_>| Ok(Listed { id: row.get(0)?, times: (row.get(1)?, row.get(2)?), series: (row.get(3)?, row.get(4)?) });
+        let listing = self.reading(part, |at| Ok(at.connection.prepare_cached(sql)?.query_map([], listed)?.collect::<Result<Vec<_>, _>>()?))?;
+        self.pool.keep_listing(part, (generation, version), Arc::new(listing.unwrap_or_default()));
+        Ok(())
     }
 
     /// For each part, the last level-0 row whose samples are in its blocks.
@@ -176,6 +187,33 @@ impl Partitions {
         // The log first: beside a later file of the same name it would be played into that.
         remove(&files(&path)[1..])?;
         remove(&files(&path)[..1])
+    }
+}
+
+/// A part, being written. Who reads learns of the change when this is dropped.
+pub(super) struct Writing<'a> {
+    partitions: &'a Partitions,
+    part: i64,
+    connection: Connection,
+}
+
+impl Deref for Writing<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.connection
+    }
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.partitions.pool.changed(self.part);
     }
 }
 

@@ -2,12 +2,13 @@
 //! a file that was dropped is never taken for one that came in its place.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::Connection;
 
 use super::StoreError;
 use super::cache::Generation;
+use crate::index::SeriesId;
 
 /// Connections kept open while nobody uses them.
 const IDLE_MAX: usize = 64;
@@ -26,6 +27,21 @@ struct Files {
 struct File {
     generation: Generation,
     idle: Vec<Connection>,
+    /// Grows with each change that was committed.
+    version: u64,
+    /// Its blocks, if they were read since the last change.
+    listing: Option<Arc<Listing>>,
+}
+
+/// What the rows of a file's blocks say, in the order of their ids.
+pub(super) type Listing = Vec<Listed>;
+
+/// What the row of a block says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listed {
+    pub(super) id: i64,
+    pub(super) times: (i64, i64),
+    pub(super) series: (SeriesId, SeriesId),
 }
 
 impl Pool {
@@ -35,7 +51,7 @@ impl Pool {
 
     /// A file has its name from now on.
     pub(super) fn add(&self, part: i64, generation: Generation) {
-        self.files().parts.insert(part, File { generation, idle: Vec::new() });
+        self.files().parts.insert(part, File { generation, idle: Vec::new(), version: 0, listing: None });
     }
 
     /// A file is about to lose its name.
@@ -43,6 +59,26 @@ impl Pool {
         let mut files = self.files();
         if let Some(file) = files.parts.remove(&part) {
             files.idle -= file.idle.len();
+        }
+    }
+
+    /// A change of the file was committed. Must come before memory forgets what has become part of it.
+    pub(super) fn changed(&self, part: i64) {
+        if let Some(file) = self.files().parts.get_mut(&part) {
+            file.version += 1;
+            file.listing = None;
+        }
+    }
+
+    /// The blocks of a file, if they are known, and its version.
+    pub(super) fn listing(&self, part: i64) -> Option<(Generation, u64, Option<Arc<Listing>>)> {
+        self.files().parts.get(&part).map(|file| (file.generation, file.version, file.listing.clone()))
+    }
+
+    /// Keeps what was read since the file had this version; nothing if it changed meanwhile.
+    pub(super) fn keep_listing(&self, part: i64, (generation, version): (Generation, u64), listing: Arc<Listing>) {
+        if let Some(file) = self.files().parts.get_mut(&part).filter(|file| (file.generation, file.version) == (generation, version)) {
+            file.listing = Some(listing);
         }
     }
 

@@ -2,7 +2,7 @@
 //! than for all. A file in which nothing is kept any more is removed; from one that some series leave, these are taken out.
 //! Before samples go, they are in their roll-ups.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use roaring::RoaringBitmap;
 use rusqlite::Connection;
@@ -78,36 +78,44 @@ impl Store {
         let before_ms = now_ms - i64::from(policy.default.samples) * DAY_MS;
         self.write(move |tx| tx.forget_events(before_ms)).await?;
         let mut retained = Retained::default();
-        let keeps = || std::iter::once(&policy.default).chain(policy.rules.iter().map(|rule| &rule.keep));
-        // What would go at once need not be made.
-        let rolled_ms = keeps().map(|keep| i64::from(keep.hours.max(keep.minutes)) * DAY_MS).max().unwrap_or(0);
+        self.keep(policy);
+        let policy = Arc::new(policy.clone());
         for at in 0..3 {
-            let groups = self.0.shared.groups(policy, |keep| [keep.samples, keep.hours, keep.minutes][at]);
-            self.retain_set(at, (now_ms, now_ms - rolled_ms), &groups, &mut retained).await?;
+            self.retain_set(at, now_ms, &policy, &mut retained).await?;
         }
         if retained != Retained::default() {
             self.0.shared.head.cool();
-            let longest_ms = keeps().map(|keep| i64::from(keep.samples) * DAY_MS).fold(rolled_ms, i64::max);
-            retained.series = self.forget_series(self.bare_series().await?, now_ms - longest_ms).await?;
+            retained.series = self.forget_bare_series().await?;
         }
         Ok(retained)
     }
 
-    /// Series of which nothing is stored any more: no sample, and no cell of a roll-up.
-    async fn bare_series(&self) -> Result<Vec<SeriesId>, StoreError> {
-        let bare = self.alone(|shared| {
-            // What comes in meanwhile is seen as new, or was there before: the index first.
+    /// Roll-ups that `policy` does not keep are not made any more.
+    pub fn keep(&self, policy: &Policy) {
+        let keeps = || std::iter::once(&policy.default).chain(policy.rules.iter().map(|rule| &rule.keep));
+        let longest_ms = |days: fn(&Keep) -> u32| keeps().map(|keep| i64::from(days(keep)) * DAY_MS).max().unwrap_or(i64::MAX);
+        *self.0.shared.rolled_keep_ms.lock().unwrap_or_else(PoisonError::into_inner) = [longest_ms(|keep| keep.hours), longest_ms(|keep| keep.minutes)];
+    }
+
+    /// Forgets series of which nothing is stored any more: no sample, and no cell of a roll-up. While it looks and until they
+    /// are gone nothing moves from memory to blocks, so that none gets a sample unseen.
+    async fn forget_bare_series(&self) -> Result<usize, StoreError> {
+        let (this, runtime) = (self.clone(), tokio::runtime::Handle::current());
+        let forget = move |shared: &Shared| {
             let known = shared.index.all_ids();
-            Ok(known - shared.series_alive()?)
-        });
-        Ok(bare.await?.into_iter().collect())
+            let bare: Vec<SeriesId> = (known - shared.series_alive()?).into_iter().collect();
+            runtime.block_on(this.forget_series(bare, i64::MAX))
+        };
+        self.alone(forget).await
     }
 
     /// File by file, so that a flush waits for one of them at most.
-    async fn retain_set(&self, at: usize, (now_ms, rolled_from_ms): (i64, i64), groups: &Arc<Vec<Group>>, retained: &mut Retained) -> Result<(), StoreError> {
+    async fn retain_set(&self, at: usize, now_ms: i64, policy: &Arc<Policy>, retained: &mut Retained) -> Result<(), StoreError> {
         for part in self.0.shared.sets()[at].parts() {
-            let groups = Arc::clone(groups);
-            let done = self.alone(move |shared| shared.retain_part(at, part, (now_ms, rolled_from_ms), &groups)).await?;
+            let policy = Arc::clone(policy);
+            // Who is in which group is asked anew for each file: series come while this goes on.
+            let groups = move |shared: &Shared| shared.groups(&policy, |keep| [keep.samples, keep.hours, keep.minutes][at]);
+            let done = self.alone(move |shared| shared.retain_part(at, part, now_ms, &groups(shared))).await?;
             retained.dropped.extend(done.dropped);
             retained.pruned += done.pruned;
         }
@@ -122,7 +130,7 @@ impl Shared {
         [&self.partitions, hours, minutes]
     }
 
-    fn groups(&self, policy: &Policy, days: impl Fn(&Keep) -> u32) -> Arc<Vec<Group>> {
+    fn groups(&self, policy: &Policy, days: impl Fn(&Keep) -> u32) -> Vec<Group> {
         let keep_ms = |keep: &Keep| i64::from(days(keep)) * DAY_MS;
         let mut groups = vec![Group { keep_ms: keep_ms(&policy.default), series: None }];
         let mut taken = RoaringBitmap::new();
@@ -131,11 +139,11 @@ impl Shared {
             taken |= &series;
             groups.push(Group { keep_ms: keep_ms(&rule.keep), series: Some(series) });
         }
-        Arc::new(groups)
+        groups
     }
 
     /// Removes a file, or the series in it that are not kept as long as others.
-    fn retain_part(&self, at: usize, part: i64, (now_ms, rolled_from_ms): (i64, i64), groups: &[Group]) -> Result<Retained, StoreError> {
+    fn retain_part(&self, at: usize, part: i64, now_ms: i64, groups: &[Group]) -> Result<Retained, StoreError> {
         let set = self.sets()[at];
         let ended_ms = set.first_day(part + 1) * DAY_MS;
         let (over, kept): (Vec<&Group>, Vec<&Group>) = groups.iter().partition(|group| ended_ms <= now_ms - group.keep_ms);
@@ -150,12 +158,13 @@ impl Shared {
         if gone.is_empty() && !kept.is_empty() {
             return Ok(Retained::default());
         }
-        if at == 0 && ended_ms > rolled_from_ms {
-            self.roll_up(part)?;
+        if at == 0 {
+            self.roll_up(part, now_ms)?;
         }
         if kept.is_empty() || gone.len() == there.len() {
             let label = set.label(part);
             set.remove(part)?;
+            self.changed();
             return Ok(Retained { dropped: vec![label], ..Retained::default() });
         }
         let mut connection = set.writer(part)?;
@@ -165,6 +174,7 @@ impl Shared {
         put_meta_series(&tx, "pruned", &(meta_series(&tx, "pruned")? | gone))?;
         tx.commit()?;
         tidy(&connection, i64::from(i32::MAX));
+        self.changed();
         Ok(Retained { pruned, ..Retained::default() })
     }
 

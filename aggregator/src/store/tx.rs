@@ -106,10 +106,16 @@ pub(super) struct Effects {
 impl Effects {
     /// Makes what was committed visible.
     pub(super) fn apply(mut self) {
+        // In one step: what is known and pending would count twice.
+        let mut pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
         for of_tenant in self.series.chunk_by(|a, b| a.0 == b.0) {
             let tenant = of_tenant.first().map_or(0, |made| made.0);
             self.shared.index.insert_many(tenant, of_tenant.iter().map(|(_, series, id)| (*id, series)));
         }
+        for (tenant, series, _) in self.series.drain(..) {
+            pending.remove(tenant, series);
+        }
+        drop(pending);
         for (row, samples) in &self.rows {
             self.shared.head.append(*row, samples);
         }

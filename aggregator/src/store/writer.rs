@@ -35,10 +35,10 @@ impl Writer {
     /// Starts the threads, one on its connection.
     pub(crate) fn start(connection: Connection) -> Result<Self, StoreError> {
         let (queue, work) = sync_channel(QUEUE_MAX);
-        let (committed, outcomes) = sync_channel(UNSEEN_MAX);
+        let (committed, unseen) = sync_channel(UNSEEN_MAX);
         let thread = |name: &str, run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::Io);
         let writing = thread("store-writer", Box::new(move || run(&connection, &work, &committed)))?;
-        let showing = thread("store-shower", Box::new(move || show(&outcomes)))?;
+        let showing = thread("store-shower", Box::new(move || show(&unseen)))?;
         Ok(Self { queue: Some(queue), threads: vec![writing, showing] })
     }
 
@@ -82,15 +82,13 @@ impl Drop for Writer {
 }
 
 /// Makes visible what was committed, and tells who waits.
-fn show(outcomes: &Receiver<Outcome>) {
-    while let Ok((failed, finishes)) = outcomes.recv() {
-        for finish in finishes {
-            finish(failed.as_ref().map_or(Ok(()), |why| Err(StoreError::Commit(why.clone()))));
-        }
+fn show(committed: &Receiver<Vec<Finish>>) {
+    while let Ok(finishes) = committed.recv() {
+        finishes.into_iter().for_each(|finish| finish(Ok(())));
     }
 }
 
-fn run(connection: &Connection, work: &Receiver<Work>, committed: &SyncSender<Outcome>) {
+fn run(connection: &Connection, work: &Receiver<Work>, committed: &SyncSender<Vec<Finish>>) {
     while let Ok(first) = work.recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX {
@@ -99,9 +97,12 @@ fn run(connection: &Connection, work: &Receiver<Work>, committed: &SyncSender<Ou
                 Err(_) => break,
             }
         }
-        if let Some(outcome) = commit(connection, group) {
-            // Whoever shows it has panicked: then nobody hears of it, as if the process had died here.
-            let _ = committed.send(outcome);
+        match commit(connection, group) {
+            // What they made must not be taken for made by the next group: it is dropped before that begins.
+            Some((Some(why), finishes)) => finishes.into_iter().for_each(|finish| finish(Err(StoreError::Commit(why.clone())))),
+            // Whoever shows it may have panicked: then nobody hears of it, as if the process had died here.
+            Some((None, finishes)) => drop(committed.send(finishes)),
+            None => {}
         }
     }
 }

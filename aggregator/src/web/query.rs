@@ -45,7 +45,7 @@ fn question(app: &App, params: &Params) -> Result<Question, Problem> {
     let aggregation = params.parse::<Aggregation>("aggregation")?.or(interval_ms.map(|_| Aggregation::Avg));
     let group_by = params.get("group_by").map(|names| names.split(',').map(|n| n.trim().to_owned()).filter(|n| !n.is_empty()).collect());
     let limit = params.number("limit", LIMIT_DEFAULT, LIMIT_MAX)?;
-    Ok(Question { tenant: app.tenant, selector, from_ms, to_ms, aggregation, interval_ms, group_by, limit })
+    Ok(Question { tenant: app.tenant, selector, from_ms, to_ms, aggregation, interval_ms, group_by, limit, urgent: false })
 }
 
 /// A value as JSON: what JSON has no number for becomes `null` (NaN) or a text (infinities).
@@ -96,7 +96,7 @@ fn notes(answer: &Answer) -> Vec<String> {
     let mut notes = Vec::new();
     if let Some((from, to)) = answer.unanswered {
         notes.push(format!(
-            "of {} to {} only roll-ups are kept, which cannot answer this: ask for avg, min, max, sum, count, last, rate or increase in intervals of 1h or more",
+            "between {} and {} only roll-ups are kept of all or some of the series, which cannot answer this: ask for avg, min, max, sum, count or last (of counters for rate or increase) in intervals of 5m or, for what is older, 1h",
             shown(from),
             shown(to)
         ));

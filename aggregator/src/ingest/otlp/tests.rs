@@ -85,7 +85,7 @@ fn json() -> Value {
 
 impl Fixture {
     fn otlp(&self, form: Form, raw: &[u8]) -> Result<Outcome, Refusal> {
-        self.ingest.read_otlp(1, form, raw).map(|(taken, _)| Outcome::of(taken, Written::default()))
+        self.ingest.read_otlp(1, form, raw).map(|taken| Outcome::of(taken, Written::default()))
     }
 }
 

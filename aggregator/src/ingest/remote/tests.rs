@@ -12,7 +12,7 @@ use crate::ingest::sink::STALE;
 impl Fixture {
     fn decode(&self, version: Version, raw: &[u8]) -> Result<Outcome, Refusal> {
         let body = snap::raw::Encoder::new().compress_vec(raw).unwrap();
-        let (taken, written, _room) = self.ingest.decode(1, version, &body)?;
+        let (taken, written) = self.ingest.decode(1, version, &body)?;
         Ok(Outcome::of(taken, written))
     }
 }

@@ -39,7 +39,7 @@ impl Both {
             times: points.iter().map(|p| p.0).collect(),
             values: points.iter().map(|p| p.1).collect(),
         };
-        self.store.append(1, rows, vec![series], self.store.generation()).await.unwrap();
+        self.store.append(1, rows, vec![series], self.store.generation(), None).await.unwrap();
         self.model.entry(name).or_default().extend(points.iter().copied());
     }
 
@@ -186,8 +186,63 @@ async fn when_samples_are_gone_roll_ups_answer_and_what_comes_later_is_added() {
             _ => drop(both.store.retain(T0 + 8 * DAY, &keep).await.unwrap()),
         }
     }
+    // It comes in pieces, with all chores in between, and none of it counts twice.
+    for piece in 0..4 {
+        both.put("x.gauge", &[(T0 + 5 * MINUTE + piece, 1.0)]).await;
+        both.store.flush().await.unwrap();
+        both.store.merge(T0 + 9 * DAY, T0 + 9 * DAY).await.unwrap();
+        both.store.compact(&crate::store::Progress::silent()).await.unwrap();
+        let expected = Some(both.model["x.gauge"].range(T0..T0 + HOUR).filter(|(_, v)| !v.is_nan()).count() as f64);
+        let answer = ask(&both.store, &asked).await.unwrap();
+        assert_eq!((answer.rows[0].points[0].1, answer.exact), (expected, false), "piece {piece}");
+    }
     let gone = both.store.retain(T0 + 600 * DAY, &keep).await.unwrap();
-    assert_eq!(gone.dropped.len(), 3, "two days of 5 min and one file of 1 h: {gone:?}");
+    assert_eq!(gone.dropped.len(), 4, "a day of late samples, two days of 5 min and one file of 1 h: {gone:?}");
+}
+
+#[tokio::test]
+async fn what_left_a_roll_up_is_answered_by_the_next_one_or_by_the_samples() {
+    let mut both = Both::new();
+    both.fill(&mut Seed(11)).await;
+    both.store.merge(T0 + 9 * DAY, T0 + 9 * DAY).await.unwrap();
+    let rule = |pattern: &str, keep| Rule { tenant: 1, selector: Selector::parse(pattern, []).unwrap(), keep };
+    let rules = vec![
+        rule("x.gauge", Keep { samples: 400, minutes: 1, hours: 1 }),
+        rule("x.other", Keep { samples: 1, minutes: 400, hours: 1 }),
+        rule("x.rare_total", Keep { samples: 1, minutes: 1, hours: 400 }),
+    ];
+    let keep = Policy { default: Keep { samples: 400, minutes: 400, hours: 400 }, rules };
+    both.store.retain(T0 + 90 * DAY, &keep).await.unwrap();
+    let span = (T0, T0 + 2 * DAY - 1);
+    for interval in [HOUR, 90 * MINUTE, 5 * MINUTE] {
+        both.compare("x.gauge", "avg", span, Some(interval)).await;
+        both.compare("x.other", "avg", span, Some(interval)).await;
+        both.compare("x.counter_total", "increase", span, Some(interval)).await;
+    }
+    both.compare("x.gauge", "p95", span, Some(HOUR)).await;
+    both.compare("x.rare_total", "max", span, Some(HOUR)).await;
+    let mut asked = question(span.0, span.1, Some(5 * MINUTE));
+    (asked.selector, asked.aggregation) = (Selector::parse("x.rare_total", []).unwrap(), Some(Aggregation::Max));
+    let answer = ask(&both.store, &asked).await.unwrap();
+    assert_eq!((answer.exact, answer.unanswered), (false, Some(span)), "cells of 1 h say nothing of 5 min");
+    (asked.selector, asked.aggregation, asked.interval_ms) = (Selector::parse("x.other", []).unwrap(), None, None);
+    asked.to_ms = span.0 + HOUR;
+    let answer = ask(&both.store, &asked).await.unwrap();
+    assert_eq!((answer.exact, answer.unanswered), (false, Some((asked.from_ms, asked.to_ms))), "nor do any of the samples");
+}
+
+#[tokio::test]
+async fn what_would_go_at_once_is_not_rolled_up_again_and_again() {
+    let mut both = Both::new();
+    both.fill(&mut Seed(5)).await;
+    let keep = Policy { default: Keep { samples: 400, minutes: 3, hours: 400 }, rules: Vec::new() };
+    both.store.keep(&keep);
+    for _ in 0..2 {
+        both.store.merge(T0 + 90 * DAY, T0 + 90 * DAY).await.unwrap();
+        assert_eq!(both.store.retain(T0 + 90 * DAY, &keep).await.unwrap(), crate::store::Retained::default());
+    }
+    assert!(both.asks_roll_ups().await);
+    both.compare("x.gauge", "avg", (T0, T0 + 2 * DAY - 1), Some(5 * MINUTE)).await;
 }
 
 #[tokio::test]

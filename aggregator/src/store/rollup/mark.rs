@@ -24,6 +24,12 @@ impl Mark {
         Ok(Some(Self { birth, made: of("made")?.unwrap_or(0), added: of("added")?.unwrap_or(0) != 0 }))
     }
 
+    /// The last day that a roll-up's file has a mark of.
+    pub(in crate::store) fn last(connection: &Connection) -> Result<Option<i64>, StoreError> {
+        let sql = "SELECT max(CAST(substr(name, 7) AS INTEGER)) FROM meta WHERE name LIKE 'birth:%'";
+        Ok(connection.query_row(sql, [], |row| row.get(0))?)
+    }
+
     /// Writes it.
     pub(super) fn write(self, connection: &Connection, day: i64) -> Result<(), StoreError> {
         let mut put = connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;

@@ -156,3 +156,58 @@ async fn a_file_that_a_crash_left_without_blocks_hides_nothing() {
     drop(store);
     assert_eq!(read(&fixture.open(), "a", T0, T0 + 1_000_000).await.len(), 10);
 }
+
+#[tokio::test]
+async fn whoever_asks_for_a_flush_and_leaves_stops_none_that_come_after() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    append(&store, batch(&["a"], T0, 10, 0.0, 0)).await.unwrap();
+    // As far as a blocking thread is at work on it, then the asker is gone.
+    let mut flush = Box::pin(store.flush());
+    assert!(std::future::poll_fn(|context| std::task::Poll::Ready(flush.as_mut().poll(context).is_pending())).await);
+    drop(flush);
+    for round in 1..4 {
+        append(&store, batch(&["a"], T0 + round * 100_000, 10, 0.0, 0)).await.unwrap();
+        store.flush().await.unwrap();
+        assert_eq!(store.head_points(), 0, "round {round}");
+    }
+    assert_eq!(read(&store, "a", T0, T0 + 1_000_000).await.len(), 40);
+}
+
+#[tokio::test]
+async fn series_of_a_group_that_failed_are_made_anew_by_the_next() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let mut more = batch(&["fresh"], T0, 5, 0.0, 0);
+    let body = store.seal_batch(1, "web-1", &encode_batch(&more).unwrap()).unwrap();
+    let mut again = batch(&["fresh"], T0, 5, 0.0, 0);
+    let failing = store.write(move |tx| {
+        put(tx, &mut more, &body)?;
+        // As a disk that is full does.
+        tx.connection.execute_batch("ROLLBACK")?;
+        Ok(())
+    });
+    let body = store.seal_batch(1, "web-1", &encode_batch(&again).unwrap()).unwrap();
+    let next = async {
+        // Right behind it in the queue, but in another group.
+        loop {
+            let body = body.clone();
+            let mut batch = std::mem::take(&mut again);
+            let (result, back) = store
+                .write(move |tx| {
+                    let result = put(tx, &mut batch.clone(), &body);
+                    Ok((result, std::mem::take(&mut batch)))
+                })
+                .await
+                .map_or_else(|e| (Err(e), None), |(result, back)| (result, Some(back)));
+            match (result, back) {
+                (Ok(()), _) => break,
+                (Err(_), back) => again = back.unwrap_or_else(|| super::batch(&["fresh"], T0, 5, 0.0, 0)),
+            }
+        }
+    };
+    let (failed, ()) = tokio::join!(failing, next);
+    assert!(failed.is_err());
+    drop(store);
+    assert_eq!(read(&fixture.open(), "fresh", T0, T0 + 1_000_000).await.len(), 5);
+}

@@ -80,7 +80,7 @@ async fn whoever_found_an_id_before_is_told_to_come_back() {
     let refused = store.write(move |tx| tx.append_batch(1, &mut more, &stale, &body)).await;
     assert!(matches!(refused, Err(StoreError::Busy)), "{refused:?}");
     let rows = || level0::Rows { runs: vec![level0::Run { series: old.ids[0], start_ms: 0, end: 1 }], times: vec![T0], values: vec![1.0] };
-    assert!(matches!(store.append(1, rows(), Vec::new(), old.generation).await, Err(StoreError::Busy)));
+    assert!(matches!(store.append(1, rows(), Vec::new(), old.generation, None).await, Err(StoreError::Busy)));
     assert_eq!(store.head_points(), 0);
     append(&store, batch(&["a", "b"], T0, 1, 0.0, 0)).await.unwrap();
     assert_eq!((read(&store, "a", 0, EVER).await.len(), ids(&store, "a") > old.ids.to_vec()), (1, true), "it comes again, and is stored");
@@ -108,7 +108,7 @@ async fn what_is_committed_together_with_the_end_of_a_series_neither_loses_nor_r
             append(&store, batch(&["before"], T0, 1, 0.0, 0)),
             store.forget_series(all, EVER),
             append(&store, batch(&["after"], T0, 1, 0.0, 0)),
-            store.append(1, rows, Vec::new(), known.generation),
+            store.append(1, rows, Vec::new(), known.generation, None),
             async move { go.send(()).unwrap() }
         )
     };

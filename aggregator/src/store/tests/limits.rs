@@ -28,7 +28,7 @@ async fn taken(store: &Store, host: &'static str, names: &[&'static str]) -> Vec
 async fn foreign(store: &Store, all: &[Series]) -> Vec<Option<Limit>> {
     let runs = (0..).zip(all).map(|(at, _)| level0::Run { series: series::FRESH | at, start_ms: 0, end: at + 1 }).collect();
     let rows = level0::Rows { runs, times: vec![T0; all.len()], values: vec![1.0; all.len()] };
-    let appended = store.append(1, rows, all.to_vec(), store.generation()).await.unwrap();
+    let appended = store.append(1, rows, all.to_vec(), store.generation(), None).await.unwrap();
     let places: Vec<u32> = appended.refused.iter().map(|run| run.fresh).collect();
     assert_eq!(places, appended.resolved.refused.iter().map(|refused| refused.0).collect::<Vec<_>>());
     (0..).zip(all).map(|(at, _)| appended.resolved.refusal(at)).collect()

@@ -185,7 +185,7 @@ async fn send_rows(store: &Store, runs: &[(Key, Vec<(i64, u64)>)]) {
         rows.values.extend(points.iter().map(|point| f64::from_bits(point.1)));
         rows.runs.push(Run { series: id, start_ms: 0, end: rows.times.len() as u32 });
     }
-    store.append(1, rows, fresh, store.generation()).await.unwrap();
+    store.append(1, rows, fresh, store.generation(), None).await.unwrap();
 }
 
 /// Asks for all series at once, in the order of their keys.

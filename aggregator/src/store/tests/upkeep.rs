@@ -37,7 +37,9 @@ fn tamper(fixture: &Fixture, file: &str, sql: &str) {
 
 fn flip(table: &str, at: &str, which: &str) -> String {
     let at = format!("({at})");
-    format!("UPDATE {table} SET body = CAST(substr(body, 1, {at} - 1) || CAST(x'00' AS BLOB) || substr(body, {at} + 1) AS BLOB) WHERE {which}")
+    // One in 256 is zero already.
+    let other = format!("CASE substr(body, {at}, 1) WHEN x'00' THEN x'01' ELSE x'00' END");
+    format!("UPDATE {table} SET body = CAST(substr(body, 1, {at} - 1) || {other} || substr(body, {at} + 1) AS BLOB) WHERE {which}")
 }
 
 fn today() -> String {
