@@ -134,7 +134,7 @@ impl Default for Storage {
 pub struct Retention {
     /// Which, as `metric_pattern` of a query: `system.cpu.*`, or `re:` and an expression.
     pub metrics: String,
-    /// Tags that they must have: `name=value`, `name=~expression`.
+    /// Tags that they must have, as `tag` of a query: `name:value`, `name:!value`, `name:~expression`.
     pub tags: Vec<String>,
     /// Whose; default: the tenant `default`.
     pub tenant: Option<String>,
@@ -302,7 +302,7 @@ impl Config {
             faults.push(format!("storage.memory_bytes: must be at least {MEMORY_BYTES_MIN}"));
         }
         faults.extend(self.storage.faults());
-        if self.limits.series_per_tenant.saturating_mul(SERIES_PLACE_BYTES) > self.storage.memory_bytes / 4 {
+        if self.limits.series_per_tenant <= SERIES_MAX && self.limits.series_per_tenant * SERIES_PLACE_BYTES > self.storage.memory_bytes / 4 {
             let most = self.storage.memory_bytes / 4 / SERIES_PLACE_BYTES;
             faults.push(format!(
                 "limits.series_per_tenant: with storage.memory_bytes = {} at most {most}; give it more memory, or allow fewer series",
@@ -334,12 +334,17 @@ mod tests {
 
     #[test]
     fn limits_of_series_are_at_least_one_and_what_an_aggregator_can_hold() {
-        let with = |series_per_tenant, series_per_agent| Config { limits: Limits { series_per_tenant, series_per_agent }, ..Config::default() }.faults();
-        assert_eq!(with(1, 1), [""; 0]);
+        let storage = Storage { memory_bytes: 1 << 30, ..Storage::default() };
+        let with = |series_per_tenant, series_per_agent| {
+            Config { limits: Limits { series_per_tenant, series_per_agent }, storage: storage.clone(), ..Config::default() }.faults()
+        };
+        assert_eq!((with(1, 1), Config::default().faults()), (Vec::new(), Vec::new()));
         assert_eq!(with(SERIES_MAX, SERIES_MAX), [""; 0]);
         let faults = with(SERIES_MAX + 1, 0);
         let words = "must be at least 1 and at most 2000000";
         assert!(faults.len() == 2 && faults[0].starts_with("limits.series_per_tenant: ") && faults[1].starts_with("limits.series_per_agent: "), "{faults:?}");
         assert!(faults.iter().all(|fault| fault.contains(words)), "{faults:?}");
+        let small = Config { storage: Storage { memory_bytes: MEMORY_BYTES_MIN, ..Storage::default() }, ..Config::default() }.faults();
+        assert!(matches!(&small[..], [fault] if fault.contains("at most 233016")), "{small:?}");
     }
 }

@@ -13,6 +13,8 @@ pub mod ingest;
 pub mod job;
 pub mod keys;
 pub mod maintain;
+#[doc(hidden)]
+pub mod measured;
 pub mod notify;
 pub mod query;
 pub mod run;

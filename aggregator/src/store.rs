@@ -14,6 +14,7 @@ mod head;
 pub mod ledger;
 pub mod level0;
 mod limit;
+pub(crate) mod measured;
 pub mod outbox;
 mod partition;
 mod plan;

@@ -59,7 +59,7 @@ pub struct RemoteWrite {
     pub limited: Limited,
 }
 
-type Decoded = (Taken, Written);
+pub(crate) type Decoded = (Taken, Written);
 
 impl Ingest {
     /// Stores what a request brings; what is not valid or does not fit is named.
@@ -80,7 +80,7 @@ impl Ingest {
         Ok(RemoteWrite { written: written.without(&stored.runs, &histograms), rejected, limited: stored.limited })
     }
 
-    fn decode(&self, tenant: TenantId, version: Version, body: &[u8]) -> Result<Decoded, Refusal> {
+    pub(crate) fn decode(&self, tenant: TenantId, version: Version, body: &[u8]) -> Result<Decoded, Refusal> {
         let broken = |e: &dyn std::fmt::Display| Refusal::Body(format!("the body is not in snappy's block format: {e}"));
         let length = snap::raw::decompress_len(body).map_err(|e| broken(&e))?;
         if length > REMOTE_WRITE_RAW_BYTES_MAX {

