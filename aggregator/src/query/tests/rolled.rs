@@ -162,8 +162,10 @@ async fn when_samples_are_gone_roll_ups_answer_and_what_comes_later_is_added() {
     assert_eq!(gone.dropped.len(), 2, "{gone:?}");
     for name in NAMES {
         for aggregation in ["avg", "min", "max", "sum", "count", "last"] {
-            for interval in [HOUR, 5 * MINUTE] {
-                both.compare(name, aggregation, (T0, T0 + 2 * DAY - 1), Some(interval)).await;
+            both.compare(name, aggregation, (T0, T0 + 2 * DAY - 1), Some(HOUR)).await;
+            // Of what comes every 40 min cells of 5 min would be as many as the samples: there are none.
+            if name != "x.rare_total" {
+                both.compare(name, aggregation, (T0, T0 + 2 * DAY - 1), Some(5 * MINUTE)).await;
             }
         }
     }

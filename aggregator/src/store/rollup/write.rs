@@ -16,6 +16,13 @@ use crate::store::partition::{DAY_MS, Partitions, Reading, Windows, meta_series,
 use crate::store::{Point, Shared, StoreError, head};
 
 const HOUR_MS: i64 = 3_600_000;
+/// Cells of this width are kept only where they are fewer than the samples.
+const FINE_MS: i64 = 300_000;
+
+/// Whether cells are at most half as many as the samples: each takes what a few samples do.
+fn is_gain(cells: &[Cell]) -> bool {
+    cells.iter().map(|cell| cell.count).sum::<f64>() >= 2.0 * cells.len() as f64
+}
 
 /// The samples of a day, as they are to be rolled up.
 struct Day<'a> {
@@ -120,10 +127,17 @@ impl Shared {
         let since = before.filter(|mark| mark.birth == day.birth).map_or(i64::MIN, |mark| mark.made);
         let tx = connection.transaction()?;
         let first_new = next_block(&tx)?;
-        let (mut touched, mut added_to) = (RoaringBitmap::new(), meta_series(&tx, "added")?);
+        let (mut touched, mut added_to, mut sparse) = (RoaringBitmap::new(), meta_series(&tx, "added")?, meta_series(&tx, "pruned")?);
         for (ids, pieces) in slices(&day.points(&self.ring, since)?) {
             let (kept, whole): (Vec<SeriesId>, Vec<SeriesId>) = ids.iter().partition(|id| before.is_some() && (added || day.pruned.contains(**id)));
             let mut cells = self.cells(day, rolled, (&whole, pieces), i64::MIN)?;
+            if rolled.width == FINE_MS {
+                let (gains, gains_not) = cells.into_iter().partition(|(_, cells)| is_gain(cells));
+                cells = gains;
+                let gains_not: BTreeMap<SeriesId, Vec<Cell>> = gains_not;
+                sparse.extend(gains_not.keys());
+                touched.extend(gains_not.keys());
+            }
             for (id, late) in self.cells(day, rolled, (&kept, pieces), since)? {
                 cells.insert(id, late);
                 added_to.insert(id);
@@ -142,6 +156,8 @@ impl Shared {
         }
         put_meta_series(&tx, "series", &(meta_series(&tx, "series")? | &touched))?;
         put_meta_series(&tx, "added", &added_to)?;
+        // Who is in here is asked of the samples, or of the coarser cells.
+        put_meta_series(&tx, "pruned", &sparse)?;
         Mark { birth: day.birth, made: day.made, added }.write(&tx, day.number)?;
         tx.commit()?;
         tidy(&connection, i64::from(i32::MAX));
