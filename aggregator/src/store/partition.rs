@@ -20,6 +20,8 @@ use crate::index::SeriesId;
 pub(super) const DAY_MS: i64 = 86_400_000;
 
 const PAGE_BYTES: u32 = 2_048;
+/// Ending of a file that was given up, until it is gone.
+const DEAD: &str = "dead";
 const SCHEMA: &str = include_str!("partition.sql");
 
 /// Start of the day that `at_ms` lies in, as days since 1970.
@@ -57,7 +59,11 @@ impl Partitions {
         std::fs::create_dir_all(&dir)?;
         let pool = Pool::default();
         for entry in std::fs::read_dir(&dir)? {
-            let name = entry?.file_name();
+            let entry = entry?;
+            let name = entry.file_name();
+            if entry.path().extension().is_some_and(|extension| extension == DEAD) {
+                remove(&[entry.path()])?;
+            }
             let Some(date) = name.to_str().and_then(|n| n.strip_suffix(".db")) else { continue };
             if let Ok(date) = date.parse::<jiff::civil::Date>()
                 && let Ok(start) = date.at(0, 0, 0, 0).to_zoned(jiff::tz::TimeZone::UTC)
@@ -186,12 +192,16 @@ impl Partitions {
         // Whoever comes from now on finds no such part; who reads it already goes on with the file that has no name any more.
         self.pool.remove(part);
         let path = self.path(part);
-        // The log first: beside a later file of the same name it would be played into that.
-        remove(&files(&path)[1..])?;
-        self.sync()?;
-        remove(&files(&path)[..1])?;
+        let dead = path.with_extension(DEAD);
+        // Its name first: without its log it would be no database any more, and its log is for a file of that name only.
+        match std::fs::rename(&path, &dead) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+            _ => {}
+        }
         // It must not come back when what leans on its being gone is on disk.
-        self.sync()
+        self.sync()?;
+        remove(&files(&path)[1..])?;
+        remove(&[dead])
     }
 
     /// The names of files are on disk once this returns.
