@@ -14,20 +14,19 @@ use crate::index::{SeriesId, TenantId};
 const ROWS_STEP: usize = 64;
 
 impl Store {
-    /// Forgets the series of `ids`, of which no block and no row of level 0 holds samples. Those that were heard of since
-    /// then stay: what has samples in memory, and what got a sample of `before_ms` (Unix ms) or later since this process
-    /// started, wherever that lies now. Who is just sending samples of others may be told to come back. Returns how many
-    /// were forgotten.
+    /// Forgets the series of `ids`, of which no block holds samples; while this goes on nothing may move from memory to blocks.
+    /// What has samples in memory stays. Who is just sending samples of others may be told to come back. Returns how many were
+    /// forgotten.
     ///
     /// # Errors
     /// What could not be written; some of them may be forgotten then.
-    pub async fn forget_series(&self, mut ids: Vec<SeriesId>, before_ms: i64) -> Result<usize, StoreError> {
+    pub(super) async fn forget_series(&self, mut ids: Vec<SeriesId>) -> Result<usize, StoreError> {
         ids.retain(|id| self.index().get(*id).is_some());
         ids.sort_unstable();
         ids.dedup();
         let mut forgotten = 0;
         while !ids.is_empty() {
-            let (gone, rest) = self.write(move |tx| tx.forget_series(ids, before_ms)).await?;
+            let (gone, rest) = self.write(move |tx| tx.forget_series(ids)).await?;
             forgotten += gone;
             ids = rest;
         }
@@ -37,7 +36,7 @@ impl Store {
 
 impl Tx<'_> {
     /// Forgets the first of `ids` (ascending) as far as one transaction should; returns how many, and the ids that are left.
-    fn forget_series(&self, mut ids: Vec<SeriesId>, before_ms: i64) -> Result<(usize, Vec<SeriesId>), StoreError> {
+    fn forget_series(&self, mut ids: Vec<SeriesId>) -> Result<(usize, Vec<SeriesId>), StoreError> {
         // Of transactions that are committed together with this one: the head does not have them yet.
         let mut arriving = HashSet::new();
         let pending = self.shared.pending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,7 +64,7 @@ impl Tx<'_> {
             let here = &here[..here.partition_point(|id| *id <= last).max(1)];
             at += here.len();
             let (gone, kept): (Vec<_>, Vec<_>) =
-                series.into_iter().partition(|(id, _)| here.binary_search(id).is_ok() && !arriving.contains(id) && !self.is_used(*id, before_ms));
+                series.into_iter().partition(|(id, _)| here.binary_search(id).is_ok() && !arriving.contains(id) && !self.is_used(*id));
             if gone.is_empty() {
                 continue;
             }
@@ -83,11 +82,10 @@ impl Tx<'_> {
     }
 
     /// Whether a series must stay. This is the writing thread: what has no samples now gets none before it is gone.
-    fn is_used(&self, id: SeriesId, before_ms: i64) -> bool {
-        let head = &self.shared.head;
+    fn is_used(&self, id: SeriesId) -> bool {
         let mut new = [Vec::new()];
-        head.read_new(&[id], i64::MIN, i64::MAX, &mut new);
-        !new[0].is_empty() || head.latest(id).is_some_and(|point| point.0 >= before_ms)
+        self.shared.head.read_new(&[id], i64::MIN, i64::MAX, &mut new);
+        !new[0].is_empty()
     }
 
     fn leave(&self, leaving: Vec<SeriesId>) -> Result<(), StoreError> {

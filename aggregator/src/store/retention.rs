@@ -104,7 +104,7 @@ impl Store {
         let forget = move |shared: &Shared| {
             let known = shared.index.all_ids();
             let bare: Vec<SeriesId> = (known - shared.series_alive()?).into_iter().collect();
-            runtime.block_on(this.forget_series(bare, i64::MAX))
+            runtime.block_on(this.forget_series(bare))
         };
         self.alone(forget).await
     }
