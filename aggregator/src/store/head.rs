@@ -211,6 +211,13 @@ impl Head {
         deeper
     }
 
+    /// How many samples of `ids` are in memory.
+    pub(crate) fn points_of(&self, ids: &[SeriesId]) -> usize {
+        let inner = self.reading();
+        let parts = [inner.warm.as_deref(), inner.frozen.as_deref(), Some(&inner.active)];
+        parts.into_iter().flatten().flat_map(|part| ids.iter().filter_map(|id| part.columns.get(*id as usize))).map(Vec::len).sum()
+    }
+
     /// Samples of each of `ids` in `from..=to` that are in no block yet, unsorted.
     pub(crate) fn read_new(&self, ids: &[SeriesId], from: i64, to: i64, out: &mut [Vec<Point>]) {
         let inner = self.reading();

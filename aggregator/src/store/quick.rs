@@ -11,13 +11,13 @@ use crate::index::SeriesId;
 const SERIES_MAX: usize = 16;
 /// Files that it may span.
 const PARTS_MAX: usize = 3;
-/// Points that are copied at most: some 50 us.
+/// Points that are copied at most: other requests of the thread wait meanwhile.
 const POINTS_MAX: usize = 20_000;
 
 impl Shared {
     /// Samples of each of `ids` (ascending), if all there is to be read is in memory. `None` says nothing of the reason.
     pub(super) fn quick(&self, ids: &[SeriesId], wanted: &Wanted) -> Option<Vec<Vec<Point>>> {
-        if ids.len() > SERIES_MAX || day_of(wanted.from) <= self.rolled_through() {
+        if ids.len() > SERIES_MAX || day_of(wanted.from) <= self.rolled_through() || self.head.points_of(ids) > POINTS_MAX {
             return None;
         }
         // Memory first: what moves to disk meanwhile is then seen twice, never missed.
