@@ -298,7 +298,7 @@ impl Buffer {
         let rows = statement.query_map([], |row| {
             let range = Range { first: row.get::<_, i64>(1)?.cast_unsigned(), last: row.get::<_, i64>(2)?.cast_unsigned() };
             let (class, items) = (class_of(row.get(3)?), row.get::<_, i64>(4)?.cast_unsigned());
-            Ok((row.get(0)?, Gap { range, class, items, at_ms: row.get(5)?, cause: row.get(6)? }))
+            Ok((row.get(0)?, Gap { range, class, items, at_ms: row.get(5)?, cause: row.get(6)?, epoch: None }))
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
@@ -360,6 +360,8 @@ fn class_number(class: Class) -> i64 {
         Class::Security => 0,
         Class::Key => 1,
         Class::Sample => 2,
+        Class::Alert => 3,
+        Class::Detail => 4,
     }
 }
 
@@ -367,6 +369,8 @@ fn class_of(number: i64) -> Class {
     match number {
         0 => Class::Security,
         1 => Class::Key,
+        3 => Class::Alert,
+        4 => Class::Detail,
         _ => Class::Sample,
     }
 }

@@ -142,7 +142,7 @@ impl Uplink {
         let front = blocking(move || buffer.peek(frames_max, PUSH_BYTES, now_ms)).await?;
         let Front { epoch, dropped, frames } = front;
         let (Some(first), Some(last)) = (frames.first().map(|f| f.0), frames.last().map(|f| f.0)) else { return Ok(false) };
-        let push = wire::encode_push(&Push { epoch, dropped, frames }).map_err(Failure::Encode)?;
+        let push = wire::encode_push(&Push { epoch, dropped, frames, ..Push::default() }).map_err(Failure::Encode)?;
         let size = push.len() as u64;
         let answer = self.connected(connection).await?.post("/v1/push", "application/vnd.keyvigil.push", push).await?;
         self.metrics.bytes.add(size);
@@ -185,8 +185,10 @@ impl Uplink {
         self.metrics.pushes.inc();
         self.metrics.acked.add(before.batches.saturating_sub(after.batches));
         self.metrics.last_ack_ms.set(self.clock.now_ms().unsigned_abs());
-        for Directive::Enhance { until_ms, .. } in ack.directives {
-            self.enhanced.send_replace(until_ms);
+        for directive in ack.directives {
+            if let Directive::Enhance { until_ms, .. } = directive {
+                self.enhanced.send_replace(until_ms);
+            }
         }
         Ok(())
     }

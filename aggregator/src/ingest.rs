@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::limits::{DECODED_BYTES_PER_RAW, INGEST_INFLIGHT_BYTES_MAX, PUSH_RAW_BYTES_MAX, TAGS_MAX, TIMESTAMP_MS_MIN};
 use keyvigil_common::sample::Series;
-use keyvigil_common::sequence::Range;
+use keyvigil_common::sequence::Standing;
 use keyvigil_common::telemetry::{Number, Registry};
 use keyvigil_common::tls::Identity;
 use keyvigil_common::wire::{self, Ack, Batch, WireError};
@@ -37,7 +37,7 @@ pub use refusal::Refusal;
 use crate::fleet::{self, Agent, Fleet, News};
 use crate::index::TenantId;
 use crate::keys::{self, EventRecord, Inventory};
-use crate::store::{Limit, Settled, Store, StoreError, Stream, Tx};
+use crate::store::{Declared, Limit, Settled, Store, StoreError, Stream, Tx};
 
 /// How far ahead of our clock a sample may be and still be stored, ms. Beyond it, partitions of years to come would be made.
 const AHEAD_MS_MAX: i64 = 86_400_000;
@@ -166,11 +166,11 @@ impl Ingest {
         }
     }
 
-    /// Takes what an agent pushes; the ack speaks of what is on disk.
+    /// Takes what an agent pushes; the ack speaks of what is on disk. With it goes the version that the agent speaks.
     ///
     /// # Errors
     /// Why it was not taken, and what the agent should do.
-    pub async fn push(&self, identity: &Identity, body: &[u8]) -> Result<Ack, Refusal> {
+    pub async fn push(&self, identity: &Identity, body: &[u8]) -> Result<(Ack, u8), Refusal> {
         let result = self.try_push(identity, body).await;
         self.note(&identity.agent, result)
     }
@@ -188,10 +188,11 @@ impl Ingest {
         result
     }
 
-    async fn try_push(&self, identity: &Identity, body: &[u8]) -> Result<Ack, Refusal> {
+    async fn try_push(&self, identity: &Identity, body: &[u8]) -> Result<(Ack, u8), Refusal> {
         let (tenant, agent) = self.admit(identity).await?;
         self.store.has_room()?;
         let push = wire::decode_push(body)?;
+        let version = push.version();
         let claimed: usize = push.frames.iter().map(|(_, frame)| wire::claimed_bytes(frame)).sum();
         if claimed > PUSH_RAW_BYTES_MAX {
             return Err(Refusal::TooLarge(WireError::TooLarge { bytes: claimed, max: PUSH_RAW_BYTES_MAX }));
@@ -200,15 +201,17 @@ impl Ingest {
         let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
         let mut decoded = None;
         let arrived = push.frames.into_iter().map(|(seq, frame)| self.arrive(seq, &frame, tenant, &agent.host, &mut decoded)).collect::<Result<Vec<_>, _>>()?;
-        let dropped = push.dropped;
+        let declared = Declared { dropped: push.dropped.into_iter().collect(), waiting: push.waiting.into_iter().collect() };
         let (this, host) = (self.clone(), agent.host.clone());
         let settle = move |tx: &Tx<'_>| {
             // Whoever hangs up leaves the work behind, and the room that it takes.
             tx.after_commit(move || drop(room));
-            this.settle(tx, &stream, &host, arrived, &dropped)
+            this.settle(tx, &stream, &host, arrived, &declared)
         };
-        let cursor = self.store.write(settle).await?;
-        Ok(Ack { epoch: push.epoch, cursor, now_ms: self.clock.now_ms(), directives: Vec::new() })
+        let standing = self.store.write(settle).await?;
+        let beyond = standing.beyond.as_slice().to_vec();
+        let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, now_ms: self.clock.now_ms(), spread_ms: 0, directives: Vec::new() };
+        Ok((ack, version))
     }
 
     /// Room for `bytes` of memory, held until the permit is dropped.
@@ -287,8 +290,9 @@ impl Ingest {
         Ok(Arrived { seq, hash, body, batch, dictionary, known, resolved })
     }
 
-    /// Stores what is new of a push, in its transaction. Returns the cursor.
-    fn settle(&self, tx: &Tx<'_>, stream: &Stream, host: &str, arrived: Vec<Arrived>, dropped: &[Range]) -> Result<u64, StoreError> {
+    /// Stores what is new of a push, in its transaction. Returns how its stream stands.
+    fn settle(&self, tx: &Tx<'_>, stream: &Stream, host: &str, arrived: Vec<Arrived>, declared: &Declared) -> Result<Standing, StoreError> {
+        let mut settling = tx.settling(stream, declared)?;
         let mut news = News::default();
         let (mut samples, mut events, mut fresh, mut repeats) = (0, 0, 0, 0);
         let (mut series, mut before) = (Vec::new(), None);
@@ -297,7 +301,7 @@ impl Ingest {
             if !known {
                 series = std::mem::take(&mut batch.series);
             }
-            if tx.settle(stream, seq, &hash, dropped)? == Settled::Repeat {
+            if settling.settle(seq, &hash, batch.items())? == Settled::Repeat {
                 repeats += 1;
                 continue;
             }
@@ -323,10 +327,10 @@ impl Ingest {
             news.facts = batch.host.clone().or(news.facts);
             self.record(tx, stream.tenant, host, batch)?;
         }
-        let cursor = tx.cursor(stream)?;
         let now_ms = self.clock.now_ms();
+        let standing = settling.close(now_ms)?;
         let (agent, persist) =
-            self.fleet.heard(stream.tenant, &stream.agent, &news, cursor, now_ms).ok_or_else(|| StoreError::Missing(stream.agent.clone()))?;
+            self.fleet.heard(stream.tenant, &stream.agent, &news, standing.cursor, now_ms).ok_or_else(|| StoreError::Missing(stream.agent.clone()))?;
         if persist {
             fleet::put(tx, stream.tenant, &agent)?;
         }
@@ -337,7 +341,7 @@ impl Ingest {
             metrics.batches.add(fresh);
             metrics.repeats.add(repeats);
         });
-        Ok(cursor)
+        Ok(standing)
     }
 
     /// Ids of a dictionary, remembered once they are on disk.

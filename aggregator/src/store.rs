@@ -28,6 +28,7 @@ mod sealed;
 mod select;
 pub(crate) mod series;
 mod sqlite;
+mod stream;
 mod tx;
 mod varint;
 mod verify;
@@ -53,8 +54,9 @@ pub use reindex::{Reindexed, reindex_main_at};
 pub use retention::{Keep, Policy, Retained, Rule};
 pub(crate) use rollup::{Cell, Facet};
 pub(crate) use select::{Fold, Piece};
+pub use stream::{Declared, Settled, Stream};
 pub(crate) use tx::{Appended, RefusedRun};
-pub use tx::{Ids, Resolved, Settled, Stream, Tx};
+pub use tx::{Ids, Resolved, Tx};
 pub use verify::{Fault, Verified, is_key_of, verify_at};
 
 use crate::index::{Index, SeriesId, TenantId};
@@ -62,13 +64,15 @@ use cache::Cache;
 use head::Head;
 use partition::{Partitions, RAW};
 use rollup::ROLL_UPS;
-use sqlite::Readers;
+use sqlite::{Readers, Schema};
 use writer::Writer;
 
 const READERS: usize = 3;
 /// Age of a data key from which a start makes another, ms.
 const KEY_AGE_MS: i64 = 3_600_000;
 const PAGE_BYTES: u32 = 4_096;
+/// Tables of the state database.
+const STATE: &Schema = &Schema { sql: include_str!("store/schema.sql"), migrations: &[include_str!("store/schema_2.sql")] };
 
 /// The store of one aggregator.
 #[derive(Debug, Clone)]
@@ -133,7 +137,7 @@ impl Store {
     pub fn open_within(dir: &Path, master: &MasterKey, now_ms: i64, memory_bytes: usize, limits: Limits) -> Result<Self, StoreError> {
         std::fs::create_dir_all(dir)?;
         let path = dir.join("main.db");
-        let connection = sqlite::open(&path, include_str!("store/schema.sql"), PAGE_BYTES)?;
+        let connection = sqlite::open(&path, STATE, PAGE_BYTES)?;
         let ring = open_ring(&connection, master, now_ms)?;
         let cache = Arc::new(Cache::new(memory_bytes / 4));
         let [hours, minutes] = ROLL_UPS.map(|rolled| Partitions::open(dir, rolled.kind, Arc::clone(&cache)));

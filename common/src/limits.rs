@@ -17,6 +17,10 @@ pub const PUSH_BYTES_MAX: usize = 8 << 20;
 pub const PUSH_FRAMES_MAX: usize = 256;
 /// Declared gaps in one push.
 pub const PUSH_DROPPED_MAX: usize = 1_024;
+/// Ranges that one push says will come with another; an agent needs one.
+pub const PUSH_WAITING_MAX: usize = 64;
+/// Ranges of one stream that may be settled beyond its cursor.
+pub const STREAM_RANGES_MAX: usize = 1_024;
 
 /// Bytes of a metric's name.
 pub const METRIC_ID_BYTES_MAX: usize = 256;

@@ -32,6 +32,14 @@ impl Range {
     }
 }
 
+impl FromIterator<Range> for Ranges {
+    fn from_iter<I: IntoIterator<Item = Range>>(ranges: I) -> Self {
+        let mut set = Self::default();
+        ranges.into_iter().for_each(|range| set.insert(range));
+        set
+    }
+}
+
 /// A set of sequence numbers as sorted, disjoint, non-adjacent ranges.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
 pub struct Ranges(Vec<Range>);
@@ -80,6 +88,19 @@ impl Ranges {
         self.0.iter().map(|r| r.count()).sum()
     }
 
+    /// Takes out the range that begins at `first`, if there is one; its last number.
+    fn take_from(&mut self, first: u64) -> Option<u64> {
+        let at = self.0.iter().position(|range| range.first == first)?;
+        Some(self.0.remove(at).last)
+    }
+
+    /// The parts of `within` that are in the set.
+    #[must_use]
+    pub fn shared(&self, within: Range) -> Vec<Range> {
+        let touching = self.0.iter().filter(|r| r.last >= within.first && r.first <= within.last);
+        touching.map(|r| Range { first: r.first.max(within.first), last: r.last.min(within.last) }).collect()
+    }
+
     /// The ranges, in order.
     #[must_use]
     pub fn as_slice(&self) -> &[Range] {
@@ -87,10 +108,19 @@ impl Ranges {
     }
 }
 
-/// What to do with a batch that arrives, given the last sequence number settled (stored or declared dropped).
+/// What of a stream is settled: stored, or declared lost.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// All numbers up to this one, which begin at 1; 0 for none.
+    pub cursor: u64,
+    /// Those after it: what came fresh while a backlog drains.
+    pub beyond: Ranges,
+}
+
+/// What to do with a batch that arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is the next one.
+    /// It is new.
     Apply,
     /// It was settled before: repeat the ack if it is the same batch.
     Repeat,
@@ -98,15 +128,34 @@ pub enum Verdict {
     Gap(u64),
 }
 
-/// Numbers begin at 1; `cursor` is the last one settled, 0 for none. `dropped` are ranges the sender gave up.
-#[must_use]
-pub fn judge(cursor: u64, seq: u64, dropped: &Ranges) -> Verdict {
-    if seq <= cursor {
-        return Verdict::Repeat;
+impl Standing {
+    /// What to do with `seq`. `dropped` are ranges the sender gave up; `waiting`, those it will send in another push.
+    #[must_use]
+    pub fn judge(&self, seq: u64, dropped: &Ranges, waiting: &Ranges) -> Verdict {
+        if seq <= self.cursor || self.beyond.contains(seq) {
+            return Verdict::Repeat;
+        }
+        let Some(between) = Range::new(self.cursor + 1, seq - 1) else { return Verdict::Apply };
+        let unsettled = self.beyond.missing(between).into_iter();
+        let undeclared = unsettled.flat_map(|range| dropped.missing(range)).flat_map(|range| waiting.missing(range));
+        undeclared.map(|range| range.first).min().map_or(Verdict::Apply, Verdict::Gap)
     }
-    match Range::new(cursor + 1, seq - 1).map(|between| dropped.missing(between)) {
-        None => Verdict::Apply,
-        Some(missing) => missing.first().map_or(Verdict::Apply, |gap| Verdict::Gap(gap.first)),
+
+    /// Takes `range` as settled.
+    pub fn settle(&mut self, range: Range) {
+        if range.last <= self.cursor {
+            return;
+        }
+        self.beyond.insert(Range { first: range.first.max(self.cursor + 1), last: range.last });
+        if let Some(last) = self.beyond.take_from(self.cursor + 1) {
+            self.cursor = last;
+        }
+    }
+
+    /// Whether `seq` is settled.
+    #[must_use]
+    pub fn contains(&self, seq: u64) -> bool {
+        seq <= self.cursor || self.beyond.contains(seq)
     }
 }
 
@@ -137,16 +186,32 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_batch_ahead_is_taken_only_when_what_lies_between_was_declared() {
-        let mut dropped = Ranges::default();
-        assert_eq!(judge(0, 1, &dropped), Verdict::Apply);
-        assert_eq!(judge(4, 4, &dropped), Verdict::Repeat);
-        assert_eq!(judge(4, 9, &dropped), Verdict::Gap(5));
-        dropped.insert(Range { first: 5, last: 7 });
-        assert_eq!(judge(4, 9, &dropped), Verdict::Gap(8));
-        dropped.insert(Range { first: 8, last: 8 });
-        assert_eq!(judge(4, 9, &dropped), Verdict::Apply);
+    proptest! {
+        #[test]
+        fn what_is_settled_behaves_as_a_set_and_a_batch_is_taken_if_all_before_it_is_accounted_for(
+            settled in prop::collection::vec((1u64..40, 0u64..5), 0..12),
+            dropped in prop::collection::vec((1u64..40, 0u64..9), 0..3),
+            waiting in prop::collection::vec((1u64..40, 0u64..9), 0..3),
+            seq in 1u64..50,
+        ) {
+            let range = |(first, extra): (u64, u64)| Range { first, last: first + extra };
+            let numbers = |parts: &[(u64, u64)]| parts.iter().flat_map(|p| p.0..=p.0 + p.1).collect::<BTreeSet<u64>>();
+            let mut state = Standing::default();
+            settled.iter().for_each(|part| state.settle(range(*part)));
+            let model = numbers(&settled);
+            let cursor = (1..).find(|n| !model.contains(n)).unwrap() - 1;
+            prop_assert_eq!(state.cursor, cursor);
+            prop_assert!((1..60).all(|n| state.contains(n) == model.contains(&n)));
+            prop_assert!(state.beyond.as_slice().first().is_none_or(|r| r.first > cursor + 1));
+            let (gone, later) = (numbers(&dropped), numbers(&waiting));
+            let missing = (1..seq).find(|n| !model.contains(n) && !gone.contains(n) && !later.contains(n));
+            let expected = if model.contains(&seq) { Verdict::Repeat } else { missing.map_or(Verdict::Apply, Verdict::Gap) };
+            prop_assert_eq!(state.judge(seq, &dropped.iter().copied().map(range).collect(), &waiting.iter().copied().map(range).collect()), expected);
+            let within = Range { first: seq, last: seq + 7 };
+            let shared: Vec<u64> = state.beyond.shared(within).iter().flat_map(|r| r.first..=r.last).collect();
+            let expected: Vec<u64> = (seq..=seq + 7).filter(|n| *n > cursor && model.contains(n)).collect();
+            prop_assert_eq!(shared, expected);
+        }
     }
 
     #[test]

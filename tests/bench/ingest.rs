@@ -70,7 +70,7 @@ fn pushes(agent: usize, end_ms: i64) -> Vec<Vec<u8>> {
         let batch = Batch { sealed_ms: end_ms, series: series.clone(), groups: vec![group], ..Batch::default() };
         frames.push((seq, encode_batch(&batch).expect("valid")));
         if frames.len() == BATCHES_PER_PUSH {
-            out.push(encode_push(&Push { epoch: [agent as u8; 16], dropped: Vec::new(), frames: std::mem::take(&mut frames) }).expect("valid"));
+            out.push(encode_push(&Push { epoch: [agent as u8; 16], frames: std::mem::take(&mut frames), ..Push::default() }).expect("valid"));
         }
     }
     out

@@ -60,7 +60,7 @@ async fn strange_pushes_are_refused_with_words_and_store_nothing() {
     assert!(used.to_string().contains("was used already") && used.to_string().contains("keyvigil token create"), "{used}");
 
     let tasks = Tasks::new(Stop::new());
-    let push = |frames: Vec<(u64, Vec<u8>)>| wire::encode_push(&Push { epoch: [1; 16], dropped: Vec::new(), frames }).expect("valid");
+    let push = |frames: Vec<(u64, Vec<u8>)>| wire::encode_push(&Push { epoch: [1; 16], frames, ..Push::default() }).expect("valid");
     let good = wire::encode_batch(&wire::Batch::default()).expect("valid");
     let mut other_version = push(vec![(1, good.clone())]);
     other_version[3] = 9;

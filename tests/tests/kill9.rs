@@ -101,7 +101,7 @@ impl Writer {
     async fn push(&self, connection: &mut Connection, last: usize) -> bool {
         let Door::Agent(identity) = &self.door else { return false };
         let frames = (self.acknowledged + 1..=last).map(|seq| (seq as u64, self.frame(seq)));
-        let push = Push { epoch: [7; 16], dropped: Vec::new(), frames: frames.collect() };
+        let push = Push { epoch: [7; 16], frames: frames.collect(), ..Push::default() };
         let body = encode_push(&push).expect("valid");
         let Ok(answer) = connection.post("/v1/push", "application/vnd.keyvigil.push", body).await else { return false };
         assert!(answer.status.is_success(), "{}: {}", identity.agent, answer.detail());

@@ -67,7 +67,7 @@ impl Agent {
         let batch = Batch { sealed_ms: at_ms, series: users.map(named).collect(), groups, ..Batch::default() };
         self.seq += 1;
         let frames = vec![(self.seq, encode_batch(&batch).expect("valid"))];
-        let body = encode_push(&Push { epoch: [1; 16], dropped: Vec::new(), frames }).expect("valid");
+        let body = encode_push(&Push { epoch: [1; 16], frames, ..Push::default() }).expect("valid");
         let tasks = Tasks::new(Stop::new());
         let tls = self.identity.tls().expect("TLS");
         let mut connection = Connection::open(&Dialer::tcp(), &harness.ingest_address(), tls, &tasks).await.expect("a connection");

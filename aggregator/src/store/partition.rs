@@ -11,10 +11,11 @@ use keyvigil_common::seal::KeyRing;
 use roaring::RoaringBitmap;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::StoreError;
 use super::cache::{BlockKey, Cache};
 use super::pool::{Listed, Pool};
 use super::sealed::{Place, Source};
-use super::{StoreError, sqlite};
+use super::sqlite::{self, Schema};
 use crate::index::SeriesId;
 
 pub(super) const DAY_MS: i64 = 86_400_000;
@@ -22,7 +23,7 @@ pub(super) const DAY_MS: i64 = 86_400_000;
 const PAGE_BYTES: u32 = 2_048;
 /// Ending of a file that was given up, until it is gone.
 const DEAD: &str = "dead";
-const SCHEMA: &str = include_str!("partition.sql");
+const SCHEMA: &Schema = &Schema { sql: include_str!("partition.sql"), migrations: &[] };
 
 /// Start of the day that `at_ms` lies in, as days since 1970.
 pub(super) fn day_of(at_ms: i64) -> i64 {

@@ -36,7 +36,7 @@ pub struct Reindexed {
 /// # Errors
 /// The database's.
 pub fn reindex_main_at(dir: &Path) -> Result<(), StoreError> {
-    sqlite::reindex(&sqlite::open(&dir.join("main.db"), "", PAGE_BYTES)?)
+    sqlite::reindex(&sqlite::open(&dir.join("main.db"), super::STATE, PAGE_BYTES)?)
 }
 
 impl Store {

@@ -1,4 +1,4 @@
--- Version 1. Small state and level 0: the batches as they arrived. Times, counts and ids are plain; every `body` is sealed.
+-- Version 2. Small state and level 0: the batches as they arrived. Times, counts and ids are plain; every `body` is sealed.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE data_key (id INTEGER PRIMARY KEY, wrapped BLOB NOT NULL, made_ms INTEGER NOT NULL);
 CREATE TABLE tenant (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -8,8 +8,10 @@ CREATE TABLE level0 (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant INTEGER NOT NU
 
 -- What of each agent's stream is settled, and the hashes of what came last, to tell a repeat from a fork.
 CREATE TABLE stream (tenant INTEGER NOT NULL, agent TEXT NOT NULL, epoch BLOB NOT NULL, cursor INTEGER NOT NULL,
-                     batches INTEGER NOT NULL, PRIMARY KEY (tenant, agent, epoch)) WITHOUT ROWID;
+                     batches INTEGER NOT NULL, beyond BLOB NOT NULL DEFAULT x'', seen_ms INTEGER NOT NULL DEFAULT 0,
+                     PRIMARY KEY (tenant, agent, epoch)) WITHOUT ROWID;
 CREATE TABLE settled (tenant INTEGER NOT NULL, agent TEXT NOT NULL, epoch BLOB NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
+                      items INTEGER NOT NULL DEFAULT 0,
                       PRIMARY KEY (tenant, agent, epoch, seq)) WITHOUT ROWID;
 CREATE TABLE gap (id INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL);
 

@@ -10,11 +10,35 @@ use super::StoreError;
 
 /// First version without the WAL-reset bug that could lose committed pages.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
-const SCHEMA_VERSION: i64 = 1;
 
-/// Opens (or makes) a database with `schema`, for its one writer. `page_bytes`: of a new one. Large bodies waste half a page
+/// The tables of a kind of database, and how those of earlier versions become them.
+#[derive(Debug)]
+pub(super) struct Schema {
+    /// Makes version `migrations.len() + 1`.
+    pub(super) sql: &'static str,
+    /// The first leads from version 1 to 2, and so on; each is one transaction.
+    pub(super) migrations: &'static [&'static str],
+}
+
+impl Schema {
+    fn version(&self) -> i64 {
+        1 + self.migrations.len() as i64
+    }
+
+    /// Makes the tables, or brings those of an earlier version up to date.
+    fn apply(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if found == 0 {
+            return connection.execute_batch(&format!("BEGIN; {} PRAGMA user_version = {}; COMMIT;", self.sql, self.version()));
+        }
+        let outstanding = self.migrations.iter().zip(2i64..).filter(|(_, to)| *to > found);
+        outstanding.map(|(sql, to)| connection.execute_batch(&format!("BEGIN; {sql} PRAGMA user_version = {to}; COMMIT;"))).collect()
+    }
+}
+
+/// Opens (or makes, or brings up to date) a database with `schema`, for its one writer. `page_bytes`: of a new one. Large bodies waste half a page
 /// each, so that many of them ask for small pages; a log of small ones is written faster in large pages.
-pub(super) fn open(path: &Path, schema: &str, page_bytes: u32) -> Result<Connection, StoreError> {
+pub(super) fn open(path: &Path, schema: &Schema, page_bytes: u32) -> Result<Connection, StoreError> {
     let found = rusqlite::version_number();
     if found < SQLITE_VERSION_MIN {
         return Err(StoreError::SqliteTooOld(found));
@@ -27,20 +51,17 @@ pub(super) fn open(path: &Path, schema: &str, page_bytes: u32) -> Result<Connect
              PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 2000; PRAGMA journal_size_limit = 67108864;",
         ))
         .map_err(at)?;
-    let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at)?;
-    if version == 0 {
-        connection.execute_batch(&format!("BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")).map_err(at)?;
-    }
-    check_version(&connection, path)?;
+    schema.apply(&connection).map_err(at)?;
+    check_version(&connection, path, schema)?;
     Ok(connection)
 }
 
-/// Refuses what another version made.
-pub(super) fn check_version(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+/// Refuses what a later version made.
+pub(super) fn check_version(connection: &Connection, path: &Path, schema: &Schema) -> Result<(), StoreError> {
     let at = |source| StoreError::Open { path: path.display().to_string(), source };
     match connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(at)? {
-        SCHEMA_VERSION => Ok(()),
-        found => Err(StoreError::SchemaVersion { path: path.display().to_string(), found, known: SCHEMA_VERSION }),
+        found if (1..=schema.version()).contains(&found) => Ok(()),
+        found => Err(StoreError::SchemaVersion { path: path.display().to_string(), found, known: schema.version() }),
     }
 }
 

@@ -152,7 +152,13 @@ async fn a_stream_is_settled_once_and_jumps_only_over_what_was_declared() {
     let store = fixture.open();
     let settle = async |seq: u64, hash: u8, dropped: Vec<Range>| {
         let stream = Stream { tenant: 1, agent: "a".into(), epoch: [1; 16] };
-        store.write(move |tx| tx.settle(&stream, seq, &[hash; 32], &dropped)).await
+        let declared = Declared { dropped: dropped.into_iter().collect(), ..Declared::default() };
+        let settle = move |tx: &Tx<'_>| {
+            let mut settling = tx.settling(&stream, &declared)?;
+            let settled = settling.settle(seq, &[hash; 32], 1)?;
+            settling.close(1).map(|_| settled)
+        };
+        store.write(settle).await
     };
     assert_eq!(settle(1, 1, vec![]).await.unwrap(), Settled::New);
     assert_eq!(settle(1, 1, vec![]).await.unwrap(), Settled::Repeat);

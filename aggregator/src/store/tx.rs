@@ -7,18 +7,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use keyvigil_common::sample::Series;
-use keyvigil_common::sequence::{Range, Ranges, Verdict, judge};
 use keyvigil_common::wire::Batch;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::head::Samples;
 use super::level0::{Rows, Run};
 use super::limit::{Limit, current};
 use super::{Shared, StoreError, series, sqlite};
 use crate::index::{SeriesId, TenantId};
-
-/// Hashes kept of each stream: what an agent may resend after a lost ack.
-const SETTLED_KEPT: u64 = 4_096;
 
 /// Ids of the series of a dictionary, in its order; 0 for those that were refused.
 pub type Ids = Arc<[SeriesId]>;
@@ -71,26 +67,6 @@ pub struct Tx<'a> {
     pub(super) connection: &'a Connection,
     pub(super) shared: &'a Arc<Shared>,
     pub(super) effects: RefCell<Effects>,
-}
-
-/// Where a batch comes from.
-#[derive(Debug, Clone)]
-pub struct Stream {
-    /// Tenant.
-    pub tenant: TenantId,
-    /// Agent.
-    pub agent: String,
-    /// Identity of the agent's buffer.
-    pub epoch: [u8; 16],
-}
-
-/// What became of a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settled {
-    /// It is new and must be stored.
-    New,
-    /// It was stored before.
-    Repeat,
 }
 
 /// Changes to memory that follow the commit.
@@ -169,57 +145,6 @@ impl<'a> Tx<'a> {
     pub fn tenant(&self, name: &str) -> Result<TenantId, StoreError> {
         self.connection.prepare_cached("INSERT OR IGNORE INTO tenant (name) VALUES (?1)")?.execute([name])?;
         Ok(self.connection.prepare_cached("SELECT id FROM tenant WHERE name = ?1")?.query_row([name], |row| row.get(0))?)
-    }
-
-    /// Decides on batch `seq` of a stream, and moves the stream's cursor if it is new. `dropped`: what the sender gave up.
-    ///
-    /// # Errors
-    /// [`StoreError::Gap`] and [`StoreError::Fork`].
-    pub fn settle(&self, stream: &Stream, seq: u64, hash: &[u8; 32], dropped: &[Range]) -> Result<Settled, StoreError> {
-        let cursor = self.cursor(stream)?;
-        let mut declared = Ranges::default();
-        dropped.iter().for_each(|range| declared.insert(*range));
-        match judge(cursor, seq, &declared) {
-            Verdict::Gap(expected) => Err(StoreError::Gap { expected, got: seq }),
-            Verdict::Repeat => {
-                let known: Option<Vec<u8>> = self
-                    .connection
-                    .prepare_cached("SELECT hash FROM settled WHERE tenant = ?1 AND agent = ?2 AND epoch = ?3 AND seq = ?4")?
-                    .query_row(params![stream.tenant, stream.agent, stream.epoch, signed(seq)], |row| row.get(0))
-                    .optional()?;
-                match known {
-                    Some(known) if known != hash => Err(StoreError::Fork(seq)),
-                    _ => Ok(Settled::Repeat),
-                }
-            }
-            Verdict::Apply => {
-                let at = params![stream.tenant, stream.agent, stream.epoch, signed(seq), hash];
-                self.connection.prepare_cached("INSERT INTO settled VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(at)?;
-                let at = params![stream.tenant, stream.agent, stream.epoch, signed(seq)];
-                self.connection
-                    .prepare_cached(
-                        "INSERT INTO stream VALUES (?1, ?2, ?3, ?4, 1)
-                         ON CONFLICT DO UPDATE SET cursor = excluded.cursor, batches = batches + 1",
-                    )?
-                    .execute(at)?;
-                let old = params![stream.tenant, stream.agent, stream.epoch, signed(seq.saturating_sub(SETTLED_KEPT))];
-                self.connection.prepare_cached("DELETE FROM settled WHERE tenant = ?1 AND agent = ?2 AND epoch = ?3 AND seq <= ?4")?.execute(old)?;
-                Ok(Settled::New)
-            }
-        }
-    }
-
-    /// Last sequence number settled of a stream; 0 for none.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn cursor(&self, stream: &Stream) -> Result<u64, StoreError> {
-        let found: Option<i64> = self
-            .connection
-            .prepare_cached("SELECT cursor FROM stream WHERE tenant = ?1 AND agent = ?2 AND epoch = ?3")?
-            .query_row(params![stream.tenant, stream.agent, stream.epoch], |row| row.get(0))
-            .optional()?;
-        Ok(found.map_or(0, i64::cast_unsigned))
     }
 
     /// Ids of the series of a dictionary, with the tag `host` where it is given; new ones are made as far as the limits allow.
@@ -330,9 +255,4 @@ fn settled(mut rows: Rows, resolved: &Resolved) -> (Rows, Vec<RefusedRun>) {
         kept.runs.push(Run { end: u32::try_from(kept.times.len()).unwrap_or(u32::MAX), ..*run });
     }
     (kept, refused)
-}
-
-/// Sequence numbers are stored with their bits as they are.
-fn signed(seq: u64) -> i64 {
-    seq.cast_signed()
 }

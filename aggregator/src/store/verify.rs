@@ -114,7 +114,7 @@ pub fn verify_at(dir: &Path, master: &MasterKey, progress: &Progress) -> Result<
 /// A state database that cannot be read, or of another version.
 pub fn is_key_of(dir: &Path, master: &MasterKey) -> Result<bool, StoreError> {
     let main = sqlite::open_reader(&dir.join("main.db"))?;
-    sqlite::check_version(&main, &dir.join("main.db"))?;
+    sqlite::check_version(&main, &dir.join("main.db"), super::STATE)?;
     Ok(KeyRing::open(master, &super::wrapped_keys(&main)?.0).is_ok())
 }
 

@@ -57,8 +57,8 @@ impl FromRequestParts<App> for Admitted {
 }
 
 async fn push(State(app): State<App>, agent: Admitted, body: Bytes) -> Result<Response, Problem> {
-    let ack = app.ingest.push(&agent.identity, &body).await?;
-    let bytes = wire::encode_ack(&ack).map_err(|e| Problem::internal(&e))?;
+    let (ack, version) = app.ingest.push(&agent.identity, &body).await?;
+    let bytes = wire::encode_ack(&ack, version).map_err(|e| Problem::internal(&e))?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.keyvigil.ack")], bytes).into_response())
 }
 

@@ -18,6 +18,6 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(wire::decode_push(&wire::encode_push(&push).expect("what was decoded fits")).expect("what was encoded decodes"), push);
     }
     if let Ok(ack) = wire::decode_ack(bytes) {
-        assert_eq!(wire::decode_ack(&wire::encode_ack(&ack).expect("what was decoded fits")).expect("what was encoded decodes"), ack);
+        assert_eq!(wire::decode_ack(&wire::encode_ack(&ack, wire::VERSION).expect("what was decoded fits")).expect("what was encoded decodes"), ack);
     }
 });

@@ -41,7 +41,7 @@ pub(crate) async fn check(dir: &Path, sent: &[Vec<Arc<Sent>>; STREAMS], witness:
 }
 
 async fn cursors(store: &Store) -> Result<Vec<usize>, String> {
-    let read = |tx: &keyvigil_aggregator::store::Tx<'_>| (0..STREAMS).map(|at| tx.cursor(&stream(at)).map(|cursor| cursor as usize)).collect();
+    let read = |tx: &keyvigil_aggregator::store::Tx<'_>| (0..STREAMS).map(|at| tx.standing(&stream(at)).map(|standing| standing.cursor as usize)).collect();
     store.write(read).await.map_err(|e| format!("the cursors: {e:?}"))
 }
 

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-use keyvigil_aggregator::store::{Policy, Progress, Settled, Store, StoreError, Stream, Tx};
+use keyvigil_aggregator::store::{Declared, Policy, Progress, Settled, Store, StoreError, Stream, Tx};
 use keyvigil_common::sample::{MetricType, Series, Tags};
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::wire::{Batch, Column, Group, encode_batch};
@@ -86,14 +86,16 @@ pub(crate) async fn deliver(
     let bodies = batches.iter().map(|sent| store.seal_batch(1, &host, &sent.frame)).collect::<Result<Vec<_>, _>>()?;
     let work = move |tx: &Tx<'_>| {
         let tenant = tx.tenant("default")?;
-        let mut settled = Vec::new();
+        let (mut settled, declared) = (Vec::new(), Declared::default());
+        let mut settling = tx.settling(&stream, &declared)?;
         for (n, (sent, body)) in batches.iter().zip(&bodies).enumerate() {
-            settled.push(tx.settle(&stream, (first + n) as u64, &sent.hash, &[])?);
+            settled.push(settling.settle((first + n) as u64, &sent.hash, sent.batch.items())?);
             if settled[n] == Settled::New {
                 let ids = tx.resolve(tenant, Some(&host), &sent.batch.series)?;
                 tx.append_batch(tenant, &mut sent.batch.clone(), &ids, body)?;
             }
         }
+        settling.close(1)?;
         tx.after_commit(done);
         Ok(settled)
     };

@@ -10,7 +10,10 @@ async fn push(store: Store) -> Result<Settled, StoreError> {
     store
         .write(move |tx| {
             let stream = Stream { tenant: 1, agent: "a".into(), epoch: [1; 16] };
-            let settled = tx.settle(&stream, 1, &[1; 32], &[])?;
+            let declared = Declared::default();
+            let mut settling = tx.settling(&stream, &declared)?;
+            let settled = settling.settle(1, &[1; 32], 5)?;
+            settling.close(T0)?;
             if settled == Settled::New {
                 put(tx, &mut more, &body)?;
             }
