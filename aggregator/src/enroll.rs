@@ -202,6 +202,8 @@ impl Enroll {
             interval_ms: 0,
             facts: HostFacts::default(),
             cursor: 0,
+            clock_offset_ms: None,
+            twins: Vec::new(),
         })
     }
 

@@ -8,6 +8,7 @@ use keyvigil_common::wire::HostFacts;
 use serde::{Deserialize, Serialize};
 
 use crate::index::TenantId;
+use crate::ingest::Twin;
 use crate::store::ledger::{self, Table};
 use crate::store::{Store, StoreError, Tx};
 
@@ -45,6 +46,12 @@ pub struct Agent {
     pub facts: HostFacts,
     /// Last sequence number settled.
     pub cursor: u64,
+    /// How far its host's clock is behind ours, ms; not known before its first push.
+    #[serde(default)]
+    pub clock_offset_ms: Option<i64>,
+    /// Copies of it that are kept out.
+    #[serde(default)]
+    pub twins: Vec<Twin>,
 }
 
 /// How an agent stands.
@@ -88,6 +95,8 @@ pub struct News {
     pub interval_ms: Option<u32>,
     /// What the host is.
     pub facts: Option<HostFacts>,
+    /// How far its clock is behind ours, ms.
+    pub clock_offset_ms: Option<i64>,
 }
 
 /// All agents.
@@ -105,6 +114,18 @@ impl Fleet {
             self.set(tenant, agent, 0);
         }
         Ok(())
+    }
+
+    /// How many there are, of all tenants.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The agent of that identity.
@@ -135,6 +156,7 @@ impl Fleet {
         agent.last_seen_ms = Some(now_ms);
         agent.last_sample_ms = agent.last_sample_ms.max(news.last_sample_ms);
         agent.cursor = cursor;
+        agent.clock_offset_ms = news.clock_offset_ms.or(agent.clock_offset_ms);
         agent.interval_ms = news.interval_ms.unwrap_or(agent.interval_ms);
         let changed = news.facts.as_ref().is_some_and(|facts| *facts != agent.facts);
         if let Some(facts) = &news.facts {
@@ -147,10 +169,10 @@ impl Fleet {
         Some((agent.clone(), persist))
     }
 
-    /// The agent that a machine has, if it may deliver.
+    /// The agent that a machine has, if it may deliver. One that has copies is nobody's: whoever joins becomes another.
     #[must_use]
     pub fn of_machine(&self, tenant: TenantId, machine: &str) -> Option<Agent> {
-        self.list(tenant).into_iter().find(|agent| !agent.revoked && !machine.is_empty() && agent.machine == machine)
+        self.list(tenant).into_iter().find(|agent| !agent.revoked && agent.twins.is_empty() && !machine.is_empty() && agent.machine == machine)
     }
 
     /// Agents of a host name that were not heard of for so long that an agent which claims the name now takes their place.

@@ -1,5 +1,6 @@
 //! The ingest listener: joining (no certificate yet), renewal and pushes (with one).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -10,10 +11,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use keyvigil_common::limits::PUSH_BYTES_MAX;
-use keyvigil_common::tls::Identity;
 use keyvigil_common::wire;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 use tower_http::timeout::TimeoutLayer;
 
 use super::App;
@@ -21,11 +20,15 @@ use super::body::Body;
 use super::listen::Peer;
 use super::problem::Problem;
 use crate::enroll::{EnrollError, JoinAnswer, JoinRequest};
+use crate::ingest::{Lane, Place};
 
 /// Bytes of a join or a renewal.
 const JOIN_BYTES_MAX: usize = 16 << 10;
 /// A whole request, a slow sender's body included.
 const REQUEST: Duration = Duration::from_secs(60);
+
+/// Says that a push drains a backlog, before a byte of it is read.
+const LANE: &str = "keyvigil-lane";
 
 /// Routes of the ingest listener.
 pub(super) fn router(app: App) -> Router {
@@ -39,25 +42,27 @@ pub(super) fn router(app: App) -> Router {
 
 /// An enrolled agent, and room for what it sends: decided before a byte of the body is read.
 struct Admitted {
-    identity: Identity,
-    _room: OwnedSemaphorePermit,
+    peer: SocketAddr,
+    place: Place,
 }
 
 impl FromRequestParts<App> for Admitted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let identity = parts.extensions.get::<Peer>().and_then(|peer| peer.identity.clone());
+        let peer = parts.extensions.get::<Peer>();
         let missing = "this listener takes data from enrolled agents only: show a client certificate (`keyvigil-agent join TOKEN` gets one)";
-        let identity = identity.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, missing))?;
+        let known = peer.and_then(|peer| peer.identity.as_ref().map(|identity| (peer.address, identity)));
+        let (peer, identity) = known.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, missing))?;
+        let lane = Lane::from_header(parts.headers.get(LANE).and_then(|v| v.to_str().ok()));
         let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-        let room = app.ingest.room(length.unwrap_or(PUSH_BYTES_MAX).min(PUSH_BYTES_MAX))?;
-        Ok(Self { identity, _room: room })
+        let place = app.ingest.admission().admit(identity, lane, length.unwrap_or(PUSH_BYTES_MAX).min(PUSH_BYTES_MAX))?;
+        Ok(Self { peer, place })
     }
 }
 
 async fn push(State(app): State<App>, agent: Admitted, body: Bytes) -> Result<Response, Problem> {
-    let (ack, version) = app.ingest.push(&agent.identity, &body).await?;
+    let (ack, version) = app.ingest.push(&agent.place, agent.peer, &body).await?;
     let bytes = wire::encode_ack(&ack, version).map_err(|e| Problem::internal(&e))?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.keyvigil.ack")], bytes).into_response())
 }
@@ -78,5 +83,5 @@ struct Renewal {
 }
 
 async fn renew(State(app): State<App>, agent: Admitted, Body(renewal): Body<Renewal>) -> Result<Json<JoinAnswer>, Problem> {
-    Ok(Json(app.enroll.renew(app.tenant, &agent.identity, renewal.csr).await?))
+    Ok(Json(app.enroll.renew(app.tenant, agent.place.identity(), renewal.csr).await?))
 }
