@@ -121,6 +121,14 @@ impl Ingest {
         Ok(self.store.write(keep_out).await?)
     }
 
+    /// How the agent of a certificate stands here.
+    ///
+    /// # Errors
+    /// As for what it would deliver.
+    pub async fn standing(&self, identity: &Identity) -> Result<Agent, Refusal> {
+        self.whose(identity).await.map(|(_, agent)| agent)
+    }
+
     /// The tenant and agent of a certificate, if it may deliver.
     async fn whose(&self, identity: &Identity) -> Result<(TenantId, Agent), Refusal> {
         let tenant = self.tenant(&identity.tenant).await?;

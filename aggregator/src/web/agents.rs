@@ -3,20 +3,20 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::body::Bytes;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use keyvigil_common::limits::PUSH_BYTES_MAX;
 use keyvigil_common::wire;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tower_http::timeout::TimeoutLayer;
 
 use super::App;
-use super::body::Body;
+use super::body::{Body, Paced};
 use super::listen::Peer;
 use super::problem::Problem;
 use crate::enroll::{EnrollError, JoinAnswer, JoinRequest};
@@ -24,7 +24,7 @@ use crate::ingest::{Lane, Place};
 
 /// Bytes of a join or a renewal.
 const JOIN_BYTES_MAX: usize = 16 << 10;
-/// A whole request, a slow sender's body included.
+/// A whole request but a push.
 const REQUEST: Duration = Duration::from_secs(60);
 
 /// Says that a push drains a backlog, before a byte of it is read.
@@ -33,10 +33,12 @@ const LANE: &str = "keyvigil-lane";
 /// Routes of the ingest listener.
 pub(super) fn router(app: App) -> Router {
     Router::new()
-        .route("/v1/push", post(push).layer(DefaultBodyLimit::max(PUSH_BYTES_MAX)))
         .route("/v1/join", post(join).layer(DefaultBodyLimit::max(JOIN_BYTES_MAX)))
         .route("/v1/renew", post(renew).layer(DefaultBodyLimit::max(JOIN_BYTES_MAX)))
+        .route("/v1/whoami", get(whoami))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST))
+        // Behind that layer: a slow link may take longer, as long as its bytes keep coming.
+        .route("/v1/push", post(push).layer(DefaultBodyLimit::max(PUSH_BYTES_MAX)))
         .with_state(app)
 }
 
@@ -61,10 +63,17 @@ impl FromRequestParts<App> for Admitted {
     }
 }
 
-async fn push(State(app): State<App>, agent: Admitted, body: Bytes) -> Result<Response, Problem> {
+async fn push(State(app): State<App>, agent: Admitted, Paced(body): Paced) -> Result<Response, Problem> {
     let (ack, version) = app.ingest.push(&agent.place, agent.peer, &body).await?;
     let bytes = wire::encode_ack(&ack, version).map_err(|e| Problem::internal(&e))?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.keyvigil.ack")], bytes).into_response())
+}
+
+/// Tells an agent how it stands here: what `keyvigil-agent doctor` asks.
+async fn whoami(State(app): State<App>, agent: Admitted) -> Result<Json<Value>, Problem> {
+    let known = app.ingest.standing(agent.place.identity()).await?;
+    let now_ms = app.clock.now_ms();
+    Ok(Json(json!({"host": known.host, "agent": known.id, "now": now_ms, "last_seen": known.last_seen_ms, "clock_offset_ms": known.clock_offset_ms})))
 }
 
 async fn join(State(app): State<App>, Extension(peer): Extension<Peer>, Body(request): Body<JoinRequest>) -> Result<Json<JoinAnswer>, Problem> {
