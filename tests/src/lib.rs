@@ -4,9 +4,11 @@
 pub mod harness;
 pub mod host;
 pub mod link;
+pub mod oracle;
 pub mod process;
 pub mod prometheus;
 pub mod protobuf;
+pub mod proxy;
 pub mod random;
 pub mod slack;
 pub mod smtp;

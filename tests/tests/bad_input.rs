@@ -159,7 +159,7 @@ async fn a_full_disk_under_the_buffer_is_named_and_loses_nothing_that_memory_hol
     let buffer = Arc::clone(&agent.buffer);
     agent.stop().await.expect("a clean end");
     assert_eq!(cursor().await, Some(buffer.level().expect("a level").last_seq), "each number was settled");
-    assert_eq!(client.gaps().await.expect("gaps")["gaps"], json!([]), "memory held what the disk did not take");
+    assert_eq!(client.gaps(&[]).await.expect("gaps")["gaps"], json!([]), "memory held what the disk did not take");
 }
 
 fn tool_status(name: &str) -> Option<bool> {

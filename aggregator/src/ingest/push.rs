@@ -273,7 +273,8 @@ impl Ingest {
             gap.items = gap.items.saturating_sub(items);
             let at_ms = plausible(gap.at_ms, now_ms);
             let record = GapRecord::declared(host, gap, at_ms);
-            record.put(tx, tenant, format!("{} {} items were given up: {}", record.items, record.class, record.cause))?;
+            let many = record.known_items().map_or("an unknown number of".to_owned(), |items| items.to_string());
+            record.put(tx, tenant, format!("{many} {} items were given up: {}", record.class, record.cause))?;
         }
         let inventory = Arc::clone(&self.inventory);
         tx.after_commit(move || changed.into_iter().for_each(|record| inventory.put(tenant, record)));

@@ -95,8 +95,7 @@ impl Door {
     }
 
     async fn losses(&self) -> Vec<(u64, u64, u64)> {
-        let found = self.ingest.store.read(|connection, ring| ledger::gaps::<GapRecord>(connection, ring, 1, 10)).await.unwrap();
-        found.into_iter().map(|Stored { record, .. }| (record.first_seq, record.last_seq, record.items)).collect()
+        GapRecord::all(&self.ingest.store).await.into_iter().map(|record| (record.first_seq, record.last_seq, record.items)).collect()
     }
 }
 
