@@ -53,11 +53,13 @@ pub struct BufferConfig {
     pub max_bytes: u64,
     /// Age of the oldest batch.
     pub max_age: Period,
+    /// Bytes of the file system that stay free; 0: the smaller of a twentieth of it and 1 GiB.
+    pub min_free_bytes: u64,
 }
 
 impl Default for BufferConfig {
     fn default() -> Self {
-        Self { max_bytes: 256 << 20, max_age: Period::seconds(7 * 86_400) }
+        Self { max_bytes: 256 << 20, max_age: Period::seconds(7 * 86_400), min_free_bytes: 0 }
     }
 }
 

@@ -2,7 +2,6 @@
 //! dialer and configuration come in as arguments, so that a test owns them.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,11 +10,10 @@ use keyvigil_common::limits::PUSH_FRAMES_MAX;
 use keyvigil_common::process;
 use keyvigil_common::seal::{MasterKey, SealError};
 use keyvigil_common::stop::{Stop, StopError, Tasks};
-use keyvigil_common::telemetry::{Registry, chain};
-use keyvigil_common::wire::Class;
+use keyvigil_common::telemetry::Registry;
 use tokio::sync::{Notify, watch};
 
-use crate::buffer::{Bounds, Buffer, BufferError};
+use crate::buffer::{Bounds, Buffer, BufferError, Place};
 use crate::collect::{AskWaiting, COLLECTORS, Context, Row, Waiting};
 use crate::config::Config;
 use crate::enroll::Renewer;
@@ -32,9 +30,10 @@ const DRAIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Running {
     /// Its queue.
-    pub buffer: Arc<Buffer>,
+    pub buffer: Buffer,
     /// Its own numbers.
     pub registry: Registry,
+    clock: SharedClock,
     sampling: Tasks,
     delivery: Tasks,
     _lock: File,
@@ -56,6 +55,9 @@ impl Running {
     pub async fn stop(self) -> Result<(), StopError> {
         let sampled = self.sampling.drain(DRAIN).await;
         let delivered = self.delivery.drain(DRAIN).await;
+        if let Err(e) = self.buffer.close(self.clock.now_ms()).await {
+            tracing::warn!(error = %e, "the last acks are not stored; what they were for is sent again");
+        }
         sampled.and(delivered)
     }
 }
@@ -73,16 +75,19 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     let identity = Identity::load(dir)?.ok_or_else(|| StartError::NotJoined(dir.display().to_string()))?;
     identity.tls()?;
     let master = MasterKey::load_or_create(&dir.join("buffer.key"))?;
-    let bounds = Bounds { bytes: config.buffer.max_bytes, age_ms: config.buffer.max_age.as_ms() };
+    let bounds = Bounds { bytes: config.buffer.max_bytes, age_ms: config.buffer.max_age.as_ms(), min_free_bytes: config.buffer.min_free_bytes };
     let path = dir.join("buffer.db");
-    let buffer = open_buffer(&path, &master, bounds, clock.now_ms())?;
-    let (buffer, registry, filled) = (Arc::new(buffer), Registry::default(), Arc::new(Notify::new()));
+    let origin = RootFs::new(&config.root).read("/etc/machine-id").unwrap_or_default();
+    let place = Place { path: path.clone(), vfs: None, origin: origin.trim().to_owned(), clock: Arc::clone(&clock) };
+    let opened = Buffer::open(place, master, bounds, clock.now_ms());
+    let buffer = opened.map_err(|source| StartError::Buffer { path: path.display().to_string(), source })?;
+    let (registry, filled) = (Registry::default(), Arc::new(Notify::new()));
     let (sampling, delivery) = (Tasks::new(stop.child()), Tasks::new(Stop::new()));
     let (enhanced, enhanced_seen) = watch::channel(0);
     let host = identity.host.clone();
     let (identity, identity_seen) = watch::channel(identity);
     let uplink = Uplink {
-        buffer: Arc::clone(&buffer),
+        buffer: buffer.clone(),
         identity: identity_seen,
         dialer: dialer.clone(),
         clock: Arc::clone(&clock),
@@ -98,13 +103,14 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         started_ms: clock.now_ms(),
         keystore: config.keystore.clone(),
         registry: registry.clone(),
-        waiting: Some(ask_waiting(Arc::clone(&buffer))),
+        waiting: Some(ask_waiting(buffer.clone())),
     };
+    let own_clock = Arc::clone(&clock);
     let sampler = Sampler::new(Parts {
         rows: rows(config),
         context,
         adaptive: config.sampling.adaptive,
-        buffer: Arc::clone(&buffer),
+        buffer: buffer.clone(),
         clock,
         host,
         filled,
@@ -114,33 +120,12 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     sampling.spawn("sampler", sampler.run(sampling.stop().clone()));
     delivery.spawn("uplink", uplink.run());
     delivery.spawn("renewer", renewer.run());
-    Ok(Running { buffer, registry, sampling, delivery, _lock: lock })
+    Ok(Running { buffer, registry, clock: own_clock, sampling, delivery, _lock: lock })
 }
 
-/// Opens the buffer. One that is damaged is set aside, so that the agent goes on; that it was is declared.
-fn open_buffer(path: &Path, master: &MasterKey, bounds: Bounds, now_ms: i64) -> Result<Buffer, StartError> {
-    let fault = |source| StartError::Buffer { path: path.display().to_string(), source };
-    let damaged = match Buffer::open(path, master, bounds) {
-        Err(e) if e.is_damaged() => e,
-        other => return other.map_err(fault),
-    };
-    let aside = path.with_extension(format!("db.damaged-{now_ms}"));
-    tracing::error!(error = chain(&damaged), kept = %aside.display(), "the buffer is damaged; it is set aside and a new one begins");
-    for suffix in ["", "-wal", "-shm"] {
-        let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
-        match std::fs::rename(with(path), with(&aside)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(StartError::Aside(path.display().to_string(), e)),
-            _ => {}
-        }
-    }
-    let buffer = Buffer::open(path, master, bounds).map_err(fault)?;
-    buffer.append(&[], &[], &[(Class::Sample, 0, "the buffer was damaged; how much it held is not known")], now_ms).map_err(fault)?;
-    Ok(buffer)
-}
-
-fn ask_waiting(buffer: Arc<Buffer>) -> AskWaiting {
+fn ask_waiting(buffer: Buffer) -> AskWaiting {
     AskWaiting::new(move || {
-        let level = buffer.level().map_err(|e| chain(&e))?;
+        let level = buffer.level();
         Ok(Waiting { batches: level.batches, bytes: level.bytes, oldest_ms: level.oldest_ms })
     })
 }
@@ -164,9 +149,6 @@ pub enum StartError {
     /// Another agent works here.
     #[error("{0} is in use by another agent: stop it, or name another directory with --dir")]
     Locked(String),
-    /// A damaged buffer that cannot be moved.
-    #[error("the damaged buffer {0} cannot be set aside")]
-    Aside(String, #[source] std::io::Error),
     /// Identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),

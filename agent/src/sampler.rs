@@ -50,7 +50,7 @@ pub struct Parts {
     /// Whether intervals adapt.
     pub adaptive: bool,
     /// Where batches go.
-    pub buffer: Arc<Buffer>,
+    pub buffer: Buffer,
     /// Time.
     pub clock: SharedClock,
     /// Value of the `host` tag.
@@ -85,17 +85,13 @@ impl std::fmt::Debug for Sampler {
 }
 
 impl Sampler {
-    /// Makes the sensors and gives them back what they remember.
+    /// Makes the sensors.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let pokes = mpsc::channel(1_024);
         let mut slots = Vec::new();
         for (at, (row, min, max)) in parts.rows.iter().enumerate() {
             let mut collector = (row.make)(&parts.context);
-            match parts.buffer.remembered(row.name) {
-                Ok(remembered) => collector.restore(remembered),
-                Err(e) => tracing::warn!(sensor = row.name, error = %e, "what the sensor remembered cannot be read; it begins anew"),
-            }
             let sender = pokes.0.clone();
             // A full channel holds a poke of this sensor already, or so many that it will be asked anyway.
             collector.on_change(Poke::new(move || {
@@ -105,7 +101,7 @@ impl Sampler {
             slots.push(Slot { row: *row, collector: Some(collector), interval: Adaptive::new(*min, max), due: Duration::ZERO, started: None, late: false });
         }
         let registry = &parts.registry;
-        let pending = Pending::new(Arc::clone(&parts.buffer), Arc::clone(&parts.clock), Arc::clone(&parts.filled), registry);
+        let pending = Pending::new(parts.buffer.clone(), Arc::clone(&parts.clock), Arc::clone(&parts.filled), registry);
         Self {
             slots,
             coverage: Coverage::default(),
@@ -121,6 +117,7 @@ impl Sampler {
 
     /// Samples until stopped; then waits for sensors that are at work and seals what they saw.
     pub async fn run(mut self, stop: Stop) {
+        self.restore().await;
         while !stop.is_stopped() {
             self.start_due();
             let wake = self.next_wake();
@@ -144,6 +141,18 @@ impl Sampler {
         };
         let _ = tokio::time::timeout(LAST_ANSWERS, answers).await;
         self.pending.seal().await;
+    }
+
+    /// Gives the sensors back what they remember.
+    async fn restore(&mut self) {
+        let now_ms = self.parts.clock.now_ms();
+        for slot in &mut self.slots {
+            let Some(collector) = &mut slot.collector else { continue };
+            match self.parts.buffer.remembered(slot.row.name, now_ms).await {
+                Ok(remembered) => collector.restore(remembered),
+                Err(e) => tracing::warn!(sensor = slot.row.name, error = %e, "what the sensor remembered cannot be read; it begins anew"),
+            }
+        }
     }
 
     fn running(&self) -> usize {

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use keyvigil_common::process::{failure_code, say};
 use keyvigil_common::telemetry::chain;
-use rusqlite::{Connection, OpenFlags};
 
 use crate::identity::Identity;
 
@@ -24,10 +23,10 @@ pub fn print(dir: &Path, now_ms: i64) -> ExitCode {
                 Err(e) => unhealthy(&format!("certificate  {e}")),
             };
             let path = dir.join("buffer.db");
-            let buffer = match waiting(&path) {
+            let buffer = match crate::buffer::waiting(&path) {
                 Err(_) if !path.exists() => unhealthy("buffer       none yet: start the agent (`systemctl start keyvigil-agent` or `keyvigil-agent run`)"),
                 Ok((batches, items, bytes)) => say(&format!("buffer       {batches} batches with {items} items wait, {bytes} bytes")),
-                Err(e) => unhealthy(&format!("buffer       cannot be read: {e}")),
+                Err(e) => unhealthy(&format!("buffer       cannot be read: {}", chain(&e))),
             };
             if certificate == ExitCode::SUCCESS { buffer } else { certificate }
         }
@@ -43,10 +42,4 @@ pub fn print(dir: &Path, now_ms: i64) -> ExitCode {
 fn unhealthy(line: &str) -> ExitCode {
     say(line);
     ExitCode::from(3)
-}
-
-/// Batches, items and bytes that wait.
-fn waiting(path: &Path) -> Result<(i64, i64, i64), rusqlite::Error> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.query_row("SELECT count(*), ifnull(sum(items), 0), ifnull(sum(bytes), 0) FROM batch", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
 }

@@ -9,13 +9,12 @@ use hyper::StatusCode;
 use keyvigil_common::backoff::{Backoff, random_u64};
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::limits::PUSH_FRAMES_MAX;
-use keyvigil_common::sequence::Range;
 use keyvigil_common::stop::{Stop, Tasks};
 use keyvigil_common::telemetry::{Number, Registry, chain};
 use keyvigil_common::wire::{self, Ack, Directive, Push};
 use tokio::sync::{Notify, watch};
 
-use crate::buffer::{Buffer, BufferError, Front};
+use crate::buffer::{Buffer, BufferError, Front, Lane, Room};
 use crate::http::{Answer, Connection, Dialer, HttpError};
 use crate::identity::{Identity, IdentityError};
 
@@ -32,7 +31,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Uplink {
     /// What waits.
-    pub buffer: Arc<Buffer>,
+    pub buffer: Buffer,
     /// Who this is; watched.
     pub identity: watch::Receiver<Identity>,
     /// How to connect.
@@ -137,11 +136,18 @@ impl Uplink {
 
     /// Sends what is at the front of the buffer; whether there was anything.
     async fn deliver(&mut self, connection: &mut Option<Connection>) -> Result<bool, Failure> {
-        let buffer = Arc::clone(&self.buffer);
-        let (frames_max, now_ms) = (self.frames_max, self.clock.now_ms());
-        let front = blocking(move || buffer.peek(frames_max, PUSH_BYTES, now_ms)).await?;
-        let Front { epoch, dropped, frames } = front;
-        let (Some(first), Some(last)) = (frames.first().map(|f| f.0), frames.last().map(|f| f.0)) else { return Ok(false) };
+        let room = Room { frames: self.frames_max, bytes: PUSH_BYTES };
+        let front = match self.buffer.front(Lane::Live, room, self.clock.now_ms()).await? {
+            Some(front) if !front.waiting.is_empty() => {
+                // One lane, as of version 1 of the wire: what is fresh waits until the backlog is delivered.
+                let Some(front) = self.buffer.front(Lane::Backfill, room, self.clock.now_ms()).await? else { return Ok(true) };
+                front
+            }
+            Some(front) => front,
+            None => return Ok(false),
+        };
+        let Front { epoch, dropped, frames, .. } = front;
+        let Some(last) = frames.last().map(|f| f.0) else { return Ok(false) };
         let push = wire::encode_push(&Push { epoch, dropped, frames, ..Push::default() }).map_err(Failure::Encode)?;
         let size = push.len() as u64;
         let answer = self.connected(connection).await?.post("/v1/push", "application/vnd.keyvigil.push", push).await?;
@@ -155,7 +161,7 @@ impl Uplink {
             self.settle(ack).await?;
             return Ok(true);
         }
-        self.refused(&answer, first).await?;
+        self.refused(&answer, epoch).await?;
         Ok(true)
     }
 
@@ -170,20 +176,9 @@ impl Uplink {
     }
 
     async fn settle(&mut self, ack: Ack) -> Result<(), Failure> {
-        let buffer = Arc::clone(&self.buffer);
-        let before = blocking({
-            let buffer = Arc::clone(&buffer);
-            move || buffer.level()
-        })
-        .await?;
-        let cursor = ack.cursor;
-        let after = blocking(move || {
-            buffer.ack(cursor)?;
-            buffer.level()
-        })
-        .await?;
+        let fresh = self.buffer.acked(ack.epoch, ack.cursor, ack.beyond, self.clock.now_ms()).await?;
         self.metrics.pushes.inc();
-        self.metrics.acked.add(before.batches.saturating_sub(after.batches));
+        self.metrics.acked.add(fresh);
         self.metrics.last_ack_ms.set(self.clock.now_ms().unsigned_abs());
         for directive in ack.directives {
             if let Directive::Enhance { until_ms, .. } = directive {
@@ -195,13 +190,13 @@ impl Uplink {
 
     /// Acts on a refusal. One batch may be set aside only if the aggregator said `permanent`; what is too much at once is sent
     /// in smaller pieces; numbers that the aggregator has forgotten are declared. All else is kept, and waits.
-    async fn refused(&mut self, answer: &Answer, first: u64) -> Result<(), Failure> {
-        let (buffer, now_ms) = (Arc::clone(&self.buffer), self.clock.now_ms());
+    async fn refused(&mut self, answer: &Answer, epoch: [u8; 16]) -> Result<(), Failure> {
+        let now_ms = self.clock.now_ms();
         let permanent = answer.status == StatusCode::UNPROCESSABLE_ENTITY && answer.member("permanent") == true;
         if let Some(seq) = answer.member("batch").as_u64().filter(|_| permanent) {
             tracing::error!(batch = seq, reason = answer.detail(), "the aggregator can never store this batch; it is set aside and declared");
             let cause = format!("refused for good: {}", answer.detail());
-            blocking(move || buffer.set_aside(seq, &cause, now_ms)).await?;
+            self.buffer.set_aside(epoch, seq, cause, now_ms).await?;
             self.metrics.set_aside.inc();
             return Ok(());
         }
@@ -209,20 +204,13 @@ impl Uplink {
             self.frames_max /= 2;
             return Ok(());
         }
-        let forgotten = answer.member("expected").as_u64().filter(|_| answer.member("code") == "gap").and_then(|expected| Range::new(expected, first - 1));
-        if let Some(range) = forgotten {
-            tracing::error!(first = range.first, last = range.last, "the aggregator does not know what was acknowledged before; it is declared");
-            blocking(move || buffer.declare_forgotten(range, now_ms)).await?;
-            return Ok(());
+        if let Some(expected) = answer.member("expected").as_u64().filter(|_| answer.member("code") == "gap") {
+            self.buffer.missing(epoch, expected, now_ms).await?;
+        }
+        if let Some(seq) = answer.member("batch").as_u64().filter(|_| answer.member("code") == "fork") {
+            self.buffer.forked(epoch, seq, now_ms).await?;
         }
         Err(Failure::Refused(answer.detail(), answer.retry_after))
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, BufferError> + Send + 'static) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(Failure::Buffer),
-        Err(e) => Err(Failure::Refused(format!("the buffer's thread died: {e}"), None)),
     }
 }
 
@@ -230,7 +218,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, BufferErro
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("buffer")]
-    Buffer(#[source] BufferError),
+    Buffer(#[from] BufferError),
     #[error("cannot reach the aggregator")]
     Http(#[from] HttpError),
     #[error("{0}")]

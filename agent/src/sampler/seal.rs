@@ -1,8 +1,8 @@
 //! What was seen and is not stored yet, and its sealing into batches. Security events, key events and samples go into batches of their
-//! own class, so that what must be given up can be given up by class. When the disk takes nothing, batches wait in memory,
-//! bounded; what does not fit there is counted and declared once the disk is back.
+//! own class, so that what must be given up can be given up by class. The buffer takes whatever it is given, into memory if the
+//! disk takes nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,15 +13,13 @@ use keyvigil_common::telemetry::{Number, Registry, chain};
 use keyvigil_common::wire::{self, Batch, Class, Column, Gap, Group, HostFacts};
 use tokio::sync::Notify;
 
-use crate::buffer::{Buffer, Lost, New, Remember, Told};
+use crate::buffer::{Buffer, Lost, New, Remember};
 use crate::collect::Sink;
 
 /// Longest time that something seen waits to be sealed.
 pub(super) const AGE_MAX: Duration = Duration::from_secs(2);
 /// Samples, sightings and events after which a batch is sealed at once.
 const ITEMS_MAX: usize = 5_000;
-/// Bytes of batches kept in memory while the disk takes nothing.
-const WAITING_BYTES_MAX: usize = 8 << 20;
 
 /// Seen, not stored.
 pub(super) struct Pending {
@@ -31,14 +29,11 @@ pub(super) struct Pending {
     facts: Option<HostFacts>,
     remember: Vec<Remember>,
     since: Option<Duration>,
-    /// Encoded batches that the disk did not take.
-    waiting: VecDeque<New>,
-    waiting_remember: Vec<Remember>,
-    /// The disk took nothing the last time.
-    stuck: bool,
-    /// Items given up because even memory was full.
-    lost: HashMap<Class, u64>,
-    buffer: Arc<Buffer>,
+    /// Encoded, to be stored next.
+    sealed: Vec<New>,
+    /// What could not be encoded.
+    lost: Vec<Lost>,
+    buffer: Buffer,
     clock: SharedClock,
     filled: Arc<Notify>,
     numbers: Numbers,
@@ -53,7 +48,7 @@ struct Numbers {
 }
 
 impl Pending {
-    pub(super) fn new(buffer: Arc<Buffer>, clock: SharedClock, filled: Arc<Notify>, registry: &Registry) -> Self {
+    pub(super) fn new(buffer: Buffer, clock: SharedClock, filled: Arc<Notify>, registry: &Registry) -> Self {
         let numbers = Numbers {
             collected: registry.counter("keyvigil.agent.samples_total", "Samples taken."),
             batches: registry.counter("keyvigil.agent.batches_total", "Batches sealed."),
@@ -68,10 +63,8 @@ impl Pending {
             facts: None,
             remember: Vec::new(),
             since: None,
-            waiting: VecDeque::new(),
-            waiting_remember: Vec::new(),
-            stuck: false,
-            lost: HashMap::new(),
+            sealed: Vec::new(),
+            lost: Vec::new(),
             buffer,
             clock,
             filled,
@@ -130,7 +123,7 @@ impl Pending {
     pub(super) async fn seal(&mut self) {
         self.since = None;
         let now_ms = self.clock.now_ms();
-        let (told, gaps) = self.untold();
+        let (told, gaps) = self.untold(now_ms).await;
         let (security, ordinary): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.events).into_iter().partition(|e| is_security(e.kind));
         let sightings = std::mem::take(&mut self.sightings);
         let empty = || Batch { sealed_ms: now_ms, ..Batch::default() };
@@ -142,29 +135,21 @@ impl Pending {
                 self.enqueue(class, batch, told, now_ms);
             }
         }
-        for (sensor, key, value) in std::mem::take(&mut self.remember) {
-            // Only while the disk takes nothing is there an older one.
-            if !self.waiting_remember.is_empty() && self.stuck {
-                self.waiting_remember.retain(|(s, k, _)| *s != sensor || *k != key);
-            }
-            self.waiting_remember.push((sensor, key, value));
-        }
         self.store(now_ms).await;
     }
 
-    /// Losses that no batch tells of yet, stored or waiting.
-    fn untold(&self) -> (Vec<Told>, Vec<Gap>) {
-        let waiting: Vec<i64> = self.waiting.iter().flat_map(|batch| &batch.told).map(|told| told.id).collect();
-        let gaps = self.buffer.gaps().unwrap_or_default().into_iter().filter(|(id, _)| !waiting.contains(id));
-        gaps.map(|(id, gap)| (Told { id, last: gap.range.last, items: gap.items }, gap)).unzip()
+    /// Losses that no batch tells of yet.
+    async fn untold(&self, now_ms: i64) -> (Vec<i64>, Vec<Gap>) {
+        // One that cannot be read now is told later.
+        self.buffer.gaps(now_ms).await.unwrap_or_default().into_iter().unzip()
     }
 
     /// Encodes a batch; one that is too large is split in halves.
-    fn enqueue(&mut self, class: Class, mut batch: Batch, told: Vec<Told>, at_ms: i64) {
+    fn enqueue(&mut self, class: Class, mut batch: Batch, told: Vec<i64>, at_ms: i64) {
         batch.clamp();
         let items = batch.items();
         match wire::encode_batch(&batch) {
-            Ok(frame) => self.waiting.push_back(New { class, items, at_ms, frame, told }),
+            Ok(frame) => self.sealed.push(New { class, items, at_ms, frame, told }),
             Err(e) if items > 1 => {
                 tracing::debug!(error = %e, items, "a batch is too large; splitting");
                 let second = split(&mut batch);
@@ -173,50 +158,30 @@ impl Pending {
             }
             Err(e) => {
                 tracing::error!(error = %e, "one item that cannot be encoded was given up");
-                *self.lost.entry(class).or_default() += items;
+                self.lost.push((class, items, "it could not be encoded"));
             }
         }
     }
 
-    /// Hands everything to the buffer; what it does not take waits in memory, bounded.
+    /// Hands everything to the buffer.
     async fn store(&mut self, now_ms: i64) {
-        let (batches, remember): (Vec<New>, Vec<Remember>) = (self.waiting.iter().cloned().collect(), self.waiting_remember.clone());
-        if batches.is_empty() && remember.is_empty() {
+        let (batches, remember, lost) = (std::mem::take(&mut self.sealed), std::mem::take(&mut self.remember), std::mem::take(&mut self.lost));
+        if batches.is_empty() && remember.is_empty() && lost.is_empty() {
             return;
         }
-        let buffer = Arc::clone(&self.buffer);
-        let lost: Vec<Lost> = self.lost.iter().map(|(class, items)| (*class, *items, "the disk took nothing and memory was full")).collect();
-        let stored = tokio::task::spawn_blocking(move || buffer.append(&batches, &remember, &lost, now_ms));
-        match stored.await {
-            Ok(Ok(given_up)) => {
-                self.numbers.batches.add(self.waiting.len() as u64);
-                self.numbers.dropped.add(given_up);
-                self.waiting.clear();
-                self.waiting_remember.clear();
-                self.lost.clear();
-                self.stuck = false;
+        let count = batches.len() as u64;
+        match self.buffer.append(batches, remember, lost, now_ms).await {
+            Ok(appended) => {
+                self.numbers.batches.add(count);
+                self.numbers.dropped.add(appended.given_up);
+                if self.buffer.level().degraded.is_some() {
+                    self.numbers.failures.inc();
+                }
                 self.filled.notify_one();
             }
-            Ok(Err(e)) => {
+            Err(e) => {
                 self.numbers.failures.inc();
-                self.stuck = true;
-                let advice = if e.is_full() { "free some space on the disk of the state directory" } else { "look at the disk of the state directory" };
-                tracing::error!(buffer = %self.buffer.path().display(), error = chain(&e), waiting = self.waiting.len(), "cannot store; keeping it in memory: {advice}");
-                self.keep_within_memory();
-            }
-            Err(e) => tracing::error!(error = %e, "the buffer's thread died"),
-        }
-    }
-
-    fn keep_within_memory(&mut self) {
-        let mut bytes: usize = self.waiting.iter().map(|b| b.frame.len()).sum();
-        while bytes > WAITING_BYTES_MAX {
-            let lowest = self.waiting.iter().map(|b| b.class).max();
-            let Some(at) = self.waiting.iter().position(|b| Some(b.class) == lowest) else { return };
-            if let Some(gone) = self.waiting.remove(at) {
-                bytes -= gone.frame.len();
-                *self.lost.entry(gone.class).or_default() += gone.items;
-                self.numbers.dropped.inc();
+                tracing::error!(buffer = %self.buffer.path().display(), error = chain(&e), batches = count, "neither disk nor memory took what was sealed; it is lost");
             }
         }
     }
