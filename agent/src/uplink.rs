@@ -12,12 +12,15 @@ use keyvigil_common::limits::PUSH_FRAMES_MAX;
 use keyvigil_common::sequence::Range;
 use keyvigil_common::stop::{Stop, Tasks};
 use keyvigil_common::telemetry::{Number, Registry, chain};
-use keyvigil_common::wire::{self, Ack, Directive, Push};
+use keyvigil_common::wire::{self, Ack, Directive, Push, Sender};
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Buffer, BufferError, Front};
-use crate::http::{Answer, Connection, Dialer, HttpError};
+use crate::enhanced::Enhanced;
+use crate::enroll::Renewal;
+use crate::http::{Answer, Connection, Dialer, Fault, HttpError};
 use crate::identity::{Identity, IdentityError};
+use crate::standing::Standing;
 
 /// Bytes of frames in one push.
 const PUSH_BYTES: usize = 2 << 20;
@@ -41,8 +44,14 @@ pub struct Uplink {
     pub clock: SharedClock,
     /// Poked when something was stored.
     pub filled: Arc<Notify>,
-    /// Until when sensors should sample at their shortest interval.
-    pub enhanced: watch::Sender<i64>,
+    /// Which sensors should sample at their shortest interval.
+    pub enhanced: watch::Sender<Enhanced>,
+    /// Where a certificate sooner than by its time is wished for.
+    pub renewal: Renewal,
+    /// What stands between this agent and its aggregator.
+    pub standing: Arc<Standing>,
+    /// Random, of this start.
+    pub instance: [u8; 16],
     /// For connections.
     pub tasks: Tasks,
     /// Own numbers.
@@ -109,14 +118,39 @@ impl Uplink {
         .await;
     }
 
-    async fn back_off(&self, failure: &Failure, backoff: &mut Backoff, stop: &Stop) {
+    async fn back_off(&mut self, failure: &Failure, backoff: &mut Backoff, stop: &Stop) {
+        self.note(failure);
         let delay = backoff.delay(random_u64(), failure.retry_after());
         self.metrics.failures.inc();
         // The first failures and then each doubling are worth a line; a night without aggregator is not a thousand lines.
         if backoff.failures().is_power_of_two() || backoff.failures() < 4 {
             tracing::warn!(error = chain(failure), retry_in_ms = delay.as_millis(), "nothing is lost; waiting to deliver");
         }
-        stop.or(self.clock.sleep(delay)).await;
+        let (clock, identity) = (Arc::clone(&self.clock), &mut self.identity);
+        stop.or(async {
+            tokio::select! {
+                () = clock.sleep(delay) => {}
+                // With another certificate it may go at once.
+                Ok(()) = identity.changed() => {}
+            }
+        })
+        .await;
+    }
+
+    /// Tells who can do something about a failure. Nothing is ever given up for it: not the data, not the key.
+    fn note(&self, failure: &Failure) {
+        let Some((code, words)) = failure.standing() else { return };
+        self.standing.refused(&code, &words, self.clock.now_ms());
+        // By this host's own clock nothing can be renewed.
+        if !matches!(failure, Failure::Http(_)) || code != Fault::Clock.code() {
+            self.renewal.at_once(self.clock.monotonic());
+        }
+    }
+
+    fn sender(&self) -> Result<Sender, Failure> {
+        let boot_ms = i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
+        let trusts = self.identity.borrow().trusts()?;
+        Ok(Sender { instance: self.instance, machine: [0; 32], boot: self.instance, boot_ms, wall_ms: self.clock.now_ms(), trusts })
     }
 
     /// Delivers what was sealed last, if that can be done before the process must end.
@@ -142,7 +176,7 @@ impl Uplink {
         let front = blocking(move || buffer.peek(frames_max, PUSH_BYTES, now_ms)).await?;
         let Front { epoch, dropped, frames } = front;
         let (Some(first), Some(last)) = (frames.first().map(|f| f.0), frames.last().map(|f| f.0)) else { return Ok(false) };
-        let push = wire::encode_push(&Push { epoch, dropped, frames, ..Push::default() }).map_err(Failure::Encode)?;
+        let push = wire::encode_push(&Push { epoch, sender: Some(self.sender()?), dropped, frames, ..Push::default() }).map_err(Failure::Encode)?;
         let size = push.len() as u64;
         let answer = self.connected(connection).await?.post("/v1/push", "application/vnd.keyvigil.push", push).await?;
         self.metrics.bytes.add(size);
@@ -164,7 +198,7 @@ impl Uplink {
         let renewed = self.identity.has_changed().unwrap_or(false);
         if renewed || connection.as_ref().is_none_or(Connection::is_closed) {
             let identity = self.identity.borrow_and_update().clone();
-            *connection = Some(Connection::open(&self.dialer, &identity.address, identity.tls()?, &self.tasks).await?);
+            *connection = Some(Connection::open(&self.dialer, &identity.address, identity.tls(&self.clock)?, &self.tasks).await?);
         }
         connection.as_mut().ok_or(Failure::Refused("no connection".into(), None))
     }
@@ -185,12 +219,28 @@ impl Uplink {
         self.metrics.pushes.inc();
         self.metrics.acked.add(before.batches.saturating_sub(after.batches));
         self.metrics.last_ack_ms.set(self.clock.now_ms().unsigned_abs());
-        for directive in ack.directives {
-            if let Directive::Enhance { until_ms, .. } = directive {
-                self.enhanced.send_replace(until_ms);
+        self.standing.fine();
+        self.obey(ack.directives, ack.now_ms);
+        Ok(())
+    }
+
+    /// Follows the orders of an ack; one to look closely that is not repeated has ended.
+    fn obey(&self, directives: Vec<Directive>, their_now_ms: i64) {
+        let mut enhanced = Enhanced::default();
+        for directive in directives {
+            match directive {
+                // Their end, by this host's clock.
+                Directive::Enhance { sensors, until_ms } => enhanced = Enhanced { sensors, until_ms: self.clock.now_ms() + (until_ms - their_now_ms) },
+                Directive::Renew { within_ms } => self.renewal.within(Duration::from_millis(within_ms.into()), self.clock.monotonic(), random_u64()),
             }
         }
-        Ok(())
+        self.enhanced.send_if_modified(|before| {
+            let modified = !before.is_like(&enhanced);
+            if modified {
+                *before = enhanced;
+            }
+            modified
+        });
     }
 
     /// Acts on a refusal. One batch may be set aside only if the aggregator said `permanent`; what is too much at once is sent
@@ -215,7 +265,10 @@ impl Uplink {
             blocking(move || buffer.declare_forgotten(range, now_ms)).await?;
             return Ok(());
         }
-        Err(Failure::Refused(answer.detail(), answer.retry_after))
+        match answer.code().filter(|_| answer.status == StatusCode::FORBIDDEN) {
+            Some(code) => Err(Failure::Unwelcome { code, words: answer.detail() }),
+            None => Err(Failure::Refused(answer.detail(), answer.retry_after)),
+        }
     }
 }
 
@@ -241,12 +294,23 @@ enum Failure {
     Ack(#[source] wire::WireError),
     #[error("the aggregator refused: {0}")]
     Refused(String, Option<Duration>),
+    #[error("the aggregator refused this agent: {words}")]
+    Unwelcome { code: String, words: String },
 }
 
 impl Failure {
     fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(_, after) => *after,
+            _ => None,
+        }
+    }
+
+    /// What it says of how this agent stands: a code and words.
+    fn standing(&self) -> Option<(String, String)> {
+        match self {
+            Self::Unwelcome { code, words } => Some((code.clone(), words.clone())),
+            Self::Http(error) => Fault::of(error).map(|fault| (fault.code().into(), fault.words().into())),
             _ => None,
         }
     }

@@ -37,6 +37,7 @@ pub use refusal::Refusal;
 use crate::fleet::{self, Agent, Fleet, News};
 use crate::index::TenantId;
 use crate::keys::{self, EventRecord, Inventory};
+use crate::orders::Orders;
 use crate::store::{Declared, Limit, Settled, Store, StoreError, Stream, Tx};
 
 /// How far ahead of our clock a sample may be and still be stored, ms. Beyond it, partitions of years to come would be made.
@@ -51,6 +52,7 @@ pub struct Ingest {
     names: Arc<Names>,
     dictionaries: Arc<Dictionaries>,
     losses: Arc<Losses>,
+    orders: Arc<Orders>,
     tenants: Arc<RwLock<HashMap<String, TenantId>>>,
     clock: SharedClock,
     /// Bytes that may be worked on at once.
@@ -122,7 +124,7 @@ struct Arrived {
 impl Ingest {
     /// A door to `store`.
     #[must_use]
-    pub fn new(store: Store, fleet: Arc<Fleet>, inventory: Arc<Inventory>, clock: SharedClock, registry: &Registry) -> Self {
+    pub fn new(store: Store, fleet: Arc<Fleet>, inventory: Arc<Inventory>, orders: Arc<Orders>, clock: SharedClock, registry: &Registry) -> Self {
         let room = Arc::new(Semaphore::new(INGEST_INFLIGHT_BYTES_MAX));
         Self {
             store,
@@ -131,6 +133,7 @@ impl Ingest {
             names: Arc::default(),
             dictionaries: Arc::default(),
             losses: Arc::default(),
+            orders,
             tenants: Arc::default(),
             clock,
             room,
@@ -210,7 +213,9 @@ impl Ingest {
         };
         let standing = self.store.write(settle).await?;
         let beyond = standing.beyond.as_slice().to_vec();
-        let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, now_ms: self.clock.now_ms(), spread_ms: 0, directives: Vec::new() };
+        let now_ms = self.clock.now_ms();
+        let directives = self.orders.of(tenant, &agent, push.sender.as_ref(), now_ms);
+        let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, now_ms, spread_ms: 0, directives };
         Ok((ack, version))
     }
 

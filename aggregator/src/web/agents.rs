@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Extension, Json, Router};
 use keyvigil_common::limits::PUSH_BYTES_MAX;
-use keyvigil_common::tls::Identity;
+use keyvigil_common::tls::Shown;
 use keyvigil_common::wire;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
@@ -37,9 +37,23 @@ pub(super) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// An enrolled agent, and room for what it sends: decided before a byte of the body is read.
+/// What a peer showed of itself, which may be out of its time.
+struct Known(Shown);
+
+impl FromRequestParts<App> for Known {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let missing = "this listener takes data from enrolled agents only: show a client certificate (`keyvigil-agent join TOKEN` gets one)";
+        let shown = parts.extensions.get::<Peer>().and_then(|peer| peer.shown.clone());
+        shown.map(Self).ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, missing))
+    }
+}
+
+/// An enrolled agent that may deliver, and room for what it sends: decided for each request, before a byte of the body is
+/// read, so that a revocation holds for connections that are open.
 struct Admitted {
-    identity: Identity,
+    shown: Shown,
     _room: OwnedSemaphorePermit,
 }
 
@@ -47,17 +61,16 @@ impl FromRequestParts<App> for Admitted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let identity = parts.extensions.get::<Peer>().and_then(|peer| peer.identity.clone());
-        let missing = "this listener takes data from enrolled agents only: show a client certificate (`keyvigil-agent join TOKEN` gets one)";
-        let identity = identity.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, missing))?;
+        let Known(shown) = Known::from_request_parts(parts, app).await?;
+        app.enroll.check(app.tenant, &shown)?;
         let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
         let room = app.ingest.room(length.unwrap_or(PUSH_BYTES_MAX).min(PUSH_BYTES_MAX))?;
-        Ok(Self { identity, _room: room })
+        Ok(Self { shown, _room: room })
     }
 }
 
 async fn push(State(app): State<App>, agent: Admitted, body: Bytes) -> Result<Response, Problem> {
-    let (ack, version) = app.ingest.push(&agent.identity, &body).await?;
+    let (ack, version) = app.ingest.push(&agent.shown.identity, &body).await?;
     let bytes = wire::encode_ack(&ack, version).map_err(|e| Problem::internal(&e))?;
     Ok(([(header::CONTENT_TYPE, "application/vnd.keyvigil.ack")], bytes).into_response())
 }
@@ -77,6 +90,7 @@ struct Renewal {
     csr: String,
 }
 
-async fn renew(State(app): State<App>, agent: Admitted, Body(renewal): Body<Renewal>) -> Result<Json<JoinAnswer>, Problem> {
-    Ok(Json(app.enroll.renew(app.tenant, &agent.identity, renewal.csr).await?))
+/// The one thing that a certificate which has ended is good for.
+async fn renew(State(app): State<App>, Known(shown): Known, Body(renewal): Body<Renewal>) -> Result<Json<JoinAnswer>, Problem> {
+    Ok(Json(app.enroll.renew(app.tenant, &shown, renewal.csr).await?))
 }
