@@ -1,11 +1,14 @@
-//! Joining with a token, and renewal at half of the certificate's life. The pin of the token is compared before the secret is
-//! sent. Renewal is live: the uplink sees the new identity, nothing restarts; the old certificate stays good until it ends.
+//! Joining with a token, and renewal at half of the certificate's life, when the aggregator asks for it, and when the
+//! certificate was refused. The pin of the token is compared before the secret is sent. Renewal is live: the uplink sees the
+//! new identity, nothing restarts; the old certificate stays good until it ends. What fails leaves everything as it was.
+
+mod renewal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyvigil_common::backoff::random_u64;
+use keyvigil_common::backoff::{Backoff, random_u64};
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::seal::write_private;
 use keyvigil_common::stop::{Stop, Tasks};
@@ -16,12 +19,14 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::http::{Connection, Dialer, HttpError};
+use crate::http::{Answer, Connection, Dialer, Fault, HttpError};
 use crate::identity::{Identity, IdentityError, NewKey};
 use crate::rootfs::RootFs;
+pub use renewal::Renewal;
 
-/// How often renewal is considered.
+/// How often renewal is considered: the wall clock may be set, and a host may sleep.
 const CHECK: Duration = Duration::from_secs(60);
+const RETRY_FIRST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
 struct Granted {
@@ -35,23 +40,29 @@ struct Granted {
 ///
 /// # Errors
 /// What failed, in words.
-pub async fn join(token: &JoinToken, dir: &Path, root: &RootFs, hostname: &str, dialer: &Dialer) -> Result<Identity, EnrollError> {
+pub async fn join(token: &JoinToken, dir: &Path, root: &RootFs, hostname: &str, dialer: &Dialer, clock: &SharedClock) -> Result<Identity, EnrollError> {
     std::fs::create_dir_all(dir).map_err(|e| IdentityError::file(dir, e))?;
     let tasks = Tasks::new(Stop::new());
-    let config = Arc::new(tls::pinned_client_config(token.pin)?);
+    let config = Arc::new(tls::pinned_client_config(token.pin, clock)?);
     let mut connection = Connection::open(dialer, &token.address, config, &tasks).await?;
     let key = NewKey::generate()?;
     let body = json!({"id": token.id, "secret": *token.secret, "csr": key.csr, "hostname": hostname, "machine": machine(root, dir)?});
     let answer = connection.post("/v1/join", "application/json", body.to_string().into_bytes()).await?;
-    if !answer.status.is_success() {
-        return Err(EnrollError::Refused(answer.detail()));
-    }
-    let granted: Granted = serde_json::from_slice(&answer.body).map_err(|e| EnrollError::Answer(e.to_string()))?;
-    let identity = key.into_identity(token.address.clone(), granted.certificate, granted.ca, granted.agent, granted.host);
-    // Whether its parts fit is known before it is stored.
-    identity.tls()?;
+    let identity = granted(&answer, key, &token.address, clock)?;
     identity.save(dir)?;
     Ok(identity)
+}
+
+/// The identity that an answer gives to `key`. Whether its parts fit is known before it is stored.
+fn granted(answer: &Answer, key: NewKey, address: &str, clock: &SharedClock) -> Result<Identity, EnrollError> {
+    if !answer.status.is_success() {
+        return Err(EnrollError::Refused { code: answer.code().unwrap_or_default(), detail: answer.detail() });
+    }
+    let granted: Granted = serde_json::from_slice(&answer.body).map_err(|e| EnrollError::Answer(e.to_string()))?;
+    let identity = key.into_identity(address.to_owned(), granted.certificate, granted.ca, granted.agent, granted.host);
+    identity.tls(clock)?;
+    let (from_ms, to_ms) = identity.validity_ms()?;
+    if (from_ms..to_ms).contains(&clock.now_ms()) { Ok(identity) } else { Err(EnrollError::Clock) }
 }
 
 /// A hash that tells this installation from others, and tells nothing else: of the machine's id and of a seed that is made in
@@ -78,6 +89,8 @@ pub struct Renewer {
     pub dir: PathBuf,
     /// Who it is, for everyone.
     pub identity: watch::Sender<Identity>,
+    /// Wishes to renew sooner.
+    pub renewal: Renewal,
     /// How to connect.
     pub dialer: Dialer,
     /// Time.
@@ -87,57 +100,104 @@ pub struct Renewer {
 }
 
 impl Renewer {
-    /// Renews when half of the certificate's life is over, give or take a tenth, until stopped.
+    /// Renews when half of the certificate's life is over, give or take a tenth, or sooner if that is wished, until stopped.
     pub async fn run(self) {
         let stop = self.tasks.stop().clone();
         let jitter = 0.45 + 0.1 * (random_u64() as f64 / u64::MAX as f64);
+        let (mut wishes, mut backoff) = (self.renewal.wishes(), Backoff::new(RETRY_FIRST, CHECK));
         loop {
             let identity = self.identity.borrow().clone();
-            let wait = match identity.validity_ms() {
-                Ok((from, to)) => self.until(from, to, jitter),
-                Err(_) => CHECK,
-            };
-            if stop.or(self.clock.sleep(wait)).await.is_none() {
-                return;
-            }
-            let Ok((from, to)) = identity.validity_ms() else { continue };
-            if self.until(from, to, jitter) > Duration::ZERO {
-                continue;
-            }
-            match self.renew(&identity).await {
-                Ok(renewed) => {
-                    tracing::info!("certificate renewed");
-                    self.identity.send_replace(renewed);
-                }
-                Err(e) => {
-                    tracing::warn!(error = chain(&e), "certificate not renewed; trying again");
-                    let pause = CHECK.min(Duration::from_millis(u64::try_from((to - from) / 50).unwrap_or(1_000).max(1_000)));
-                    if stop.or(self.clock.sleep(pause)).await.is_none() {
-                        return;
+            let wait = self.until_due(&identity, jitter);
+            if wait > Duration::ZERO {
+                let woken = async {
+                    tokio::select! {
+                        _ = wishes.changed() => {}
+                        () = self.clock.sleep(wait) => {}
                     }
+                };
+                match stop.or(woken).await {
+                    None => return,
+                    Some(()) => continue,
                 }
+            }
+            let delay = match stop.or(self.renewed(&identity)).await {
+                None => return,
+                Some(Ok(renewed)) => {
+                    tracing::info!("certificate renewed");
+                    backoff.reset();
+                    self.renewal.done();
+                    self.identity.send_replace(renewed);
+                    continue;
+                }
+                Some(Err(e)) => {
+                    let delay = backoff.delay(random_u64(), None);
+                    if backoff.failures().is_power_of_two() || backoff.failures() < 4 {
+                        let meaning = e.fault().map(Fault::words);
+                        tracing::warn!(error = chain(&e), meaning, retry_in_ms = delay.as_millis(), "certificate not renewed; the one there is stays");
+                    }
+                    delay
+                }
+            };
+            if stop.or(self.clock.sleep(delay)).await.is_none() {
+                return;
             }
         }
     }
 
-    /// Time until the renewal is due; looked at again each minute, since the wall clock may be set.
-    fn until(&self, from_ms: i64, to_ms: i64, share: f64) -> Duration {
-        let due = from_ms + ((to_ms - from_ms) as f64 * share) as i64;
-        Duration::from_millis(u64::try_from(due - self.clock.now_ms()).unwrap_or(0)).min(CHECK)
+    /// Time until the renewal is due; looked at again each minute.
+    fn until_due(&self, identity: &Identity, share: f64) -> Duration {
+        let wished = self.renewal.due().map(|due| due.saturating_sub(self.clock.monotonic()));
+        // One that does not parse can only be replaced by joining.
+        let by_age = identity.validity_ms().map_or(CHECK, |(from_ms, to_ms)| {
+            let due = from_ms + ((to_ms - from_ms) as f64 * share) as i64;
+            Duration::from_millis(u64::try_from(due - self.clock.now_ms()).unwrap_or(0))
+        });
+        by_age.min(CHECK).min(wished.unwrap_or(CHECK))
+    }
+
+    /// A new identity: the one that somebody put there by joining, else a renewed one.
+    async fn renewed(&self, held: &Identity) -> Result<Identity, EnrollError> {
+        if let Some(joined) = self.joined(held)? {
+            return Ok(joined);
+        }
+        let failure = match self.renew(held).await {
+            Ok(renewed) => return self.store(held, renewed),
+            Err(failure) => failure,
+        };
+        // Should the newest certificate be of no use, the one before it may be: a CA that was taken back, an aggregator that
+        // was restored from a backup.
+        let Some(previous) = held.previous().filter(|_| failure.is_of_certificate()) else { return Err(failure) };
+        match self.renew(previous).await {
+            Ok(renewed) => self.store(held, renewed),
+            Err(_) => Err(failure),
+        }
     }
 
     async fn renew(&self, identity: &Identity) -> Result<Identity, EnrollError> {
         let key = NewKey::generate()?;
-        let mut connection = Connection::open(&self.dialer, &identity.address, identity.tls()?, &self.tasks).await?;
+        let mut connection = Connection::open(&self.dialer, &identity.address, identity.tls(&self.clock)?, &self.tasks).await?;
         let answer = connection.post("/v1/renew", "application/json", json!({"csr": key.csr}).to_string().into_bytes()).await?;
-        if !answer.status.is_success() {
-            return Err(EnrollError::Refused(answer.detail()));
+        let renewed = granted(&answer, key, &identity.address, &self.clock)?;
+        if renewed.agent == identity.agent { Ok(renewed.after(identity)) } else { Err(EnrollError::Answer("it is a certificate for another agent".into())) }
+    }
+
+    /// Stores it, unless somebody has joined meanwhile.
+    fn store(&self, held: &Identity, renewed: Identity) -> Result<Identity, EnrollError> {
+        if let Some(joined) = self.joined(held)? {
+            return Ok(joined);
         }
-        let granted: Granted = serde_json::from_slice(&answer.body).map_err(|e| EnrollError::Answer(e.to_string()))?;
-        let renewed = key.into_identity(identity.address.clone(), granted.certificate, granted.ca, granted.agent, granted.host);
-        renewed.tls()?;
         renewed.save(&self.dir)?;
         Ok(renewed)
+    }
+
+    /// What lies in the directory, if it is not what this process holds: `keyvigil-agent join` was run beside it.
+    fn joined(&self, held: &Identity) -> Result<Option<Identity>, EnrollError> {
+        let stored = Identity::load(&self.dir)?.filter(|stored| stored.certificate != held.certificate);
+        match stored {
+            // The host's name stands in all that is sampled.
+            Some(stored) if stored.host != held.host => Err(EnrollError::Renamed(stored.host)),
+            stored => Ok(stored),
+        }
     }
 }
 
@@ -148,8 +208,19 @@ pub enum EnrollError {
     #[error("cannot speak with the aggregator")]
     Http(#[from] HttpError),
     /// The aggregator said no.
-    #[error("the aggregator refused: {0}")]
-    Refused(String),
+    #[error("the aggregator refused: {detail}")]
+    Refused {
+        /// As problem documents call it; empty where it has no name.
+        code: String,
+        /// Why.
+        detail: String,
+    },
+    /// Clocks that do not agree.
+    #[error("the certificate that the aggregator made is not valid by this host's clock: compare the clocks of both; what was there before stays in use")]
+    Clock,
+    /// Joined under another name.
+    #[error("this host was joined again, as {0}: restart the agent")]
+    Renamed(String),
     /// An answer that makes no sense.
     #[error("the aggregator's answer is not understood: {0}")]
     Answer(String),
@@ -159,4 +230,21 @@ pub enum EnrollError {
     /// TLS.
     #[error("TLS")]
     Tls(#[from] TlsError),
+}
+
+impl EnrollError {
+    /// What the refusal of a certificate means.
+    #[must_use]
+    pub fn fault(&self) -> Option<Fault> {
+        Fault::of(self)
+    }
+
+    /// Whether another certificate might be taken.
+    fn is_of_certificate(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => !code.is_empty(),
+            Self::Http(_) => self.fault().is_some(),
+            _ => false,
+        }
+    }
 }

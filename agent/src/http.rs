@@ -1,6 +1,8 @@
 //! HTTP/1.1 over TLS to the aggregator. The dialer is an argument: how bytes get there is a test's to decide. One request
 //! at a time on a connection that is kept; answers are bounded.
 
+mod fault;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -19,6 +21,8 @@ use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+pub use fault::Fault;
 
 /// Connecting, the handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -82,6 +86,12 @@ impl Answer {
         let mut text = detail.unwrap_or_else(|| String::from_utf8_lossy(&self.body).chars().take(200).collect());
         keyvigil_common::key::clamp_text(&mut text);
         format!("{}: {text}", self.status)
+    }
+
+    /// What a refusal says to a program: the `code` of a problem document.
+    #[must_use]
+    pub fn code(&self) -> Option<String> {
+        self.member("code").as_str().map(|code| code.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(32).collect())
     }
 
     /// A member of a problem document.

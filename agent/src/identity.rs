@@ -1,9 +1,11 @@
-//! Who this agent is: key, certificate, CA and address, in one file that only its owner can read, replaced as a whole.
-//! Joining and renewing make it; the uplink watches it.
+//! Who this agent is: key, certificate, the CAs it trusts and address, in one file that only its owner can read, replaced as
+//! a whole. Joining and renewing make it; the uplink watches it. Nothing that an aggregator answers removes it, and the
+//! identity before the newest one stays in it: should the newest turn out to be of no use, that one renews.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keyvigil_common::clock::SharedClock;
 use keyvigil_common::seal::write_private;
 use keyvigil_common::tls::{self, TlsError};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -24,10 +26,13 @@ pub struct Identity {
     pub host: String,
     /// Certificate, PEM.
     pub certificate: String,
-    /// CA, PEM.
+    /// CAs to trust, PEM, one after the other.
     pub ca: String,
     /// Private key, PEM.
     key: Zeroizing<String>,
+    /// What it was before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    previous: Option<Box<Self>>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -64,7 +69,7 @@ impl NewKey {
     /// The identity that this key has with the certificate it got.
     #[must_use]
     pub fn into_identity(self, address: String, certificate: String, ca: String, agent: String, host: String) -> Identity {
-        Identity { address, agent, host, certificate, ca, key: self.key }
+        Identity { address, agent, host, certificate, ca, key: self.key, previous: None }
     }
 }
 
@@ -98,14 +103,37 @@ impl Identity {
         write_private(&path, &bytes).map_err(|e| IdentityError::file(&path, e))
     }
 
+    /// This identity, which comes after `previous`.
+    #[must_use]
+    pub fn after(self, previous: &Self) -> Self {
+        Self { previous: Some(Box::new(Self { previous: None, ..previous.clone() })), ..self }
+    }
+
+    /// What it was before, if that is known.
+    #[must_use]
+    pub fn previous(&self) -> Option<&Self> {
+        self.previous.as_deref()
+    }
+
     /// TLS by which the aggregator knows this agent.
     ///
     /// # Errors
     /// Parts that do not fit each other.
-    pub fn tls(&self) -> Result<Arc<ClientConfig>, IdentityError> {
-        let (certificate, ca) = (self.der()?, parse(&self.ca)?);
+    pub fn tls(&self, clock: &SharedClock) -> Result<Arc<ClientConfig>, IdentityError> {
         let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes()).map_err(|e| IdentityError::Pem(e.to_string()))?;
-        Ok(Arc::new(tls::client_config(&[ca], vec![certificate], key)?))
+        Ok(Arc::new(tls::client_config(&self.trusted()?, vec![self.der()?], key, clock)?))
+    }
+
+    /// What tells the CAs that this agent trusts from others: the aggregator learns by it who has followed.
+    ///
+    /// # Errors
+    /// CAs that do not parse.
+    pub fn trusts(&self) -> Result<[u8; 32], IdentityError> {
+        Ok(tls::trusts(&self.trusted()?))
+    }
+
+    fn trusted(&self) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+        CertificateDer::pem_slice_iter(self.ca.as_bytes()).collect::<Result<_, _>>().map_err(|e| IdentityError::Pem(e.to_string()))
     }
 
     /// Start and end of the certificate, Unix ms.
@@ -117,12 +145,8 @@ impl Identity {
     }
 
     fn der(&self) -> Result<CertificateDer<'static>, IdentityError> {
-        parse(&self.certificate)
+        CertificateDer::from_pem_slice(self.certificate.as_bytes()).map_err(|e| IdentityError::Pem(e.to_string()))
     }
-}
-
-fn parse(pem: &str) -> Result<CertificateDer<'static>, IdentityError> {
-    CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| IdentityError::Pem(e.to_string()))
 }
 
 /// What can be wrong with an identity.

@@ -5,6 +5,7 @@ pub mod buffer;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod enhanced;
 pub mod enroll;
 pub mod http;
 pub mod identity;
@@ -12,6 +13,7 @@ pub mod parse;
 pub mod rootfs;
 pub mod run;
 pub mod sampler;
+pub mod standing;
 pub mod status;
 pub mod uplink;
 

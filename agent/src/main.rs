@@ -79,7 +79,7 @@ async fn join(config: Config, token: String, name: Option<String>) -> ExitCode {
     };
     let root = RootFs::new(&config.root);
     let own = if config.hostname.is_empty() { collect::facts::facts(&root).hostname } else { config.hostname.clone() };
-    match enroll::join(&token, &config.state_dir, &root, &name.unwrap_or(own), &Dialer::tcp()).await {
+    match enroll::join(&token, &config.state_dir, &root, &name.unwrap_or(own), &Dialer::tcp(), &SystemClock::shared()).await {
         Ok(identity) => {
             process::say(&format!("joined {} as {} (agent {})", identity.address, identity.host, identity.agent));
             process::say("the certificate renews itself while the agent runs; start it with `keyvigil-agent run` or `systemctl start keyvigil-agent`")
@@ -87,10 +87,11 @@ async fn join(config: Config, token: String, name: Option<String>) -> ExitCode {
         Err(e) => {
             let code = match &e {
                 EnrollError::Http(_) => EXIT_UNREACHABLE,
-                EnrollError::Refused(_) => EXIT_PERMISSION,
+                EnrollError::Refused { .. } => EXIT_PERMISSION,
                 e => process::failure_code(e),
             };
-            fail(code, &format!("cannot join: {}", chain(&e)))
+            let meaning = e.fault().map(|fault| format!("\n{}", fault.words())).unwrap_or_default();
+            fail(code, &format!("cannot join: {}{meaning}", chain(&e)))
         }
     }
 }

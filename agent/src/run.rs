@@ -16,11 +16,13 @@ use tokio::sync::{Notify, watch};
 use crate::buffer::{Bounds, Buffer, BufferError, Place};
 use crate::collect::{AskWaiting, COLLECTORS, Context, Row, Waiting};
 use crate::config::Config;
-use crate::enroll::Renewer;
+use crate::enhanced::Enhanced;
+use crate::enroll::{Renewal, Renewer};
 use crate::http::Dialer;
 use crate::identity::{Identity, IdentityError};
 use crate::rootfs::RootFs;
 use crate::sampler::{Parts, Sampler};
+use crate::standing::Standing;
 use crate::uplink::{Metrics, Uplink};
 
 /// Shorter than systemd's patience.
@@ -73,7 +75,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         Err(e) => return Err(IdentityError::file(dir, e).into()),
     };
     let identity = Identity::load(dir)?.ok_or_else(|| StartError::NotJoined(dir.display().to_string()))?;
-    identity.tls()?;
+    identity.tls(&clock)?;
     let master = MasterKey::load_or_create(&dir.join("buffer.key"))?;
     let bounds = Bounds { bytes: config.buffer.max_bytes, age_ms: config.buffer.max_age.as_ms(), min_free_bytes: config.buffer.min_free_bytes };
     let path = dir.join("buffer.db");
@@ -83,9 +85,10 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     let buffer = opened.map_err(|source| StartError::Buffer { path: path.display().to_string(), source })?;
     let (registry, filled) = (Registry::default(), Arc::new(Notify::new()));
     let (sampling, delivery) = (Tasks::new(stop.child()), Tasks::new(Stop::new()));
-    let (enhanced, enhanced_seen) = watch::channel(0);
+    let (enhanced, enhanced_seen) = watch::channel(Enhanced::default());
     let host = identity.host.clone();
     let (identity, identity_seen) = watch::channel(identity);
+    let renewal = Renewal::default();
     let uplink = Uplink {
         buffer: buffer.clone(),
         identity: identity_seen,
@@ -93,11 +96,14 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         clock: Arc::clone(&clock),
         filled: Arc::clone(&filled),
         enhanced,
+        renewal: renewal.clone(),
+        standing: Arc::new(Standing::load(dir)),
+        instance: keyvigil_common::random(),
         tasks: delivery.clone(),
         metrics: Metrics::new(&registry),
         frames_max: PUSH_FRAMES_MAX,
     };
-    let renewer = Renewer { dir: dir.clone(), identity, dialer, clock: Arc::clone(&clock), tasks: delivery.clone() };
+    let renewer = Renewer { dir: dir.clone(), identity, renewal, dialer, clock: Arc::clone(&clock), tasks: delivery.clone() };
     let context = Context {
         root: RootFs::new(&config.root),
         started_ms: clock.now_ms(),

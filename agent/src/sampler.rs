@@ -18,6 +18,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::buffer::Buffer;
 use crate::collect::{At, Collector, Context, Poke, Row, Sink};
+use crate::enhanced::Enhanced;
 use adaptive::Adaptive;
 use coverage::Coverage;
 use seal::Pending;
@@ -57,8 +58,8 @@ pub struct Parts {
     pub host: String,
     /// Poked when there is something to send.
     pub filled: Arc<Notify>,
-    /// Until when (Unix ms) each sensor should sample at its shortest interval, by order of the aggregator.
-    pub enhanced: watch::Receiver<i64>,
+    /// Which sensors should sample at their shortest interval, by order of the aggregator.
+    pub enhanced: watch::Receiver<Enhanced>,
     /// Own numbers.
     pub registry: Registry,
 }
@@ -162,12 +163,13 @@ impl Sampler {
     /// Starts every sensor that is due, all with one time stamp of their interval.
     fn start_due(&mut self) {
         let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
-        let enhanced = *self.parts.enhanced.borrow() > now_ms;
+        let enhanced = self.parts.enhanced.borrow().clone();
         for (at, slot) in self.slots.iter_mut().enumerate() {
             if slot.due > now {
                 continue;
             }
             let Some(mut collector) = slot.collector.take() else { continue };
+            let enhanced = enhanced.holds(slot.row.name, now_ms);
             let interval_ms = slot.interval.current(enhanced).as_millis().max(1);
             let interval_ms = i64::try_from(interval_ms).unwrap_or(i64::MAX);
             // A first look, or one after a poke, lies between two marks and keeps its own time.
@@ -216,8 +218,9 @@ impl Sampler {
     /// The aggregator asks for closer looks: those who look seldom do so sooner.
     fn sooner(&mut self) {
         let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
-        let enhanced = *self.parts.enhanced.borrow_and_update() > now_ms;
+        let enhanced = self.parts.enhanced.borrow_and_update().clone();
         for slot in &mut self.slots {
+            let enhanced = enhanced.holds(slot.row.name, now_ms);
             slot.due = slot.due.min(now + until_mark(now_ms, slot.interval.current(enhanced)));
         }
     }
@@ -232,8 +235,8 @@ impl Sampler {
 
     fn take_back(&mut self, (at, collector, sink, time): Returned) {
         let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
-        let enhanced = *self.parts.enhanced.borrow() > now_ms;
         let Some(slot) = self.slots.get_mut(at) else { return };
+        let enhanced = self.parts.enhanced.borrow().holds(slot.row.name, now_ms);
         slot.collector = Some(collector);
         slot.started = None;
         slot.late = false;

@@ -137,7 +137,7 @@ fn remote_write() -> Vec<u8> {
 fn remote_write_decoded(bencher: Bencher<'_, '_>) {
     let dir = tempfile::tempdir().expect("a directory");
     let store = Store::open(dir.path(), &MasterKey::generate(), T0, 512 << 20).expect("a store");
-    let ingest = Ingest::new(store, Arc::default(), Arc::default(), ManualClock::at(T0), &Registry::default());
+    let ingest = Ingest::new(store, Arc::default(), Arc::default(), Arc::default(), ManualClock::at(T0), &Registry::default());
     let body = remote_write();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(ingest.remote_write(1, Version::V1, &body.clone().into())).expect("stored");

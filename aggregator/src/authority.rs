@@ -1,39 +1,61 @@
 //! The aggregator's own certificate authority: makes its key at first start, signs what joins and what renews. Takes from a
 //! CSR only its public key (after proof of possession): names, usages and times are decided here. Keys are P-256.
+//!
+//! A CA is replaced in steps, while everything runs: `announce` makes the new one, which agents learn to trust; `issue` lets
+//! it sign; `retire` drops the old one; `rollback` goes a step back. Who may take a step when is decided in `rotation`.
 
-use std::path::Path;
+mod ca;
+mod state;
 
-use keyvigil_common::seal::write_private;
-use keyvigil_common::tls::{AGGREGATOR_NAME, Identity, spki_sha256};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use keyvigil_common::tls::{self, AGGREGATOR_NAME, Identity};
 use rcgen::string::Ia5String;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType, SerialNumber,
+    CertificateParams, CertificateSigningRequestParams, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
+    SerialNumber,
 };
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use zeroize::Zeroizing;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use ca::Ca;
+use state::State;
 
 const DAY_MS: i64 = 86_400_000;
 /// Life of an agent's certificate.
 pub const LEAF_DAYS: i64 = 7;
 /// Life of the aggregator's own certificate; it renews itself at half of it.
 pub const SERVER_DAYS: i64 = 30;
-const CA_DAYS: i64 = 3_650;
 /// Clocks may differ by this much.
 const BACKDATE_MS: i64 = 3_600_000;
 
-/// The CA.
+/// How far the replacement of a CA is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// There is one CA.
+    Stable,
+    /// There is a second one that agents learn to trust; the first signs.
+    Announce,
+    /// The second one signs; both are trusted.
+    Issue,
+}
+
+/// The authority: one CA, or two while one is replaced.
 pub struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
-    pem: String,
-    pin: [u8; 32],
+    dir: PathBuf,
+    state: ArcSwap<State>,
+    /// Held while a step is taken.
+    stepping: Mutex<()>,
+    steps: watch::Sender<u64>,
 }
 
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Authority({})", keyvigil_common::hex(&self.pin))
+        write!(f, "Authority({} {:?})", self.issuer(), self.phase())
     }
 }
 
@@ -46,12 +68,16 @@ pub struct Issued {
     pub pem: String,
     /// Unix ms.
     pub not_after_ms: i64,
+    /// Key identifier of the CA that signed it.
+    pub issuer: String,
+    /// The CA certificates that its owner is to trust, PEM.
+    pub ca: String,
 }
 
 /// Certificate chain and key of a server.
 #[derive(Debug)]
 pub struct ServerIdentity {
-    /// Leaf, then CA (so that a joining agent can compare its pin).
+    /// Leaf, then the CAs (so that a joining agent can compare its pin).
     pub chain: Vec<CertificateDer<'static>>,
     /// Key of the leaf.
     pub key: PrivateKeyDer<'static>,
@@ -59,54 +85,155 @@ pub struct ServerIdentity {
     pub not_after_ms: i64,
 }
 
+/// A CA, for showing.
+#[derive(Debug, Clone)]
+pub struct CaFacts {
+    /// Key identifier, hex.
+    pub id: String,
+    /// SHA-256 of its key: what join tokens are pinned to.
+    pub pin: [u8; 32],
+    /// SHA-256 of its certificate.
+    pub fingerprint: [u8; 32],
+    /// Start and end, Unix ms.
+    pub validity_ms: (i64, i64),
+    /// Whether it signs now.
+    pub issuing: bool,
+}
+
 impl Authority {
-    /// Reads CA key and certificate from `dir` (`ca.key`, `ca.pem`), or makes them there.
+    /// Reads the CA from `dir` (`authority.json`), or makes one there.
     ///
     /// # Errors
     /// Files that cannot be read or written, or do not fit each other.
     pub fn load_or_create(dir: &Path, now_ms: i64) -> Result<Self, AuthorityError> {
-        let (key_path, cert_path) = (dir.join("ca.key"), dir.join("ca.pem"));
-        std::fs::create_dir_all(dir)?;
-        if !key_path.exists() {
-            let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
-            write_private(&key_path, Zeroizing::new(key.serialize_pem()).as_bytes())?;
-        }
-        let key_pem = Zeroizing::new(std::fs::read_to_string(&key_path)?);
-        let key = KeyPair::from_pem(&key_pem)?;
-        // The file keeps the certificate that agents trust; the key is what binds, so the issuer may be made anew.
-        let issuer = CertifiedIssuer::self_signed(ca_params(now_ms)?, key)?;
-        let pem = match std::fs::read_to_string(&cert_path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                write_private(&cert_path, issuer.pem().as_bytes())?;
-                issuer.pem()
-            }
-            Err(e) => return Err(e.into()),
-        };
-        let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|e| AuthorityError::Pem(cert_path.display().to_string(), e.to_string()))?;
-        let pin = spki_sha256(&certificate)?;
-        if pin != spki_sha256(issuer.der())? {
-            return Err(AuthorityError::Mismatch(dir.display().to_string()));
-        }
-        Ok(Self { issuer, certificate, pem, pin })
+        let at = |source| AuthorityError::At { dir: dir.display().to_string(), source: Box::new(source) };
+        let state = ArcSwap::from_pointee(State::load_or_create(dir, now_ms).map_err(at)?);
+        Ok(Self { dir: dir.to_owned(), state, stepping: Mutex::new(()), steps: watch::channel(0).0 })
     }
 
-    /// SHA-256 of the CA key's SubjectPublicKeyInfo.
+    /// SHA-256 of the SubjectPublicKeyInfo of the CA that signs.
     #[must_use]
     pub fn pin(&self) -> [u8; 32] {
-        self.pin
+        self.state.load().issuing.pin
     }
 
-    /// The CA's certificate.
+    /// Certificates of all CAs whose certificates are accepted.
     #[must_use]
-    pub fn certificate(&self) -> &CertificateDer<'static> {
-        &self.certificate
+    pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.state.load().certificates()
     }
 
-    /// The same as PEM.
+    /// What an agent that trusts exactly those sends as `Sender.trusts`.
     #[must_use]
-    pub fn pem(&self) -> &str {
-        &self.pem
+    pub fn trusts(&self) -> [u8; 32] {
+        tls::trusts(&self.certificates())
+    }
+
+    /// Key identifier of the CA that signs.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        self.state.load().issuing.id.clone()
+    }
+
+    /// Whether certificates of that CA are accepted.
+    #[must_use]
+    pub fn accepts(&self, issuer: &str) -> bool {
+        self.state.load().cas.iter().any(|ca| ca.id == issuer)
+    }
+
+    /// How far the replacement is, and since when (Unix ms).
+    #[must_use]
+    pub fn since(&self) -> (Phase, i64) {
+        let state = self.state.load();
+        (state.phase, state.since_ms)
+    }
+
+    /// How far the replacement is.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.since().0
+    }
+
+    /// All CAs, oldest first.
+    #[must_use]
+    pub fn list(&self) -> Vec<CaFacts> {
+        let state = self.state.load();
+        let facts = |ca: &Arc<Ca>| CaFacts {
+            id: ca.id.clone(),
+            pin: ca.pin,
+            fingerprint: keyvigil_common::sha256(&ca.certificate),
+            validity_ms: ca.validity_ms,
+            issuing: ca.id == state.issuing.id,
+        };
+        state.cas.iter().map(facts).collect()
+    }
+
+    /// Changes with each step: who serves with certificates of this authority makes them anew.
+    #[must_use]
+    pub fn steps(&self) -> watch::Receiver<u64> {
+        self.steps.subscribe()
+    }
+
+    /// Makes a second CA, which agents are to trust.
+    ///
+    /// # Errors
+    /// There are two; or the file cannot be written, and all is as before.
+    pub fn announce(&self, now_ms: i64) -> Result<(), AuthorityError> {
+        self.step(|state| {
+            let ([old], Phase::Stable) = (&state.cas[..], state.phase) else { return Err(AuthorityError::Step("a CA is being replaced already".into())) };
+            let new = Ca::make(now_ms)?;
+            // Each certifies the other: whichever signs, who trusts only one of them can follow.
+            let cas = vec![Arc::new(old.certified_by(&new, now_ms)?), Arc::new(new.certified_by(old, now_ms)?)];
+            Ok(State { phase: Phase::Announce, since_ms: now_ms, issuing: Arc::clone(&cas[0]), cas })
+        })
+    }
+
+    /// Lets the second CA sign.
+    ///
+    /// # Errors
+    /// None was announced; or the file cannot be written, and all is as before.
+    pub fn issue(&self, now_ms: i64) -> Result<(), AuthorityError> {
+        self.step(|state| match (&state.cas[..], state.phase) {
+            ([_, new], Phase::Announce) => Ok(State { phase: Phase::Issue, since_ms: now_ms, issuing: Arc::clone(new), cas: state.cas.clone() }),
+            _ => Err(AuthorityError::Step("no new CA was announced: `keyvigil ca announce` makes one".into())),
+        })
+    }
+
+    /// Drops the CA that does not sign any more, key and all.
+    ///
+    /// # Errors
+    /// The new one does not sign yet; or the file cannot be written, and all is as before.
+    pub fn retire(&self, now_ms: i64) -> Result<(), AuthorityError> {
+        self.step(|state| match state.phase {
+            Phase::Issue => Ok(State::alone(state.issuing.alone()?, now_ms)),
+            Phase::Announce => Err(AuthorityError::Step("the new CA does not sign yet: `keyvigil ca issue` comes first".into())),
+            Phase::Stable => Err(AuthorityError::Step("there is one CA only: `keyvigil ca announce` makes its successor".into())),
+        })
+    }
+
+    /// A step back: from `issue` the old CA signs again and both stay trusted, from `announce` the new one is dropped.
+    ///
+    /// # Errors
+    /// Nothing is under way; or the file cannot be written, and all is as before.
+    pub fn rollback(&self, now_ms: i64) -> Result<(), AuthorityError> {
+        self.step(|state| match (&state.cas[..], state.phase) {
+            ([old, _], Phase::Issue) => Ok(State { phase: Phase::Announce, since_ms: now_ms, issuing: Arc::clone(old), cas: state.cas.clone() }),
+            ([old, _], Phase::Announce) => Ok(State::alone(old.alone()?, now_ms)),
+            _ => Err(AuthorityError::Step("no CA is being replaced".into())),
+        })
+    }
+
+    /// Takes a step: on disk first, then for everyone here.
+    fn step(&self, next: impl FnOnce(&State) -> Result<State, AuthorityError>) -> Result<(), AuthorityError> {
+        let _one = self.stepping.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = next(&self.state.load())?;
+        next.save(&self.dir)?;
+        if let Err(e) = next.publish(&self.dir) {
+            tracing::warn!(error = %e, "ca.pem is not what is trusted now; the next start sets it right");
+        }
+        self.state.store(Arc::new(next));
+        self.steps.send_modify(|count| *count += 1);
+        Ok(())
     }
 
     /// Signs a client certificate for `identity` over the key of `csr_pem`.
@@ -119,8 +246,10 @@ impl Authority {
         let mut params = leaf_params(&format!("agent {}", identity.agent), now_ms, not_after_ms)?;
         params.subject_alt_names = vec![SanType::URI(ia5(&identity.uri())?)];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let certificate = params.signed_by(&csr.public_key, &self.issuer)?;
-        Ok(Issued { certificate: certificate.der().clone(), pem: certificate.pem(), not_after_ms })
+        let state = self.state.load();
+        let certificate = state.issuing.sign(&params, &csr.public_key)?;
+        let (issuer, ca) = (state.issuing.id.clone(), state.pem());
+        Ok(Issued { certificate: certificate.der().clone(), pem: certificate.pem(), not_after_ms, issuer, ca })
     }
 
     /// Makes key and certificate for the aggregator itself.
@@ -139,23 +268,16 @@ impl Authority {
             });
         }
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let leaf = params.signed_by(&key, &self.issuer)?;
+        let state = self.state.load();
+        let leaf = state.issuing.sign(&params, &key)?;
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Ok(ServerIdentity { chain: vec![leaf.der().clone(), self.certificate.clone()], key, not_after_ms })
+        let chain = std::iter::once(leaf.der().clone()).chain(state.chain()).collect();
+        Ok(ServerIdentity { chain, key, not_after_ms })
     }
 }
 
 fn ia5(text: &str) -> Result<Ia5String, AuthorityError> {
     Ia5String::try_from(text.to_owned()).map_err(|_| AuthorityError::Name(text.to_owned()))
-}
-
-fn ca_params(now_ms: i64) -> Result<CertificateParams, AuthorityError> {
-    let mut params = CertificateParams::default();
-    params.distinguished_name.push(DnType::CommonName, "Keyvigil CA");
-    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    set_times(&mut params, now_ms, now_ms + CA_DAYS * DAY_MS)?;
-    Ok(params)
 }
 
 fn leaf_params(name: &str, now_ms: i64, not_after_ms: i64) -> Result<CertificateParams, AuthorityError> {
@@ -187,13 +309,27 @@ pub enum AuthorityError {
     Rcgen(#[from] rcgen::Error),
     /// A certificate that does not parse.
     #[error("certificate")]
-    Tls(#[from] keyvigil_common::tls::TlsError),
-    /// A file that is not PEM.
-    #[error("{0} is not a PEM certificate: {1}")]
-    Pem(String, String),
+    Tls(#[from] tls::TlsError),
+    /// What is not PEM, or no CA.
+    #[error("a CA certificate does not parse: {0}")]
+    Pem(String),
     /// Key and certificate of different authorities.
-    #[error("ca.key and ca.pem in {0} do not belong together: restore both from one backup")]
-    Mismatch(String),
+    #[error("key and certificate of the CA do not belong together: restore the directory from one backup")]
+    Mismatch,
+    /// A state file that makes no sense.
+    #[error("authority.json is not understood: {0}; restore it from a backup")]
+    State(String),
+    /// In the directory of the CA.
+    #[error("the CA in {dir}")]
+    At {
+        /// Which.
+        dir: String,
+        /// What is wrong there.
+        source: Box<AuthorityError>,
+    },
+    /// A step that cannot be taken now.
+    #[error("{0}")]
+    Step(String),
     /// The agent's request.
     #[error("the certificate request is not valid: {0}")]
     Csr(String),
@@ -206,53 +342,4 @@ pub enum AuthorityError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use x509_parser::prelude::{FromDer, X509Certificate};
-
-    const NOW: i64 = 1_763_836_800_000;
-
-    #[test]
-    fn the_ca_is_made_once_and_a_foreign_key_is_noticed() {
-        let dir = tempfile::tempdir().unwrap();
-        let first = Authority::load_or_create(dir.path(), NOW).unwrap();
-        let again = Authority::load_or_create(dir.path(), NOW + 86_400_000).unwrap();
-        assert_eq!((first.pin(), first.certificate()), (again.pin(), again.certificate()));
-        std::fs::write(dir.path().join("ca.key"), KeyPair::generate().unwrap().serialize_pem()).unwrap();
-        assert!(matches!(Authority::load_or_create(dir.path(), NOW), Err(AuthorityError::Mismatch(_))));
-    }
-
-    #[test]
-    fn what_a_request_asks_for_beside_its_key_is_ignored() {
-        let dir = tempfile::tempdir().unwrap();
-        let ca = Authority::load_or_create(dir.path(), NOW).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut greedy = CertificateParams::new(vec![AGGREGATOR_NAME.to_owned()]).unwrap();
-        greedy.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        greedy.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let csr = greedy.serialize_request(&key).unwrap().pem().unwrap();
-        let identity = Identity { tenant: "default".into(), agent: "ab".repeat(16) };
-        let issued = ca.sign_agent(&csr, &identity, NOW, LEAF_DAYS * DAY_MS).unwrap();
-        let (_, cert) = X509Certificate::from_der(&issued.certificate).unwrap();
-        assert!(!cert.is_ca());
-        assert!(!cert.extended_key_usage().unwrap().unwrap().value.server_auth);
-        assert_eq!(Identity::from_certificate(&issued.certificate).unwrap(), identity);
-        assert!(!format!("{:?}", cert.subject_alternative_name()).contains(AGGREGATOR_NAME));
-        assert_eq!(cert.validity().not_after.timestamp() * 1_000, NOW + LEAF_DAYS * DAY_MS);
-    }
-
-    #[test]
-    fn a_request_that_does_not_prove_its_key_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let ca = Authority::load_or_create(dir.path(), NOW).unwrap();
-        let csr = CertificateParams::default().serialize_request(&KeyPair::generate().unwrap()).unwrap();
-        let mut forged = csr.pem().unwrap().into_bytes();
-        // A character in the last line of the signature.
-        let at = forged.len() - 40;
-        forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
-        let pem = String::from_utf8(forged).unwrap();
-        let identity = Identity { tenant: "default".into(), agent: "a".into() };
-        assert!(ca.sign_agent(&pem, &identity, NOW, DAY_MS).is_err());
-        assert!(ca.sign_agent("not pem", &identity, NOW, DAY_MS).is_err());
-    }
-}
+mod tests;

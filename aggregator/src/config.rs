@@ -230,11 +230,13 @@ impl Default for Api {
 pub struct Enroll {
     /// Life of an agent's certificate; it is renewed at half of it.
     pub certificate_life: Period,
+    /// How long after its end a certificate can still be renewed, so that a host that was off comes back by itself.
+    pub grace: Period,
 }
 
 impl Default for Enroll {
     fn default() -> Self {
-        Self { certificate_life: Period::seconds(7 * 86_400) }
+        Self { certificate_life: Period::seconds(7 * 86_400), grace: Period::seconds(90 * 86_400) }
     }
 }
 

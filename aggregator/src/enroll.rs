@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use keyvigil_common::clock::SharedClock;
-use keyvigil_common::tls::Identity;
+use keyvigil_common::tls::{Identity, Shown, Validity};
 use keyvigil_common::token::JoinToken;
 use keyvigil_common::wire::HostFacts;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{Authority, AuthorityError};
-use crate::fleet::{self, Agent, Fleet};
+use crate::fleet::{self, Agent, Credentials, Fleet, Used};
 use crate::index::TenantId;
 use crate::store::{Store, StoreError, Tx, ledger};
 use crate::tenant;
@@ -170,20 +170,23 @@ impl Enroll {
         };
         let identity = Identity { tenant: tenant::DEFAULT.into(), agent: id.clone() };
         let issued = self.authority.sign_agent(&request.csr, &identity, now_ms, self.life_ms)?;
-        let agent = match self.fleet.get(tenant_id, &id) {
-            Some(before) => Agent { certificate_expires_ms: issued.not_after_ms, ..before },
-            None => self.new_agent(tx, tenant_id, &identity, host, &request.machine, issued.not_after_ms)?,
+        let before = match self.fleet.get(tenant_id, &id) {
+            Some(before) => before,
+            None => self.new_agent(tx, tenant_id, &identity, host, &request.machine)?,
         };
+        // Whatever certificate it had, this one counts.
+        let credentials = Credentials { granted_ms: now_ms, granted_by: issued.issuer, used: None, trusts: None };
+        let agent = Agent { certificate_expires_ms: issued.not_after_ms, credentials, ..before };
         if repeated.is_none() {
             token.used.push(Use { key, agent: id, at_ms: now_ms });
             tx.put_token(tenant_id, &request.id, &token)?;
         }
         self.put(tx, tenant_id, agent.clone())?;
-        let answer = JoinAnswer { certificate: issued.pem, ca: self.authority.pem().to_owned(), agent: agent.id.clone(), host: agent.host.clone() };
+        let answer = JoinAnswer { certificate: issued.pem, ca: issued.ca, agent: agent.id.clone(), host: agent.host.clone() };
         Ok((agent, answer))
     }
 
-    fn new_agent(&self, tx: &Tx<'_>, tenant: TenantId, identity: &Identity, host: &str, machine: &str, expires_ms: i64) -> Result<Agent, EnrollError> {
+    fn new_agent(&self, tx: &Tx<'_>, tenant: TenantId, identity: &Identity, host: &str, machine: &str) -> Result<Agent, EnrollError> {
         let now_ms = self.clock.now_ms();
         let host = self.fleet.claim(tenant, host, &identity.agent, now_ms);
         for before in self.fleet.abandoned(tenant, &host, now_ms) {
@@ -197,42 +200,125 @@ impl Enroll {
             enrolled_ms: now_ms,
             last_seen_ms: None,
             last_sample_ms: None,
-            certificate_expires_ms: expires_ms,
+            certificate_expires_ms: 0,
             revoked: false,
             interval_ms: 0,
             facts: HostFacts::default(),
             cursor: 0,
             clock_offset_ms: None,
             twins: Vec::new(),
+            credentials: Credentials::default(),
+            enhance: None,
         })
     }
 
-    /// Signs a new certificate for an agent that showed its old one.
+    /// Whether an agent with this certificate may do what every agent may; notes what it showed.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, tenant: TenantId, shown: &Shown) -> Result<(), EnrollError> {
+        let agent = self.known(tenant, shown)?;
+        match shown.validity(self.clock.now_ms()) {
+            Validity::Current => {}
+            Validity::Ended => return Err(EnrollError::Ended),
+            Validity::Early => return Err(EnrollError::Early),
+        }
+        if agent.credentials.used.as_ref().is_none_or(|used| used.serial != shown.serial) {
+            let used = Used { serial: shown.serial.clone(), issuer: shown.issuer.clone(), not_before_ms: shown.not_before_ms };
+            self.fleet.note(tenant, &agent.id, |credentials| credentials.used = Some(used));
+        }
+        Ok(())
+    }
+
+    fn known(&self, tenant: TenantId, shown: &Shown) -> Result<Agent, EnrollError> {
+        let agent = self.fleet.get(tenant, &shown.identity.agent).filter(|agent| agent.tenant == shown.identity.tenant).ok_or(EnrollError::Unknown)?;
+        if agent.revoked {
+            return Err(EnrollError::Revoked);
+        }
+        // The connection may be older than the step that dropped its CA.
+        if self.authority.accepts(&shown.issuer) { Ok(agent) } else { Err(EnrollError::Retired) }
+    }
+
+    /// Signs a new certificate for an agent that showed its old one, which may have ended. One that ended counts only while
+    /// no newer one was used: a copied key is worth nothing once the certificate that was copied with it has ended.
     ///
     /// # Errors
     /// An agent that is not known or revoked, a request that is not valid; the store's.
-    pub async fn renew(&self, tenant: TenantId, identity: &Identity, csr: String) -> Result<JoinAnswer, EnrollError> {
-        let agent = self.fleet.get(tenant, &identity.agent).filter(|a| !a.revoked).ok_or(EnrollError::Unknown)?;
-        let issued = self.authority.sign_agent(&csr, identity, self.clock.now_ms(), self.life_ms)?;
-        let (this, id, expires_ms) = (self.clone(), identity.agent.clone(), issued.not_after_ms);
-        let renew = move |tx: &Tx<'_>| {
-            let stored = fleet::get(tx, tenant, &id)?;
-            if !stored.revoked {
-                this.put(tx, tenant, Agent { certificate_expires_ms: expires_ms, ..stored.clone() })?;
-            }
-            Ok(stored.revoked)
-        };
-        if self.store.write(renew).await? {
-            return Err(EnrollError::Unknown);
+    pub async fn renew(&self, tenant: TenantId, shown: &Shown, csr: String) -> Result<JoinAnswer, EnrollError> {
+        let agent = self.known(tenant, shown)?;
+        let now_ms = self.clock.now_ms();
+        let validity = shown.validity(now_ms);
+        let newer = |used: &Used| used.serial != shown.serial && used.not_before_ms > shown.not_before_ms;
+        if validity == Validity::Ended && agent.credentials.used.as_ref().is_some_and(newer) {
+            return Err(EnrollError::Duplicate);
         }
-        Ok(JoinAnswer { certificate: issued.pem, ca: self.authority.pem().to_owned(), agent: agent.id, host: agent.host })
+        let issued = self.authority.sign_agent(&csr, &shown.identity, now_ms, self.life_ms)?;
+        let (fleet, id, expires_ms, issuer) = (Arc::clone(&self.fleet), agent.id.clone(), issued.not_after_ms, issued.issuer);
+        let grant = move |agent: &mut Agent| {
+            agent.certificate_expires_ms = expires_ms;
+            (agent.credentials.granted_ms, agent.credentials.granted_by) = (now_ms, issuer.clone());
+            if validity == Validity::Early {
+                // Made by a clock that ran ahead: it must not outrank those that come now.
+                agent.credentials.used = None;
+            }
+        };
+        let renew = move |tx: &Tx<'_>| {
+            if fleet::get(tx, tenant, &id)?.revoked {
+                return Ok(false);
+            }
+            fleet::change(&fleet, tx, tenant, &id, grant).map(|_| true)
+        };
+        if !self.store.write(renew).await? {
+            return Err(EnrollError::Revoked);
+        }
+        if validity != Validity::Current {
+            tracing::info!(host = agent.host, agent = agent.id, ?validity, "renewed a certificate that was out of its time");
+        }
+        Ok(JoinAnswer { certificate: issued.pem, ca: issued.ca, agent: agent.id, host: agent.host })
+    }
+
+    /// Revokes agents, by id, or by host name: the ones that may deliver under it.
+    ///
+    /// # Errors
+    /// There is none; the store's.
+    pub async fn revoke(&self, tenant: TenantId, wanted: String) -> Result<Vec<Agent>, StoreError> {
+        let (fleet, now_ms) = (Arc::clone(&self.fleet), self.clock.now_ms());
+        let revoke = move |tx: &Tx<'_>| {
+            let meant = fleet.list(tenant).into_iter().filter(|a| a.id == wanted || (a.host == wanted && !a.revoked));
+            let revoked = meant.map(|a| fleet::change(&fleet, tx, tenant, &a.id, |agent| agent.revoked = true)).collect::<Result<Vec<_>, _>>()?;
+            if revoked.is_empty() { Err(StoreError::Missing("this agent".into())) } else { Ok(revoked) }
+        };
+        let revoked = self.store.write(revoke).await?;
+        for agent in &revoked {
+            tracing::warn!(host = agent.host, agent = agent.id, at_ms = now_ms, "agent revoked");
+        }
+        Ok(revoked)
     }
 
     fn put(&self, tx: &Tx<'_>, tenant: TenantId, agent: Agent) -> Result<(), StoreError> {
-        fleet::put(tx, tenant, &agent)?;
+        fleet::enter(tx, tenant, &agent)?;
         let (fleet, now_ms) = (Arc::clone(&self.fleet), self.clock.now_ms());
         tx.after_commit(move || fleet.set(tenant, agent, now_ms));
         Ok(())
+    }
+}
+
+impl EnrollError {
+    /// What a program goes by.
+    #[must_use]
+    pub fn code(&self) -> Option<&'static str> {
+        match self {
+            Self::Token => Some("token_unknown"),
+            Self::Expired => Some("token_expired"),
+            Self::Used => Some("token_used"),
+            Self::Unknown => Some("unknown"),
+            Self::Revoked => Some("revoked"),
+            Self::Ended => Some("expired"),
+            Self::Early => Some("clock"),
+            Self::Retired => Some("retired"),
+            Self::Duplicate => Some("duplicate"),
+            Self::Invalid(_) | Self::Authority(_) | Self::Store(_) => None,
+        }
     }
 }
 
@@ -249,8 +335,23 @@ pub enum EnrollError {
     #[error("the join token was used already: make a new one with `keyvigil token create`")]
     Used,
     /// Not enrolled.
-    #[error("this agent is not known or was revoked: join it again with a new token")]
+    #[error("this aggregator does not know the agent: join it again with a new token")]
     Unknown,
+    /// Revoked.
+    #[error("this agent was revoked: if that was not meant, join it again with a new token; its data is kept until then")]
+    Revoked,
+    /// Its certificate is over.
+    #[error("the agent's certificate has ended: renew it first, this is all that may be done with it")]
+    Ended,
+    /// Its certificate is not valid yet.
+    #[error("the agent's certificate is not valid yet by the aggregator's clock: renew it, and compare the clocks of both")]
+    Early,
+    /// Of a CA that is not trusted any more.
+    #[error("the agent's certificate is of a CA that was retired: join it again with a new token")]
+    Retired,
+    /// A newer certificate of the agent was used.
+    #[error("the certificate has ended, and a newer one of this agent was used: this is a copy of it, or comes from an old backup; join it with a new token")]
+    Duplicate,
     /// A field that is not valid.
     #[error("{0}")]
     Invalid(String),

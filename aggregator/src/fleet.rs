@@ -2,7 +2,7 @@
 //! change that must last is a record in the store. Times of "heard of" are by the aggregator's clock.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use keyvigil_common::wire::HostFacts;
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,45 @@ pub struct Agent {
     /// Copies of it that are kept out.
     #[serde(default)]
     pub twins: Vec<Twin>,
+    /// What concerns its certificates.
+    #[serde(default)]
+    pub credentials: Credentials,
+    /// Enhanced monitoring that was asked for.
+    #[serde(default)]
+    pub enhance: Option<Enhance>,
+}
+
+/// What is known of an agent's certificates.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Credentials {
+    /// When its newest certificate was made, Unix ms; 0: by a version that did not note it.
+    pub granted_ms: i64,
+    /// The CA that made it.
+    pub granted_by: String,
+    /// The certificate that it showed last.
+    pub used: Option<Used>,
+    /// Hash of the CA certificates that it trusts, hex; `None` while it has not said.
+    pub trusts: Option<String>,
+}
+
+/// A certificate that an agent showed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Used {
+    /// Serial number, hex.
+    pub serial: String,
+    /// Key identifier of the CA that signed it.
+    pub issuer: String,
+    /// Unix ms.
+    pub not_before_ms: i64,
+}
+
+/// An order to look closely.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Enhance {
+    /// Names of sensors; all where empty.
+    pub sensors: Vec<String>,
+    /// Unix ms.
+    pub until_ms: i64,
 }
 
 /// How an agent stands.
@@ -169,6 +208,23 @@ impl Fleet {
         Some((agent.clone(), persist))
     }
 
+    /// Notes what an agent showed or told of its certificates; it is stored with the next push.
+    pub fn note(&self, tenant: TenantId, id: &str, note: impl FnOnce(&mut Credentials)) {
+        let mut agents = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Some((agent, persisted_ms)) = agents.get_mut(&(tenant, id.to_owned())) else { return };
+        let before = agent.credentials.clone();
+        note(&mut agent.credentials);
+        if agent.credentials != before {
+            *persisted_ms = 0;
+        }
+    }
+
+    /// The agents of all tenants.
+    #[must_use]
+    pub fn all(&self) -> Vec<Agent> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().map(|(agent, _)| agent.clone()).collect()
+    }
+
     /// The agent that a machine has, if it may deliver. One that has copies is nobody's: whoever joins becomes another.
     #[must_use]
     pub fn of_machine(&self, tenant: TenantId, machine: &str) -> Option<Agent> {
@@ -199,10 +255,41 @@ pub fn get(tx: &Tx<'_>, tenant: TenantId, id: &str) -> Result<Agent, StoreError>
     tx.get(Table::Agent, tenant, id)?.ok_or_else(|| StoreError::Missing("this agent".into()))
 }
 
-/// Stores an agent in a transaction.
+/// Changes what is decided about an agent, in a transaction, and here once that is committed. What is heard of it meanwhile
+/// stays.
+///
+/// # Errors
+/// No such agent; the store's.
+pub fn change(fleet: &Arc<Fleet>, tx: &Tx<'_>, tenant: TenantId, id: &str, change: impl Fn(&mut Agent) + Send + 'static) -> Result<Agent, StoreError> {
+    let mut changed = get(tx, tenant, id)?;
+    change(&mut changed);
+    enter(tx, tenant, &changed)?;
+    let (fleet, id) = (Arc::clone(fleet), id.to_owned());
+    tx.after_commit(move || {
+        if let Some((agent, _)) = fleet.0.write().unwrap_or_else(PoisonError::into_inner).get_mut(&(tenant, id)) {
+            change(agent);
+        }
+    });
+    Ok(changed)
+}
+
+/// Stores a whole agent in a transaction.
+///
+/// # Errors
+/// The store's.
+pub fn enter(tx: &Tx<'_>, tenant: TenantId, agent: &Agent) -> Result<(), StoreError> {
+    tx.put(Table::Agent, tenant, &agent.id, agent)
+}
+
+/// Stores what was heard of an agent. What was decided about it stays as the transaction sees it: one commit may hold both
+/// a push and a revocation, and memory learns of the latter only afterwards.
 ///
 /// # Errors
 /// The store's.
 pub fn put(tx: &Tx<'_>, tenant: TenantId, agent: &Agent) -> Result<(), StoreError> {
-    tx.put(Table::Agent, tenant, &agent.id, agent)
+    let Some(stored) = tx.get::<Agent>(Table::Agent, tenant, &agent.id)? else { return enter(tx, tenant, agent) };
+    let heard = agent.clone();
+    let credentials = Credentials { used: heard.credentials.used, trusts: heard.credentials.trusts, ..stored.credentials };
+    let Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, .. } = heard;
+    enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, credentials, ..stored })
 }

@@ -40,6 +40,7 @@ use twins::Twins;
 use crate::fleet::Fleet;
 use crate::index::TenantId;
 use crate::keys::Inventory;
+use crate::orders::Orders;
 use crate::store::{Limit, Store, StoreError};
 
 /// The door.
@@ -51,6 +52,7 @@ pub struct Ingest {
     names: Arc<Names>,
     dictionaries: Arc<Dictionaries>,
     losses: Arc<Losses>,
+    orders: Arc<Orders>,
     tenants: Arc<RwLock<HashMap<String, TenantId>>>,
     clock: SharedClock,
     /// Memory for what is being read and worked on.
@@ -109,7 +111,7 @@ impl Metrics {
 impl Ingest {
     /// A door to `store`.
     #[must_use]
-    pub fn new(store: Store, fleet: Arc<Fleet>, inventory: Arc<Inventory>, clock: SharedClock, registry: &Registry) -> Self {
+    pub fn new(store: Store, fleet: Arc<Fleet>, inventory: Arc<Inventory>, orders: Arc<Orders>, clock: SharedClock, registry: &Registry) -> Self {
         Self {
             store,
             fleet,
@@ -117,6 +119,7 @@ impl Ingest {
             names: Arc::default(),
             dictionaries: Arc::default(),
             losses: Arc::default(),
+            orders,
             tenants: Arc::default(),
             clock,
             admission: Admission::default(),

@@ -16,8 +16,11 @@ pub mod maintain;
 #[doc(hidden)]
 pub mod measured;
 pub mod notify;
+pub mod orders;
 pub mod query;
+pub mod rotation;
 pub mod run;
+pub mod serving;
 pub mod store;
 pub mod tenant;
 pub mod upkeep;

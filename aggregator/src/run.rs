@@ -7,20 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::config::{Faults, Secret};
 use keyvigil_common::process;
 use keyvigil_common::seal::{MasterKey, SealError, write_private};
 use keyvigil_common::stop::{Stop, StopError, Tasks};
 use keyvigil_common::telemetry::{Registry, chain};
-use keyvigil_common::tls;
-use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 use crate::alert;
-use crate::authority::{Authority, AuthorityError, SERVER_DAYS};
+use crate::authority::{Authority, AuthorityError};
 use crate::config::Config;
 pub use crate::endpoints::Endpoints;
 use crate::enroll::Enroll;
@@ -30,6 +27,9 @@ use crate::job::alerts::{Alerts, Parts};
 use crate::job::{self, Job};
 use crate::keys::Inventory;
 use crate::notify::{self, Channel, Notifier};
+use crate::orders::Orders;
+use crate::rotation::Rotation;
+use crate::serving::{Serving, ServingError};
 use crate::store::{self, Limits, Policy, Store, StoreError};
 use crate::upkeep::Desk;
 use crate::web::listen::{self, WatchedTls};
@@ -110,7 +110,9 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
     let registry = Registry::default();
     let life_ms = config.enroll.certificate_life.as_ms();
     let enroll = Enroll::new(store.clone(), Arc::clone(&fleet), Arc::clone(&authority), Arc::clone(clock), life_ms);
-    let ingest = Ingest::new(store.clone(), Arc::clone(&fleet), Arc::clone(&inventory), Arc::clone(clock), &registry);
+    let orders = Arc::new(Orders::new(Arc::clone(&fleet), Arc::clone(&authority)));
+    let rotation = Arc::new(Rotation::new(Arc::clone(&authority), Arc::clone(&fleet), Arc::clone(clock), config.enroll.grace.as_ms(), &registry));
+    let ingest = Ingest::new(store.clone(), Arc::clone(&fleet), Arc::clone(&inventory), orders, Arc::clone(clock), &registry);
     let alerts = Alerts::load(Parts {
         store: store.clone(),
         inventory: Arc::clone(&inventory),
@@ -127,6 +129,7 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
         ingest,
         enroll,
         fleet,
+        rotation,
         inventory,
         alerts: Arc::new(alerts),
         clock: Arc::clone(clock),
@@ -190,8 +193,7 @@ async fn open_doors(config: &Config, app: &App, authority: Arc<Authority>, tasks
     names.extend([&api.0, &ingest.0].into_iter().flatten().filter(|a| !a.ip().is_unspecified()).map(|a| a.ip().to_string()));
     names.sort();
     names.dedup();
-    let ingest_tls = Arc::new(ArcSwap::from_pointee(ingest_config(&authority, &names, app.clock.now_ms())?));
-    let web_tls = Arc::new(ArcSwap::from_pointee(web_config(&authority, &names, app.clock.now_ms())?));
+    let serving = Serving::new(authority, names.clone(), config.enroll.grace.0, Arc::clone(&app.clock))?;
     let mut urls = Vec::new();
     let mut app = app.clone();
     app.open_on_loopback &= api.0.as_ref().is_ok_and(|address| address.ip().is_loopback());
@@ -207,13 +209,14 @@ async fn open_doors(config: &Config, app: &App, authority: Arc<Authority>, tasks
         let address = address.map_err(|e| StartError::Bind(wanted.clone(), e.to_string()))?;
         // Plain text only where nobody can listen in; a proxy in front is the administrator's word.
         let plain = address.ip().is_loopback() || listen.tls == "external";
-        let tls: WatchedTls = (!plain).then(|| Arc::clone(&web_tls));
+        let tls: WatchedTls = (!plain).then(|| serving.web());
         urls.push(format!("{}://{}", if plain { "http" } else { "https" }, from_here(address)));
-        tasks.spawn(name, listen::serve(name, listener, tls, router, tasks.clone()));
+        tasks.spawn(name, listen::serve(name, listener, tls, router, listen::CONNECTION_LIFE, tasks.clone()));
     }
     let address = ingest.0.map_err(|e| StartError::Bind(listen.ingest.clone(), e.to_string()))?;
-    tasks.spawn("ingest", listen::serve("ingest", ingest.1, Some(Arc::clone(&ingest_tls)), web::ingest(app.clone()), tasks.clone()));
-    tasks.spawn("renew", renew(authority, names, ingest_tls, web_tls, Arc::clone(&app.clock), tasks.stop().clone()));
+    let agents = listen::serve("ingest", ingest.1, Some(serving.ingest()), web::ingest(app.clone()), listen::AGENT_CONNECTION_LIFE, tasks.clone());
+    tasks.spawn("ingest", agents);
+    tasks.spawn("renew", serving.renew(tasks.stop().clone()));
     let [url, metrics, health] = urls.try_into().unwrap_or_default();
     Ok(Endpoints {
         url,
@@ -259,45 +262,6 @@ fn advertised(address: &SocketAddr, names: &[String]) -> String {
     }
 }
 
-fn ingest_config(authority: &Authority, names: &[String], now_ms: i64) -> Result<ServerConfig, StartError> {
-    let identity = authority.server_identity(names, now_ms)?;
-    Ok(tls::server_config(identity.chain, identity.key, &[authority.certificate().clone()])?)
-}
-
-fn web_config(authority: &Authority, names: &[String], now_ms: i64) -> Result<ServerConfig, StartError> {
-    let identity = authority.server_identity(names, now_ms)?;
-    Ok(tls::web_config(identity.chain, identity.key)?)
-}
-
-/// Makes new certificates for the listeners at half of their life; connections that come then get them.
-async fn renew(
-    authority: Arc<Authority>,
-    names: Vec<String>,
-    ingest: Arc<ArcSwap<ServerConfig>>,
-    web: Arc<ArcSwap<ServerConfig>>,
-    clock: SharedClock,
-    stop: Stop,
-) {
-    let half_ms = SERVER_DAYS * 86_400_000 / 2;
-    let mut issued_ms = clock.now_ms();
-    // Looked at each minute by the wall clock: a host that slept, or whose clock was set, must not serve an ended one.
-    while stop.or(clock.sleep(MINUTE)).await.is_some() {
-        if (clock.now_ms() - issued_ms).abs() < half_ms {
-            continue;
-        }
-        let now_ms = clock.now_ms();
-        match (ingest_config(&authority, &names, now_ms), web_config(&authority, &names, now_ms)) {
-            (Ok(a), Ok(b)) => {
-                ingest.store(Arc::new(a));
-                web.store(Arc::new(b));
-                issued_ms = now_ms;
-                tracing::info!("the aggregator's certificates were renewed");
-            }
-            (Err(e), _) | (_, Err(e)) => tracing::error!(error = %e, "the aggregator's certificates were not renewed"),
-        }
-    }
-}
-
 /// How long what is kept.
 async fn policy(config: &Config, store: &Store) -> Result<Policy, StartError> {
     let mut policy = Policy { default: config.storage.keep(), rules: Vec::new() };
@@ -315,6 +279,7 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>, policy: Policy
     let failures = |name| app.registry.counter_by("keyvigil.job.failures_total", "Turns of a chore that failed.", ("job", name));
     let (store, clock, quiet) = (app.store.clone(), Arc::clone(&app.clock), || Arc::new(Notify::new()));
     let (rules, ingest, registry) = (Arc::clone(&app.alerts), app.ingest.clone(), app.registry.clone());
+    let rotation = Arc::clone(&app.rotation);
     let (tenant, host, started_ms) = (app.tenant, host_name(), app.started_ms);
     let series = app.registry.gauge_by("keyvigil.storage.series", "Series held.", ("tenant", crate::tenant::DEFAULT));
     let flush_now = store.full();
@@ -334,6 +299,7 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>, policy: Policy
         Job::new("retain", 60 * MINUTE, quiet(), failures("retain"), move || job::retain(s4.clone(), Arc::clone(&c3), Arc::clone(&policy))),
         Job::new("measure", MEASURE, quiet(), failures("measure"), move || {
             series.set(s5.index().per_tenant_len(tenant) as u64);
+            rotation.measure();
             let (ingest, registry, host) = (ingest.clone(), registry.clone(), host.clone());
             async move {
                 ingest.measure();
@@ -372,7 +338,7 @@ pub enum StartError {
     /// CA.
     #[error("certificate authority")]
     Authority(#[from] AuthorityError),
-    /// TLS.
-    #[error("TLS")]
-    Tls(#[from] tls::TlsError),
+    /// Certificates of the listeners.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
 }

@@ -6,6 +6,8 @@ mod alerts;
 mod assets;
 mod auth;
 mod body;
+mod ca;
+mod enrolled;
 mod exposition;
 mod health;
 mod hosts;
@@ -41,6 +43,7 @@ use crate::index::TenantId;
 use crate::ingest::Ingest;
 use crate::job::alerts::Alerts;
 use crate::keys::Inventory;
+use crate::rotation::Rotation;
 use crate::store::Store;
 use crate::upkeep::Desk;
 
@@ -59,6 +62,8 @@ pub struct App {
     pub enroll: Enroll,
     /// Hosts.
     pub fleet: Arc<Fleet>,
+    /// The CA's replacement.
+    pub rotation: Arc<Rotation>,
     /// Keys.
     pub inventory: Arc<Inventory>,
     /// Alerts and rules.
@@ -99,7 +104,11 @@ pub fn api(app: App) -> Router {
         .route("/gaps", get(keys::gaps))
         .route("/hosts", get(hosts::list))
         .route("/hosts/{host}", get(hosts::one))
-        .route("/agents/{id}", delete(hosts::revoke))
+        .route("/hosts/{host}/enhance", post(enrolled::begin).delete(enrolled::end))
+        .route("/agents", get(enrolled::list))
+        .route("/agents/{id}/revoke", post(enrolled::revoke))
+        .route("/ca", get(ca::status))
+        .route("/ca/{step}", post(ca::step))
         .route("/enroll-tokens", get(hosts::tokens).post(hosts::create_token))
         .route("/enroll-tokens/{id}", delete(hosts::revoke_token))
         .route("/alerts", get(alerts::list))

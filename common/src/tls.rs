@@ -1,17 +1,26 @@
 //! TLS 1.3 between agent and aggregator: configurations made from certificates, who a certificate says it is, and the
 //! verifier that joins a host by the pin of its join token. Certificates are values that the caller watches and replaces;
-//! nothing here reads a file.
+//! nothing here reads a file. What time it is, the caller's clock says.
+
+mod grace;
+mod shown;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::time_provider::TimeProvider;
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+
+use crate::clock::SharedClock;
+use grace::GraceVerifier;
+pub use shown::{Shown, Validity};
 
 /// The name by which agents know every aggregator, whatever its address: it stands in the aggregator's certificate, and
 /// only the aggregator's own CA can put it there.
@@ -28,6 +37,17 @@ pub fn provider() -> Arc<CryptoProvider> {
 pub fn install_provider() {
     // An error means that it was installed before.
     let _ = aws_lc_rs::default_provider().install_default();
+}
+
+/// The caller's clock, as rustls asks for it.
+#[derive(Debug)]
+struct Time(SharedClock);
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        // Before 1970 nothing is valid, and at its first instant nothing either.
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(u64::try_from(self.0.now_ms()).unwrap_or(0))))
+    }
 }
 
 /// Who an agent is: taken from its certificate, never from what it sends.
@@ -91,19 +111,32 @@ pub fn validity_ms(der: &[u8]) -> Result<(i64, i64), TlsError> {
     Ok((validity.not_before.timestamp().saturating_mul(1_000), validity.not_after.timestamp().saturating_mul(1_000)))
 }
 
-/// Serial number as hex digits.
+/// The subject key identifier, hex; where a certificate has none, the start of its key's hash.
 ///
 /// # Errors
 /// A certificate that does not parse.
-pub fn serial_hex(der: &[u8]) -> Result<String, TlsError> {
-    Ok(crate::hex(parse(der)?.raw_serial()))
+pub fn key_id(der: &[u8]) -> Result<String, TlsError> {
+    let cert = parse(der)?;
+    let stated = cert.extensions().iter().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::SubjectKeyIdentifier(id) => Some(crate::hex(id.0)),
+        _ => None,
+    });
+    Ok(stated.unwrap_or_else(|| crate::hex(&crate::sha256(cert.public_key().raw)[..20])))
+}
+
+/// What tells one list of trusted CA certificates from another: SHA-256 over all of them, in their order.
+#[must_use]
+pub fn trusts(list: &[CertificateDer<'_>]) -> [u8; 32] {
+    let all: Vec<u8> = list.iter().flat_map(|der| der.iter().copied()).collect();
+    crate::sha256(&all)
 }
 
 fn parse(der: &[u8]) -> Result<X509Certificate<'_>, TlsError> {
     X509Certificate::from_der(der).map(|(_, cert)| cert).map_err(|e| TlsError::Parse(e.to_string()))
 }
 
-/// For the ingest listener: TLS 1.3, a client certificate from `client_roots` if one is shown (enrolment has none yet).
+/// For the ingest listener: TLS 1.3, a client certificate from `client_roots` if one is shown (enrolment has none yet). One
+/// that ended no longer than `grace` ago is let in too: the caller looks at [`Shown::validity`] for each request.
 /// Sessions are not resumed, so that each connection verifies its client again.
 ///
 /// # Errors
@@ -112,14 +145,16 @@ pub fn server_config(
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     client_roots: &[CertificateDer<'static>],
+    grace: Duration,
+    clock: &SharedClock,
 ) -> Result<ServerConfig, TlsError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_roots)?), provider())
+    let inner = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(client_roots)?), provider())
         .allow_unauthenticated()
         .build()
         .map_err(|e| TlsError::Config(e.to_string()))?;
-    let mut config = ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Time(Arc::clone(clock))))
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(Arc::new(GraceVerifier { inner, grace }))
         .with_single_cert(chain, key)?;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -148,8 +183,9 @@ pub fn client_config(
     server_roots: &[CertificateDer<'static>],
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
+    clock: &SharedClock,
 ) -> Result<ClientConfig, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(provider())
+    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(Time(Arc::clone(clock))))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_root_certificates(roots(server_roots)?)
         .with_client_auth_cert(chain, key)?;
@@ -161,8 +197,8 @@ pub fn client_config(
 ///
 /// # Errors
 /// Never in practice.
-pub fn pinned_client_config(pin: [u8; 32]) -> Result<ClientConfig, TlsError> {
-    let mut config = ClientConfig::builder_with_provider(provider())
+pub fn pinned_client_config(pin: [u8; 32], clock: &SharedClock) -> Result<ClientConfig, TlsError> {
+    let mut config = ClientConfig::builder_with_details(provider(), Arc::new(Time(Arc::clone(clock))))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(PinVerifier { pin, provider: provider() }))

@@ -8,6 +8,7 @@ use keyvigil_agent::enroll;
 use keyvigil_agent::http::{Connection, Dialer};
 use keyvigil_agent::identity::Identity;
 use keyvigil_agent::rootfs::RootFs;
+use keyvigil_common::clock::SystemClock;
 use keyvigil_common::sample::{MetricType, Series, Tags};
 use keyvigil_common::stop::{Stop, Tasks};
 use keyvigil_common::wire::{Batch, Column, Group, Push, encode_batch, encode_push};
@@ -91,7 +92,8 @@ pub(crate) async fn main() {
     for agent in 0..agents {
         let token = harness.token().await.parse().expect("a token");
         let dir = harness.dir(&format!("agent-{agent}"));
-        let identity = enroll::join(&token, &dir, &RootFs::new(&dir), &format!("host-{agent:05}"), &Dialer::tcp()).await.expect("it joins");
+        let identity =
+            enroll::join(&token, &dir, &RootFs::new(&dir), &format!("host-{agent:05}"), &Dialer::tcp(), &SystemClock::shared()).await.expect("it joins");
         queues.push((identity, pushes(agent, end_ms)));
     }
     let wire: usize = queues.iter().flat_map(|(_, pushes)| pushes).map(Vec::len).sum();
@@ -105,7 +107,8 @@ pub(crate) async fn main() {
         tasks.spawn_short("sender", async move {
             loop {
                 let Some((identity, pushes)) = queues.lock().await.pop() else { return };
-                let mut connection = Connection::open(&Dialer::tcp(), &address, identity.tls().expect("TLS"), &tasks_of).await.expect("a connection");
+                let mut connection =
+                    Connection::open(&Dialer::tcp(), &address, identity.tls(&SystemClock::shared()).expect("TLS"), &tasks_of).await.expect("a connection");
                 for push in pushes {
                     let answer = connection.post("/v1/push", "application/vnd.keyvigil.push", push).await.expect("an answer");
                     assert!(answer.status.is_success(), "{}", answer.detail());

@@ -116,7 +116,7 @@ impl Harness {
     pub async fn agent(&self, config: &AgentConfig, dialer: Dialer) -> agent_run::Running {
         let token = self.token().await.parse().expect("a token");
         let root = RootFs::new(&config.root);
-        enroll::join(&token, &config.state_dir, &root, "test-host", &Dialer::tcp()).await.expect("the agent joins");
+        enroll::join(&token, &config.state_dir, &root, "test-host", &Dialer::tcp(), &self.clock).await.expect("the agent joins");
         agent_run::start(config, Arc::clone(&self.clock), dialer, &Stop::new()).expect("the agent starts")
     }
 }

@@ -8,6 +8,7 @@ use keyvigil_agent::http::{Connection, Dialer};
 use keyvigil_agent::identity::Identity;
 use keyvigil_agent::rootfs::RootFs;
 use keyvigil_common::client::Query;
+use keyvigil_common::clock::SystemClock;
 use keyvigil_common::limits::TAGS_MAX;
 use keyvigil_common::stop::{Stop, Tasks};
 use keyvigil_common::tls;
@@ -55,8 +56,8 @@ async fn strange_pushes_are_refused_with_words_and_store_nothing() {
     let harness = Harness::start().await;
     let dir = harness.dir("agent");
     let token: keyvigil_common::token::JoinToken = harness.token().await.parse().expect("a token");
-    let identity = enroll::join(&token, &dir, &RootFs::new(&dir), "strange", &Dialer::tcp()).await.expect("it joins");
-    let used = enroll::join(&token, &harness.dir("second"), &RootFs::new(&dir), "second", &Dialer::tcp()).await.expect_err("used");
+    let identity = enroll::join(&token, &dir, &RootFs::new(&dir), "strange", &Dialer::tcp(), &SystemClock::shared()).await.expect("it joins");
+    let used = enroll::join(&token, &harness.dir("second"), &RootFs::new(&dir), "second", &Dialer::tcp(), &SystemClock::shared()).await.expect_err("used");
     assert!(used.to_string().contains("was used already") && used.to_string().contains("keyvigil token create"), "{used}");
 
     let tasks = Tasks::new(Stop::new());
@@ -72,7 +73,7 @@ async fn strange_pushes_are_refused_with_words_and_store_nothing() {
         ("a batch cut short inside", push(vec![(1, good[..good.len() / 2].to_vec())]), 422, "can never be stored"),
         ("a jump", push(vec![(7, good.clone())]), 409, "neither stored nor declared lost"),
     ];
-    let mut connection = connect(&harness, identity.tls().expect("TLS"), &tasks).await;
+    let mut connection = connect(&harness, identity.tls(&SystemClock::shared()).expect("TLS"), &tasks).await;
     for (name, body, status, words) in cases {
         let answer = connection.post("/v1/push", "application/octet-stream", body).await.expect(name);
         assert!(answer.status.as_u16() == status && answer.detail().contains(words), "{name}: {}", answer.detail());
@@ -80,11 +81,11 @@ async fn strange_pushes_are_refused_with_words_and_store_nothing() {
     let answer = connection.post("/v1/push", "application/octet-stream", push(vec![(1, good)])).await.expect("a good one");
     assert!(answer.status.is_success(), "the stream goes on after all that: {}", answer.detail());
 
-    let nobody = Arc::new(tls::pinned_client_config(token.pin).expect("TLS"));
+    let nobody = Arc::new(tls::pinned_client_config(token.pin, &SystemClock::shared()).expect("TLS"));
     let mut stranger = connect(&harness, nobody, &tasks).await;
     let answer = stranger.post("/v1/push", "application/octet-stream", Vec::new()).await.expect("an answer");
     assert!(answer.status.as_u16() == 403 && answer.detail().contains("client certificate"), "{}", answer.detail());
-    let wrong_pin = Arc::new(tls::pinned_client_config([7; 32]).expect("TLS"));
+    let wrong_pin = Arc::new(tls::pinned_client_config([7; 32], &SystemClock::shared()).expect("TLS"));
     let refused = Connection::open(&Dialer::tcp(), &harness.ingest_address(), wrong_pin, &tasks).await;
     assert!(refused.is_err(), "an aggregator with another key than the token's gets no secret");
 
@@ -94,8 +95,8 @@ async fn strange_pushes_are_refused_with_words_and_store_nothing() {
 }
 
 async fn revoke(harness: &Harness, identity: &Identity) {
-    let path = format!("/agents/{}", identity.agent);
-    harness.client().call(keyvigil_common::client::Method::DELETE, &path, &[], None).await.expect("revoked");
+    let path = format!("/agents/{}/revoke", identity.agent);
+    harness.client().call(keyvigil_common::client::Method::POST, &path, &[], None).await.expect("revoked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -145,8 +146,8 @@ async fn a_full_disk_under_the_buffer_is_named_and_loses_nothing_that_memory_hol
         let fast = keyvigil_common::config::Period(std::time::Duration::from_millis(100));
         config.sampling.intervals.insert(row.name.to_owned(), (fast, fast));
     }
-    enroll::join(&token, &state, &root, "full", &Dialer::tcp()).await.expect("it joins");
-    let agent = keyvigil_agent::run::start(&config, keyvigil_common::clock::SystemClock::shared(), Dialer::tcp(), &Stop::new()).expect("it starts");
+    enroll::join(&token, &state, &root, "full", &Dialer::tcp(), &SystemClock::shared()).await.expect("it joins");
+    let agent = keyvigil_agent::run::start(&config, SystemClock::shared(), Dialer::tcp(), &Stop::new()).expect("it starts");
     let failures = || agent.registry.all().iter().find(|n| n.metric_id == "keyvigil.agent.buffer_failures_total").map_or(0, |n| n.value.get());
     // A neighbour takes every byte there is.
     let filler = state.join("filler");

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use keyvigil_agent::buffer::{Bounds, Buffer, New};
-use keyvigil_agent::enroll;
+use keyvigil_agent::enhanced::Enhanced;
+use keyvigil_agent::enroll::{self, Renewal};
 use keyvigil_agent::http::Dialer;
 use keyvigil_agent::identity::Identity;
 use keyvigil_agent::rootfs::RootFs;
+use keyvigil_agent::standing::Standing;
 use keyvigil_agent::uplink::{Metrics, Uplink};
 use keyvigil_common::client::{Client, Query};
 use keyvigil_common::clock::{SharedClock, SystemClock};
@@ -38,7 +40,7 @@ impl Sender {
     async fn join(aggregator: &Aggregator, dir: &std::path::Path, link: &Link) -> Self {
         let token = aggregator.client().create_token(1, "5m").await.expect("a token");
         let token = token["token"].as_str().expect("text").parse().expect("a token");
-        let identity = enroll::join(&token, dir, &RootFs::new(dir), "sender", &Dialer::tcp()).await.expect("it joins");
+        let identity = enroll::join(&token, dir, &RootFs::new(dir), "sender", &Dialer::tcp(), &SystemClock::shared()).await.expect("it joins");
         let buffer = Arc::new(Buffer::open(&dir.join("buffer.db"), &MasterKey::generate(), BOUNDS).expect("a buffer"));
         let clock: SharedClock = Arc::new(Hasty(SystemClock::shared()));
         let base_ms = clock.now_ms() - 3_600_000;
@@ -50,7 +52,10 @@ impl Sender {
             dialer: link.dialer(),
             clock,
             filled: Arc::clone(&filled),
-            enhanced: watch::channel(0).0,
+            enhanced: watch::channel(Enhanced::default()).0,
+            renewal: Renewal::default(),
+            standing: Arc::new(Standing::load(dir)),
+            instance: [1; 16],
             tasks: tasks.clone(),
             metrics: Metrics::new(&registry),
             frames_max: keyvigil_common::limits::PUSH_FRAMES_MAX,

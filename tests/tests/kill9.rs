@@ -70,7 +70,11 @@ impl Writer {
     async fn run(&mut self, aggregator: &Aggregator, tasks: &Tasks, told: &watch::Sender<usize>) {
         let mut connection = match &self.door {
             Door::Agent(identity) => {
-                let Ok(connection) = Connection::open(&Dialer::tcp(), &aggregator.ingest_address(), identity.tls().expect("TLS"), tasks).await else { return };
+                let Ok(connection) =
+                    Connection::open(&Dialer::tcp(), &aggregator.ingest_address(), identity.tls(&SystemClock::shared()).expect("TLS"), tasks).await
+                else {
+                    return;
+                };
                 Some(connection)
             }
             Door::RemoteWrite => None,
@@ -184,7 +188,8 @@ async fn writers(aggregator: &Aggregator, dir: &Path, random: &mut Random) -> Ve
     let mut writers = vec![Writer::new(Door::RemoteWrite, "oracle_remote".into(), random.split(), base_ms)];
     for agent in 0..AGENTS {
         let dir = dir.join(format!("agent-{agent}"));
-        let identity = enroll::join(&token, &dir, &RootFs::new(&dir), &format!("host-{agent}"), &Dialer::tcp()).await.expect("it joins");
+        let identity =
+            enroll::join(&token, &dir, &RootFs::new(&dir), &format!("host-{agent}"), &Dialer::tcp(), &SystemClock::shared()).await.expect("it joins");
         writers.push(Writer::new(Door::Agent(Box::new(identity)), format!("oracle.agent{agent}"), random.split(), base_ms));
     }
     writers

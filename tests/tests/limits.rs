@@ -55,7 +55,7 @@ impl Agent {
     async fn join(harness: &Harness, host: &str) -> Self {
         let dir = harness.dir(host);
         let token = harness.token().await.parse().expect("a token");
-        let identity = enroll::join(&token, &dir, &RootFs::new(&dir), host, &Dialer::tcp()).await.expect("it joins");
+        let identity = enroll::join(&token, &dir, &RootFs::new(&dir), host, &Dialer::tcp(), &SystemClock::shared()).await.expect("it joins");
         Self { identity, seq: 0 }
     }
 
@@ -69,7 +69,7 @@ impl Agent {
         let frames = vec![(self.seq, encode_batch(&batch).expect("valid"))];
         let body = encode_push(&Push { epoch: [1; 16], frames, ..Push::default() }).expect("valid");
         let tasks = Tasks::new(Stop::new());
-        let tls = self.identity.tls().expect("TLS");
+        let tls = self.identity.tls(&SystemClock::shared()).expect("TLS");
         let mut connection = Connection::open(&Dialer::tcp(), &harness.ingest_address(), tls, &tasks).await.expect("a connection");
         let answer = connection.post("/v1/push", "application/octet-stream", body).await.expect("an answer");
         assert!(answer.status.is_success(), "batch {}: {}", self.seq, answer.detail());

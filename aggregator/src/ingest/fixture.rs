@@ -28,7 +28,7 @@ impl Fixture {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), &MasterKey::generate(), NOW, 512 << 20).unwrap();
-        let ingest = Ingest::new(store, Arc::new(Fleet::default()), Arc::new(Inventory::default()), ManualClock::at(NOW), &Registry::default());
+        let ingest = Ingest::new(store, Arc::new(Fleet::default()), Arc::new(Inventory::default()), Arc::default(), ManualClock::at(NOW), &Registry::default());
         Self { _dir: dir, ingest }
     }
 }

@@ -77,7 +77,7 @@ impl Ingest {
             return Err(Refusal::TooLarge(WireError::TooLarge { bytes: claimed, max: PUSH_RAW_BYTES_MAX }));
         }
         let room = place.more(claimed * DECODED_BYTES_PER_RAW)?;
-        let stream = Stream { tenant, agent: agent.id, epoch: push.epoch };
+        let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
         let mut decoded = None;
         let arrive = |(seq, frame): (u64, Vec<u8>)| self.arrive(seq, &frame, &from, reading.as_ref(), &mut decoded);
         let arrived = push.frames.into_iter().map(arrive).collect::<Result<Vec<_>, _>>()?;
@@ -96,7 +96,8 @@ impl Ingest {
         let standing = settled?.0;
         let beyond = standing.beyond.as_slice().to_vec();
         let spread_ms = u32::try_from(self.fleet.len() * SPREAD_MS_PER_AGENT).unwrap_or(u32::MAX).min(SPREAD_MS_MAX);
-        let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, now_ms, spread_ms, directives: Vec::new() };
+        let directives = self.orders.of(from.tenant, &agent, push.sender.as_ref(), now_ms);
+        let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, now_ms, spread_ms, directives };
         Ok((ack, version))
     }
 

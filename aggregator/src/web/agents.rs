@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use keyvigil_common::limits::PUSH_BYTES_MAX;
+use keyvigil_common::tls::Shown;
 use keyvigil_common::wire;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -42,7 +43,21 @@ pub(super) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// An enrolled agent, and room for what it sends: decided before a byte of the body is read.
+/// What a peer showed of itself, which may be out of its time.
+struct Known(Shown);
+
+impl FromRequestParts<App> for Known {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        let missing = "this listener takes data from enrolled agents only: show a client certificate (`keyvigil-agent join TOKEN` gets one)";
+        let shown = parts.extensions.get::<Peer>().and_then(|peer| peer.shown.clone());
+        shown.map(Self).ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, missing))
+    }
+}
+
+/// An enrolled agent that may deliver, and room for what it sends: decided for each request, before a byte of the body is
+/// read, so that a revocation holds for connections that are open.
 struct Admitted {
     peer: SocketAddr,
     place: Place,
@@ -52,13 +67,12 @@ impl FromRequestParts<App> for Admitted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let peer = parts.extensions.get::<Peer>();
-        let missing = "this listener takes data from enrolled agents only: show a client certificate (`keyvigil-agent join TOKEN` gets one)";
-        let known = peer.and_then(|peer| peer.identity.as_ref().map(|identity| (peer.address, identity)));
-        let (peer, identity) = known.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, missing))?;
+        let Known(shown) = Known::from_request_parts(parts, app).await?;
+        app.enroll.check(app.tenant, &shown)?;
+        let peer = parts.extensions.get::<Peer>().map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.address);
         let lane = Lane::from_header(parts.headers.get(LANE).and_then(|v| v.to_str().ok()));
         let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-        let place = app.ingest.admission().admit(identity, lane, length.unwrap_or(PUSH_BYTES_MAX).min(PUSH_BYTES_MAX))?;
+        let place = app.ingest.admission().admit(&shown.identity, lane, length.unwrap_or(PUSH_BYTES_MAX).min(PUSH_BYTES_MAX))?;
         Ok(Self { peer, place })
     }
 }
@@ -91,6 +105,7 @@ struct Renewal {
     csr: String,
 }
 
-async fn renew(State(app): State<App>, agent: Admitted, Body(renewal): Body<Renewal>) -> Result<Json<JoinAnswer>, Problem> {
-    Ok(Json(app.enroll.renew(app.tenant, agent.place.identity(), renewal.csr).await?))
+/// The one thing that a certificate which has ended is good for.
+async fn renew(State(app): State<App>, Known(shown): Known, Body(renewal): Body<Renewal>) -> Result<Json<JoinAnswer>, Problem> {
+    Ok(Json(app.enroll.renew(app.tenant, &shown, renewal.csr).await?))
 }

@@ -1,7 +1,6 @@
-//! `/api/v1/hosts`, `/api/v1/enroll-tokens`, `/api/v1/agents/{id}` (revocation).
+//! `/api/v1/hosts`, `/api/v1/enroll-tokens`.
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use keyvigil_common::config::Period;
@@ -9,9 +8,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
+use super::body::OrDefault;
 use super::problem::Problem;
 use crate::enroll::EnrollError;
-use crate::fleet::{self, Agent, HostState};
+use crate::fleet::{Agent, HostState};
 
 /// All hosts.
 pub(super) async fn list(State(app): State<App>) -> Json<Value> {
@@ -59,20 +59,6 @@ pub(super) fn count(app: &App) -> Value {
     json!({"up": up, "silent": silent, "unknown": unknown})
 }
 
-/// Revokes an agent: its next request is refused.
-pub(super) async fn revoke(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
-    let (tenant, fleet, now_ms) = (app.tenant, app.fleet.clone(), app.clock.now_ms());
-    app.store
-        .write(move |tx| {
-            let revoked = Agent { revoked: true, ..fleet::get(tx, tenant, &id)? };
-            fleet::put(tx, tenant, &revoked)?;
-            tx.after_commit(move || fleet.set(tenant, revoked, now_ms));
-            Ok(())
-        })
-        .await?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
 /// What a new token should allow.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -88,9 +74,7 @@ impl Default for NewToken {
 }
 
 /// Makes a join token. The only answer that ever holds its secret.
-pub(super) async fn create_token(State(app): State<App>, body: Bytes) -> Result<(StatusCode, Json<Value>), Problem> {
-    let parse = |bytes: &Bytes| serde_json::from_slice(bytes).map_err(|e| Problem::bad_request(format!("the body is not what this expects: {e}")));
-    let wanted: NewToken = if body.is_empty() { NewToken::default() } else { parse(&body)? };
+pub(super) async fn create_token(State(app): State<App>, OrDefault(wanted): OrDefault<NewToken>) -> Result<(StatusCode, Json<Value>), Problem> {
     let (token, record) = app.enroll.create_token(app.tenant, &app.advertise, wanted.uses, wanted.ttl.as_ms()).await?;
     let answer = json!({"token": token.reveal().as_str(), "id": token.id, "expires": record.expires_ms, "uses": record.uses});
     Ok((StatusCode::CREATED, Json(answer)))
@@ -115,12 +99,12 @@ pub(super) async fn revoke_token(State(app): State<App>, Path(id): Path<String>)
 
 impl From<EnrollError> for Problem {
     fn from(error: EnrollError) -> Self {
-        let detail = error.to_string();
+        let (detail, code) = (error.to_string(), error.code());
         match error {
-            EnrollError::Token | EnrollError::Expired | EnrollError::Used | EnrollError::Unknown => Self::new(StatusCode::FORBIDDEN, detail),
             EnrollError::Invalid(_) | EnrollError::Authority(crate::authority::AuthorityError::Csr(_)) => Self::bad_request(detail),
             EnrollError::Authority(error) => Self::internal(&error),
             EnrollError::Store(error) => error.into(),
+            _ => Self::new(StatusCode::FORBIDDEN, detail).with("code", code),
         }
     }
 }

@@ -13,9 +13,10 @@ use hyper::body::Incoming;
 use hyper::{Request, service};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use keyvigil_common::backoff::random_u64;
 use keyvigil_common::limits::CONNECTIONS_MAX;
 use keyvigil_common::stop::{Stop, Tasks};
-use keyvigil_common::tls::Identity;
+use keyvigil_common::tls::Shown;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,8 +26,10 @@ use tower::ServiceExt;
 
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const HEADERS: Duration = Duration::from_secs(10);
-/// A connection ends after this time, so that revocation and new trust reach everyone.
-const CONNECTION_LIFE: Duration = Duration::from_secs(3_600);
+/// A connection of an agent ends after this time, give or take a tenth, so that new certificates and new trust reach everyone.
+pub const AGENT_CONNECTION_LIFE: Duration = Duration::from_secs(900);
+/// Another connection.
+pub const CONNECTION_LIFE: Duration = Duration::from_secs(3_600);
 const HEADER_BYTES_MAX: usize = 64 << 10;
 /// What is still being answered then may take this long: work on the whole store tells how far it is all the while.
 const LONGEST_ANSWER: Duration = Duration::from_secs(24 * 3_600);
@@ -40,12 +43,13 @@ pub type WatchedTls = Option<Arc<ArcSwap<ServerConfig>>>;
 pub struct Peer {
     /// Address of the socket.
     pub address: SocketAddr,
-    /// Identity of the client certificate, where one was shown and verified.
-    pub identity: Option<Identity>,
+    /// The client certificate, where one was shown and verified. It may be out of its time.
+    pub shown: Option<Shown>,
 }
 
-/// Serves `router` on `listener` until stopped. Handlers find a [`Peer`] among the request's extensions.
-pub async fn serve(name: &'static str, listener: TcpListener, tls: WatchedTls, router: Router, tasks: Tasks) {
+/// Serves `router` on `listener` until stopped; connections live for about `life`. Handlers find a [`Peer`] among the
+/// request's extensions.
+pub async fn serve(name: &'static str, listener: TcpListener, tls: WatchedTls, router: Router, life: Duration, tasks: Tasks) {
     let stop = tasks.stop().clone();
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -61,7 +65,7 @@ pub async fn serve(name: &'static str, listener: TcpListener, tls: WatchedTls, r
         };
         let (tls, router, stop) = (tls.as_ref().map(|t| t.load_full()), router.clone(), stop.clone());
         tasks.spawn_short("connection", async move {
-            if let Err(e) = connection(stream, address, tls, router, &stop).await {
+            if let Err(e) = connection(stream, address, tls, router, spread(life, random_u64()), &stop).await {
                 tracing::debug!(listener = name, peer = %address, error = %e, "connection ended");
             }
             drop(place);
@@ -78,17 +82,29 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(
     Ok((stream, address, place))
 }
 
-async fn connection(stream: TcpStream, address: SocketAddr, tls: Option<Arc<ServerConfig>>, router: Router, stop: &Stop) -> Result<(), BoxError> {
+/// A life between nine tenths and eleven tenths of `life`: agents that came at once do not all come back at once.
+fn spread(life: Duration, random: u64) -> Duration {
+    life.mul_f64(0.9 + 0.2 * (random as f64 / u64::MAX as f64))
+}
+
+async fn connection(
+    stream: TcpStream,
+    address: SocketAddr,
+    tls: Option<Arc<ServerConfig>>,
+    router: Router,
+    life: Duration,
+    stop: &Stop,
+) -> Result<(), BoxError> {
     let Some(config) = tls else {
-        return http(stream, Peer { address, identity: None }, router, stop).await;
+        return http(stream, Peer { address, shown: None }, router, life, stop).await;
     };
     let stream = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await??;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let identity = shown.map(|certificate| Identity::from_certificate(certificate)).transpose()?;
-    http(stream, Peer { address, identity }, router, stop).await
+    let shown = shown.map(|certificate| Shown::of(certificate)).transpose()?;
+    http(stream, Peer { address, shown }, router, life, stop).await
 }
 
-async fn http<S>(stream: S, peer: Peer, router: Router, stop: &Stop) -> Result<(), BoxError>
+async fn http<S>(stream: S, peer: Peer, router: Router, life: Duration, stop: &Stop) -> Result<(), BoxError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -109,7 +125,7 @@ where
     tokio::select! {
         ended = &mut connection => return ended,
         () = stop.stopped() => {}
-        () = tokio::time::sleep(CONNECTION_LIFE) => {
+        () = tokio::time::sleep(life) => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 ended = &mut connection => return ended,
@@ -124,3 +140,14 @@ where
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_that_came_at_once_come_back_one_by_one() {
+        let seconds = [0, u64::MAX / 2, u64::MAX].map(|random| spread(AGENT_CONNECTION_LIFE, random).as_secs());
+        assert_eq!(seconds, [810, 900, 990]);
+    }
+}
