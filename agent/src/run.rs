@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyvigil_common::clock::SharedClock;
-use keyvigil_common::limits::PUSH_FRAMES_MAX;
 use keyvigil_common::process;
 use keyvigil_common::seal::{MasterKey, SealError};
 use keyvigil_common::stop::{Stop, StopError, Tasks};
@@ -22,7 +21,9 @@ use crate::http::Dialer;
 use crate::identity::{Identity, IdentityError};
 use crate::rootfs::RootFs;
 use crate::sampler::{Parts, Sampler};
-use crate::standing::Standing;
+use crate::sender::Itself;
+use crate::standing::Board;
+use crate::uplink::courier::Courier;
 use crate::uplink::{Metrics, Uplink};
 
 /// Shorter than systemd's patience.
@@ -78,9 +79,10 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     identity.tls(&clock)?;
     let master = MasterKey::load_or_create(&dir.join("buffer.key"))?;
     let bounds = Bounds { bytes: config.buffer.max_bytes, age_ms: config.buffer.max_age.as_ms(), min_free_bytes: config.buffer.min_free_bytes };
+    let (root, board) = (RootFs::new(&config.root), Board::default());
+    let itself = Itself::starting(&root, dir, Arc::clone(&clock));
     let path = dir.join("buffer.db");
-    let origin = RootFs::new(&config.root).read("/etc/machine-id").unwrap_or_default();
-    let place = Place { path: path.clone(), vfs: None, origin: origin.trim().to_owned(), clock: Arc::clone(&clock) };
+    let place = Place { path: path.clone(), vfs: None, origin: itself.machine().to_owned(), clock: Arc::clone(&clock) };
     let opened = Buffer::open(place, master, bounds, clock.now_ms());
     let buffer = opened.map_err(|source| StartError::Buffer { path: path.display().to_string(), source })?;
     let (registry, filled) = (Registry::default(), Arc::new(Notify::new()));
@@ -97,11 +99,11 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         filled: Arc::clone(&filled),
         enhanced,
         renewal: renewal.clone(),
-        standing: Arc::new(Standing::load(dir)),
-        instance: keyvigil_common::random(),
+        itself: itself.clone(),
+        board: board.clone(),
+        courier: Courier::default(),
         tasks: delivery.clone(),
         metrics: Metrics::new(&registry),
-        frames_max: PUSH_FRAMES_MAX,
     };
     let renewer = Renewer { dir: dir.clone(), identity, renewal, dialer, clock: Arc::clone(&clock), tasks: delivery.clone() };
     let context = Context {
