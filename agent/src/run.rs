@@ -104,6 +104,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         rows: rows(config),
         context,
         adaptive: config.sampling.adaptive,
+        cpu_budget_percent: config.sampling.cpu_budget_percent,
         buffer: Arc::clone(&buffer),
         clock,
         host,

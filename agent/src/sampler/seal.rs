@@ -106,15 +106,19 @@ impl Pending {
 
     /// How many things a sensor does not see, as a metric.
     pub(super) fn coverage(&mut self, sensor: &'static str, host: &str, blind: usize, at_ms: i64) {
-        let tags = Tags::new([("host", host), ("sensor", sensor)]);
-        let series = tags.and_then(|tags| Series::new("keyvigil.agent.blind", MetricType::Gauge, tags));
-        if let Ok(series) = series {
-            self.groups.push((sensor, Duration::ZERO, vec![Sample { series, at_ms, value: blind as f64, start_ms: None }]));
+        self.own(sensor, "keyvigil.agent.blind", &[("host", host), ("sensor", sensor)], blind as f64, at_ms);
+    }
+
+    /// What the sampler itself knows, as a metric in the group of `sensor`.
+    pub(super) fn own(&mut self, sensor: &'static str, metric: &str, tags: &[(&str, &str)], value: f64, at_ms: i64) {
+        let tags = Tags::new(tags.iter().copied());
+        if let Ok(series) = tags.and_then(|tags| Series::new(metric, MetricType::Gauge, tags)) {
+            self.groups.push((sensor, Duration::ZERO, vec![Sample { series, at_ms, value, start_ms: None }]));
         }
     }
 
-    /// Takes what a sensor saw.
-    pub(super) fn take(&mut self, sensor: &'static str, interval: Duration, sink: Sink, now: Duration) {
+    /// Takes what a sensor saw, with its interval then and its longest.
+    pub(super) fn take(&mut self, sensor: &'static str, (interval, _longest): (Duration, Duration), sink: Sink, now: Duration) {
         self.since.get_or_insert(now);
         self.numbers.collected.add(sink.samples.len() as u64);
         self.numbers.invalid.add(sink.invalid);
