@@ -6,6 +6,7 @@ pub mod adaptive;
 mod budget;
 mod coverage;
 mod crew;
+mod detail;
 mod pace;
 mod seal;
 

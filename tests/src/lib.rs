@@ -8,6 +8,8 @@ pub mod process;
 pub mod prometheus;
 pub mod protobuf;
 pub mod random;
+pub mod recording;
+pub mod replay;
 pub mod slack;
 pub mod smtp;
 pub mod up;

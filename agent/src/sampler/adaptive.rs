@@ -40,9 +40,16 @@ pub struct Adaptive {
 struct Known {
     at_ms: i64,
     value: f64,
-    /// Value (or growth per second) around which the band lies; not a number while only one value of a counter is known.
-    middle: f64,
-    /// How far from there it usually is.
+    /// None while only one value of a counter is known.
+    band: Option<Band>,
+}
+
+/// What a series was lately: its value, or a counter's growth per second.
+#[derive(Debug, Clone, Copy)]
+pub struct Band {
+    /// Where its middle lies.
+    pub middle: f64,
+    /// How far from there the series usually is.
     jitter: f64,
 }
 
@@ -105,8 +112,7 @@ impl Adaptive {
         let known = match self.known.entry(self.hasher.hash_one(&sample.series)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
-                let middle = if is_gauge { sample.value } else { f64::NAN };
-                place.insert(Known { at_ms: sample.at_ms, value: sample.value, middle, jitter: 0.0 });
+                place.insert(Known { at_ms: sample.at_ms, value: sample.value, band: is_gauge.then(|| Band::new(sample.value)) });
                 return None;
             }
         };
@@ -121,11 +127,13 @@ impl Adaptive {
         if !shown.is_finite() {
             return Some(false);
         }
-        if known.middle.is_nan() {
-            known.middle = shown;
-            return Some(false);
+        match &mut known.band {
+            Some(band) => Some(band.left(shown, nothing(&sample.series.metric_id))),
+            None => {
+                known.band = Some(Band::new(shown));
+                Some(false)
+            }
         }
-        Some(known.left_band(shown, nothing(&sample.series.metric_id)))
     }
 
     /// Series that are remembered.
@@ -135,10 +143,23 @@ impl Adaptive {
     }
 }
 
-impl Known {
-    fn left_band(&mut self, shown: f64, nothing: f64) -> bool {
+impl Band {
+    /// Around `shown`.
+    #[must_use]
+    pub fn new(shown: f64) -> Self {
+        Self { middle: shown, jitter: 0.0 }
+    }
+
+    /// How far from its middle it reaches, where so much counts as [`nothing`].
+    #[must_use]
+    pub fn width(&self, nothing: f64) -> f64 {
+        (self.middle.abs() * BAND).max(nothing).max(self.jitter * JITTERS)
+    }
+
+    /// Learns from the next value; whether that lies outside.
+    pub fn left(&mut self, shown: f64, nothing: f64) -> bool {
         let off = (shown - self.middle).abs();
-        let moved = off > (self.middle.abs() * BAND).max(nothing).max(self.jitter * JITTERS);
+        let moved = off > self.width(nothing);
         self.jitter += (off - self.jitter) * if off > self.jitter { LEARN } else { FORGET };
         self.middle = if moved { shown } else { self.middle + (shown - self.middle) * FOLLOW };
         moved
@@ -146,7 +167,8 @@ impl Known {
 }
 
 /// What counts as nothing, in the metric's own unit; of a counter, a second.
-fn nothing(metric_id: &str) -> f64 {
+#[must_use]
+pub fn nothing(metric_id: &str) -> f64 {
     let (name, total) = metric_id.strip_suffix("_total").map_or((metric_id, false), |name| (name, true));
     match name.rsplit(['.', '_']).next() {
         // Percentage points.

@@ -16,6 +16,8 @@ use tokio::sync::Notify;
 use crate::buffer::{Buffer, Lost, New, Remember, Told};
 use crate::collect::Sink;
 
+use super::detail::{Details, Seen};
+
 /// Longest time that something seen waits to be sealed.
 pub(super) const AGE_MAX: Duration = Duration::from_secs(2);
 /// Samples, sightings and events after which a batch is sealed at once.
@@ -25,7 +27,8 @@ const WAITING_BYTES_MAX: usize = 8 << 20;
 
 /// Seen, not stored.
 pub(super) struct Pending {
-    groups: Vec<(&'static str, Duration, Vec<Sample>)>,
+    groups: Vec<Seen>,
+    details: Details,
     sightings: Vec<keyvigil_common::key::Sighting>,
     events: Vec<Event>,
     facts: Option<HostFacts>,
@@ -63,6 +66,7 @@ impl Pending {
         };
         Self {
             groups: Vec::new(),
+            details: Details::default(),
             sightings: Vec::new(),
             events: Vec::new(),
             facts: None,
@@ -118,14 +122,15 @@ impl Pending {
     }
 
     /// Takes what a sensor saw, with its interval then and its longest.
-    pub(super) fn take(&mut self, sensor: &'static str, (interval, _longest): (Duration, Duration), sink: Sink, now: Duration) {
+    pub(super) fn take(&mut self, sensor: &'static str, (interval, longest): (Duration, Duration), sink: Sink, now: Duration) {
         self.since.get_or_insert(now);
         self.numbers.collected.add(sink.samples.len() as u64);
         self.numbers.invalid.add(sink.invalid);
         self.sightings.extend(sink.sightings);
         self.events.extend(sink.events);
         self.remember.extend(sink.remember.into_iter().map(|(key, value)| (sensor, key, value)));
-        if !sink.samples.is_empty() {
+        if let Some(first) = sink.samples.first() {
+            self.details.note(sensor, interval, longest, first.at_ms);
             self.groups.push((sensor, interval, sink.samples));
         }
     }
@@ -138,10 +143,14 @@ impl Pending {
         let (security, ordinary): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.events).into_iter().partition(|e| is_security(e.kind));
         let sightings = std::mem::take(&mut self.sightings);
         let empty = || Batch { sealed_ms: now_ms, ..Batch::default() };
-        let samples = samples_batch(std::mem::take(&mut self.groups), self.facts.take(), empty());
+        let (ordinary_looks, detail) = self.details.part(std::mem::take(&mut self.groups), &self.buffer, self.clock.monotonic()).await;
+        let samples = samples_batch(ordinary_looks, self.facts.take(), empty());
+        let detail = samples_batch(detail, None, empty());
         let urgent = Batch { events: security, gaps, ..empty() };
         let keys = Batch { sightings, events: ordinary, ..empty() };
-        for (class, batch, told) in [(Class::Security, urgent, told), (Class::Key, keys, Vec::new()), (Class::Sample, samples, Vec::new())] {
+        let classes =
+            [(Class::Security, urgent, told), (Class::Key, keys, Vec::new()), (Class::Sample, samples, Vec::new()), (Class::Detail, detail, Vec::new())];
+        for (class, batch, told) in classes {
             if batch.items() > 0 || !batch.gaps.is_empty() || batch.host.is_some() {
                 self.enqueue(class, batch, told, now_ms);
             }
@@ -231,7 +240,7 @@ fn is_security(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Created | EventKind::Removed | EventKind::AgentStarted | EventKind::Accessed)
 }
 
-fn samples_batch(seen: Vec<(&'static str, Duration, Vec<Sample>)>, host: Option<HostFacts>, mut batch: Batch) -> Batch {
+fn samples_batch(seen: Vec<Seen>, host: Option<HostFacts>, mut batch: Batch) -> Batch {
     batch.host = host;
     let mut places: HashMap<Series, u32> = HashMap::new();
     for (sensor, interval, samples) in seen {
