@@ -36,6 +36,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// The host is described again after this time.
 const FACTS_AGAIN: Duration = Duration::from_secs(3_600);
 
+/// Sensors of which one that moves makes the others look (docs/adr/0006-a-light-agent.md).
+const TOGETHER: [&str; 6] = ["cpu", "memory", "load", "pressure", "network", "disk"];
+
 /// A sensor with its place in the schedule.
 struct Slot {
     row: Row,
@@ -83,6 +86,8 @@ pub struct Sampler {
     /// When those who wait for a sensor at work get another thread.
     relief: Option<Duration>,
     budget: Budget,
+    /// One of those that look together has moved.
+    moved: bool,
     facts_due: Duration,
     scrapes: Number,
     late: Number,
@@ -131,6 +136,7 @@ impl Sampler {
             crew: Crew::default(),
             relief: None,
             budget: Budget::new(parts.cpu_budget_percent),
+            moved: false,
             facts_due: Duration::ZERO,
             scrapes: registry.counter("keyvigil.agent.scrapes_total", "Times that a sensor was asked."),
             late: registry.counter("keyvigil.agent.late_total", "Times that a sensor did not answer before its deadline."),
@@ -245,7 +251,18 @@ impl Sampler {
         for answer in self.crew.answers() {
             self.take_back(answer);
         }
+        if std::mem::take(&mut self.moved) {
+            self.look_together();
+        }
         self.mind_budget();
+    }
+
+    /// What moves one part of a host seldom leaves the others alone: they look once at the next mark of their shortest interval.
+    fn look_together(&mut self) {
+        let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
+        for slot in self.slots.iter_mut().filter(|slot| TOGETHER.contains(&slot.row.name)) {
+            slot.due = slot.due.min(now + until_mark(now_ms, slot.interval.at_once()));
+        }
     }
 
     fn take_back(&mut self, answer: Answer) {
@@ -257,10 +274,11 @@ impl Sampler {
         slot.started = None;
         slot.late = false;
         let interval = slot.interval.current(enhanced);
-        slot.interval.learn(&sink.samples, cost, enhanced);
+        let moved = slot.interval.learn(&sink.samples, cost, enhanced);
         // What was learnt counts from now on, not only after an interval of the old length.
         slot.due = slot.due.min(now + until_mark(now_ms, slot.interval.current(enhanced)));
         let name = slot.row.name;
+        self.moved |= moved && TOGETHER.contains(&name);
         let longest = slot.interval.longest();
         if let Some(interval) = slot.interval.to_tell(enhanced, now) {
             self.pending.own(name, pace::INTERVAL, &[("host", &self.parts.host), ("sensor", name)], interval.as_secs_f64(), time.wall_ms);

@@ -70,9 +70,9 @@ pub fn replay(recording: &Recording) -> BTreeMap<String, Outcome> {
         sensors.entry(&recorded.sensor).or_default().push(at);
     }
     let fixed: Vec<usize> = (0..recording.times.len()).filter(|at| recording.times[*at] % SHORTEST_MS == 0).collect();
-    for (sensor, columns) in sensors {
+    let looks = schedule(recording, sensors.values().cloned().collect());
+    for ((sensor, columns), adaptive) in sensors.into_iter().zip(looks) {
         let outcome = out.entry(sensor.to_owned()).or_default();
-        let adaptive = looks(recording, &columns);
         outcome.looks = (fixed.len(), adaptive.len());
         for column in columns {
             let view = View { recording, column };
@@ -85,32 +85,49 @@ pub fn replay(recording: &Recording) -> BTreeMap<String, Outcome> {
     out
 }
 
-/// The instants at which the controller looks, as the sampler schedules them.
-fn looks(recording: &Recording, columns: &[usize]) -> Vec<usize> {
+/// A sensor in its schedule.
+struct Slot {
+    columns: Vec<usize>,
+    adaptive: Adaptive,
+    due: i64,
+    looks: Vec<usize>,
+}
+
+/// The instants at which each sensor looks, as the sampler schedules them.
+fn schedule(recording: &Recording, sensors: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
     let length = |ms: i64| Duration::from_millis(ms.unsigned_abs());
-    let mut adaptive = Adaptive::new(length(SHORTEST_MS), length(LONGEST_MS));
-    let mut out: Vec<usize> = Vec::new();
-    let mut due = 0;
-    for (at, now) in recording.times.iter().copied().enumerate() {
-        if now < due || now % SHORTEST_MS != 0 {
-            continue;
+    let slot = |columns| Slot { columns, adaptive: Adaptive::new(length(SHORTEST_MS), length(LONGEST_MS)), due: 0, looks: Vec::new() };
+    let mut slots: Vec<Slot> = sensors.into_iter().map(slot).collect();
+    for (at, now) in recording.times.iter().copied().enumerate().filter(|(_, now)| now % SHORTEST_MS == 0) {
+        let mut moved = false;
+        for slot in slots.iter_mut().filter(|slot| slot.due <= now) {
+            moved |= slot.look(recording, at, now);
         }
+        // Those of a host look together.
+        if moved {
+            slots.iter_mut().for_each(|slot| slot.due = slot.due.min(now + SHORTEST_MS));
+        }
+    }
+    slots.into_iter().map(|slot| slot.looks).collect()
+}
+
+impl Slot {
+    fn look(&mut self, recording: &Recording, at: usize, now: i64) -> bool {
         let next = |adaptive: &Adaptive| {
             let interval = i64::try_from(adaptive.current(false).as_millis()).unwrap_or(LONGEST_MS);
             (now / interval + 1) * interval
         };
-        due = next(&adaptive);
-        let samples = columns.iter().filter_map(|column| {
-            let view = View { recording, column: *column };
-            let value = view.value(out.last().copied(), at);
+        let due = next(&self.adaptive);
+        let samples = self.columns.iter().filter_map(|column| {
+            let value = View { recording, column: *column }.value(self.looks.last().copied(), at);
             let series = recording.head[*column].series.clone();
             value.is_finite().then_some(Sample { series, at_ms: now, value, start_ms: None })
         });
-        adaptive.learn(&samples.collect::<Vec<_>>());
-        due = due.min(next(&adaptive));
-        out.push(at);
+        let moved = self.adaptive.learn(&samples.collect::<Vec<_>>());
+        self.due = due.min(next(&self.adaptive));
+        self.looks.push(at);
+        moved
     }
-    out
 }
 
 /// What it would save to send a value only when it changes, with the last one before, and once a longest interval: the part

@@ -78,10 +78,10 @@ impl Adaptive {
         self.max
     }
 
-    /// Learns from what was just seen.
-    pub fn learn(&mut self, samples: &[Sample]) {
+    /// Learns from what was just seen; whether it moved.
+    pub fn learn(&mut self, samples: &[Sample]) -> bool {
         if self.min == self.max {
-            return;
+            return false;
         }
         let first = self.known.is_empty();
         let mut moved = false;
@@ -97,13 +97,14 @@ impl Adaptive {
         if moved {
             self.quiet = 0;
             self.current = self.min;
-            return;
+            return true;
         }
         self.quiet += 1;
         if self.quiet >= PATIENCE {
             self.quiet = 0;
             self.current = (self.current * 2).min(self.max);
         }
+        false
     }
 
     /// Whether it left its band; `None` if it was not there before.

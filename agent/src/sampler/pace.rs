@@ -50,10 +50,19 @@ impl Pace {
     /// The interval now.
     pub(super) fn current(&self, enhanced: bool) -> Duration {
         let asked = self.adaptive.current(enhanced);
-        if self.level == 0 || (enhanced && !self.far_over) {
-            return asked;
+        if enhanced && !self.far_over { asked } else { self.stretched(asked) }
+    }
+
+    /// The shortest interval that the budget allows.
+    pub(super) fn at_once(&self) -> Duration {
+        self.stretched(self.adaptive.shortest())
+    }
+
+    fn stretched(&self, asked: Duration) -> Duration {
+        match self.level {
+            0 => asked,
+            level => (asked * (1 << level)).min(STRETCHED_MAX.max(self.adaptive.longest())),
         }
-        (asked * (1 << self.level)).min(STRETCHED_MAX.max(self.adaptive.longest()))
     }
 
     /// The longest that values may stretch it to.
@@ -61,12 +70,12 @@ impl Pace {
         self.adaptive.longest()
     }
 
-    /// Learns from what a look showed and cost.
-    pub(super) fn learn(&mut self, samples: &[Sample], cost: Duration, enhanced: bool) {
-        self.adaptive.learn(samples);
+    /// Learns from what a look showed and cost; whether what it showed moved.
+    pub(super) fn learn(&mut self, samples: &[Sample], cost: Duration, enhanced: bool) -> bool {
         self.enhanced = enhanced;
         let cost = cost.as_secs_f64();
         self.cost = if self.cost == 0.0 { cost } else { self.cost + (cost - self.cost) * LATEST };
+        self.adaptive.learn(samples)
     }
 
     /// What it costs.
