@@ -30,7 +30,7 @@ fn main() -> ExitCode {
         Err(faults) => return process::config_faults(file.as_deref(), &faults),
     };
     match cli.command.unwrap_or(Command::Run { stop_with_stdin: false }) {
-        Command::Run { stop_with_stdin } => process::runtime(2, async move { sense(config, stop_with_stdin).await }),
+        Command::Run { stop_with_stdin } => process::runtime(1, async move { sense(config, stop_with_stdin).await }),
         Command::Join { token, name } => process::runtime(1, async move { join(config, token, name).await }),
         Command::Status { output } => status::print(&config.state_dir, SystemClock::shared().now_ms(), output == Output::Json),
         Command::Top { once, output } => top::show(&config.state_dir, once, output == Output::Json),

@@ -13,14 +13,16 @@ use keyvigil_common::telemetry::Registry;
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Bounds, Buffer, BufferError, Place};
+use crate::collect::own;
 use crate::collect::{AskWaiting, COLLECTORS, Context, Row, Waiting};
 use crate::config::Config;
+use crate::control::{self, Report, Reporting};
 use crate::enhanced::Enhanced;
 use crate::enroll::{Renewal, Renewer};
 use crate::http::Dialer;
 use crate::identity::{Identity, IdentityError};
 use crate::rootfs::RootFs;
-use crate::sampler::{Parts, Sampler};
+use crate::sampler::{DROPPED, Parts, Sampler, Shown};
 use crate::sender::Itself;
 use crate::standing::Board;
 use crate::uplink::courier::Courier;
@@ -90,6 +92,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     let (enhanced, enhanced_seen) = watch::channel(Enhanced::default());
     let host = identity.host.clone();
     let (identity, identity_seen) = watch::channel(identity);
+    let (identity_told, shown) = (identity_seen.clone(), Shown::default());
     let renewal = Renewal::default();
     let uplink = Uplink {
         buffer: buffer.clone(),
@@ -118,23 +121,71 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         rows: rows(config),
         context,
         adaptive: config.sampling.adaptive,
+        cpu_budget_percent: config.sampling.cpu_budget_percent,
         buffer: buffer.clone(),
+        itself,
+        shown: shown.clone(),
         clock,
         host,
         filled,
         enhanced: enhanced_seen,
         registry: registry.clone(),
     });
+    let reporting = reporting(buffer.clone(), config.buffer.max_bytes, identity_told, board, shown, (Arc::clone(&own_clock), own_clock.now_ms()), &registry);
+    match control::bind(dir) {
+        Ok(listener) => delivery.spawn("control", control::serve(listener, reporting, delivery.stop().clone())),
+        Err(e) => tracing::warn!(error = %e, "`keyvigil-agent status` will not know more than lies on disk"),
+    }
     sampling.spawn("sampler", sampler.run(sampling.stop().clone()));
     delivery.spawn("uplink", uplink.run());
     delivery.spawn("renewer", renewer.run());
     Ok(Running { buffer, registry, clock: own_clock, sampling, delivery, _lock: lock })
 }
 
+/// What the agent tells of itself on its socket.
+fn reporting(
+    buffer: Buffer,
+    bytes_max: u64,
+    identity: watch::Receiver<Identity>,
+    board: Board,
+    shown: Shown,
+    (clock, started_ms): (SharedClock, i64),
+    registry: &Registry,
+) -> Reporting {
+    let dropped = registry.all().into_iter().find(|own| own.metric_id == DROPPED).map(|own| own.value).unwrap_or_default();
+    Arc::new(move || {
+        let (level, identity) = (buffer.level(), identity.borrow().clone());
+        let (cpu_seconds, resident_bytes) = own::cost();
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            certificate_ms: identity.validity_ms().unwrap_or_default(),
+            host: identity.host,
+            agent: identity.agent,
+            aggregator: identity.address,
+            started_ms,
+            now_ms: clock.now_ms(),
+            buffer: control::Waiting {
+                batches: level.batches,
+                items: level.items,
+                bytes: level.bytes,
+                bytes_max,
+                oldest_ms: level.oldest_ms,
+                degraded: level.degraded,
+            },
+            standing: board.read(),
+            sensors: shown.all(),
+            cpu_seconds: cpu_seconds.unwrap_or(0.0),
+            resident_bytes: resident_bytes.unwrap_or(0),
+            given_up: dropped.get(),
+        }
+    })
+}
+
 fn ask_waiting(buffer: Buffer) -> AskWaiting {
     AskWaiting::new(move || {
         let level = buffer.level();
-        Ok(Waiting { batches: level.batches, bytes: level.bytes, oldest_ms: level.oldest_ms })
+        Ok(Waiting { batches: level.batches, bytes: level.bytes, oldest_ms: level.oldest_ms, degraded: level.degraded })
     })
 }
 

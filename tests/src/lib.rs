@@ -10,6 +10,8 @@ pub mod prometheus;
 pub mod protobuf;
 pub mod proxy;
 pub mod random;
+pub mod recording;
+pub mod replay;
 pub mod slack;
 pub mod smtp;
 pub mod up;

@@ -15,15 +15,22 @@ use tokio::sync::Notify;
 
 use crate::buffer::{Buffer, Lost, New, Remember};
 use crate::collect::Sink;
+use crate::sender::Itself;
+
+use super::detail::{Details, Seen};
 
 /// Longest time that something seen waits to be sealed.
 pub(super) const AGE_MAX: Duration = Duration::from_secs(2);
 /// Samples, sightings and events after which a batch is sealed at once.
 const ITEMS_MAX: usize = 5_000;
 
+/// Name of the counter of batches given up.
+pub(crate) const DROPPED: &str = "keyvigil.agent.dropped_batches_total";
+
 /// Seen, not stored.
 pub(super) struct Pending {
-    groups: Vec<(&'static str, Duration, Vec<Sample>)>,
+    groups: Vec<Seen>,
+    details: Details,
     sightings: Vec<keyvigil_common::key::Sighting>,
     events: Vec<Event>,
     facts: Option<HostFacts>,
@@ -34,6 +41,7 @@ pub(super) struct Pending {
     /// What could not be encoded.
     lost: Vec<Lost>,
     buffer: Buffer,
+    itself: Itself,
     clock: SharedClock,
     filled: Arc<Notify>,
     numbers: Numbers,
@@ -48,16 +56,17 @@ struct Numbers {
 }
 
 impl Pending {
-    pub(super) fn new(buffer: Buffer, clock: SharedClock, filled: Arc<Notify>, registry: &Registry) -> Self {
+    pub(super) fn new(buffer: Buffer, itself: Itself, clock: SharedClock, filled: Arc<Notify>, registry: &Registry) -> Self {
         let numbers = Numbers {
             collected: registry.counter("keyvigil.agent.samples_total", "Samples taken."),
             batches: registry.counter("keyvigil.agent.batches_total", "Batches sealed."),
             failures: registry.counter("keyvigil.agent.buffer_failures_total", "Times that the buffer could not be written."),
-            dropped: registry.counter("keyvigil.agent.dropped_batches_total", "Batches given up for want of room; each is declared."),
+            dropped: registry.counter(DROPPED, "Batches given up for want of room; each is declared."),
             invalid: registry.counter("keyvigil.agent.invalid_samples_total", "Samples with a name or tag that is not valid: a fault of a sensor."),
         };
         Self {
             groups: Vec::new(),
+            details: Details::default(),
             sightings: Vec::new(),
             events: Vec::new(),
             facts: None,
@@ -66,6 +75,7 @@ impl Pending {
             sealed: Vec::new(),
             lost: Vec::new(),
             buffer,
+            itself,
             clock,
             filled,
             numbers,
@@ -99,22 +109,27 @@ impl Pending {
 
     /// How many things a sensor does not see, as a metric.
     pub(super) fn coverage(&mut self, sensor: &'static str, host: &str, blind: usize, at_ms: i64) {
-        let tags = Tags::new([("host", host), ("sensor", sensor)]);
-        let series = tags.and_then(|tags| Series::new("keyvigil.agent.blind", MetricType::Gauge, tags));
-        if let Ok(series) = series {
-            self.groups.push((sensor, Duration::ZERO, vec![Sample { series, at_ms, value: blind as f64, start_ms: None }]));
+        self.own(sensor, "keyvigil.agent.blind", &[("host", host), ("sensor", sensor)], blind as f64, at_ms);
+    }
+
+    /// What the sampler itself knows, as a metric in the group of `sensor`.
+    pub(super) fn own(&mut self, sensor: &'static str, metric: &str, tags: &[(&str, &str)], value: f64, at_ms: i64) {
+        let tags = Tags::new(tags.iter().copied());
+        if let Ok(series) = tags.and_then(|tags| Series::new(metric, MetricType::Gauge, tags)) {
+            self.groups.push((sensor, Duration::ZERO, vec![Sample { series, at_ms, value, start_ms: None }]));
         }
     }
 
-    /// Takes what a sensor saw.
-    pub(super) fn take(&mut self, sensor: &'static str, interval: Duration, sink: Sink, now: Duration) {
+    /// Takes what a sensor saw, with its interval then and its longest.
+    pub(super) fn take(&mut self, sensor: &'static str, (interval, longest): (Duration, Duration), sink: Sink, now: Duration) {
         self.since.get_or_insert(now);
         self.numbers.collected.add(sink.samples.len() as u64);
         self.numbers.invalid.add(sink.invalid);
         self.sightings.extend(sink.sightings);
         self.events.extend(sink.events);
         self.remember.extend(sink.remember.into_iter().map(|(key, value)| (sensor, key, value)));
-        if !sink.samples.is_empty() {
+        if let Some(first) = sink.samples.first() {
+            self.details.note(sensor, interval, longest, first.at_ms);
             self.groups.push((sensor, interval, sink.samples));
         }
     }
@@ -126,11 +141,19 @@ impl Pending {
         let (told, gaps) = self.untold(now_ms).await;
         let (security, ordinary): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.events).into_iter().partition(|e| is_security(e.kind));
         let sightings = std::mem::take(&mut self.sightings);
-        let empty = || Batch { sealed_ms: now_ms, ..Batch::default() };
-        let samples = samples_batch(std::mem::take(&mut self.groups), self.facts.take(), empty());
-        let urgent = Batch { events: security, gaps, ..empty() };
+        let sealed = Some(self.itself.sealed());
+        let empty = || Batch { sealed_ms: now_ms, sealed, ..Batch::default() };
+        let (ordinary_looks, detail) = self.details.part(std::mem::take(&mut self.groups), self.buffer.level().bytes);
+        let samples = samples_batch(ordinary_looks, self.facts.take(), empty());
+        let detail = samples_batch(detail, None, empty());
+        let (alerting, security): (Vec<Event>, Vec<Event>) = security.into_iter().partition(|e| is_alerting(e.kind));
+        let alerts = Batch { events: alerting, gaps, ..empty() };
+        let security = Batch { events: security, ..empty() };
         let keys = Batch { sightings, events: ordinary, ..empty() };
-        for (class, batch, told) in [(Class::Security, urgent, told), (Class::Key, keys, Vec::new()), (Class::Sample, samples, Vec::new())] {
+        let mut told = Some(told);
+        let classes = [(Class::Security, security), (Class::Alert, alerts), (Class::Key, keys), (Class::Sample, samples), (Class::Detail, detail)];
+        for (class, batch) in classes {
+            let told = if class == Class::Alert { told.take().unwrap_or_default() } else { Vec::new() };
             if batch.items() > 0 || !batch.gaps.is_empty() || batch.host.is_some() {
                 self.enqueue(class, batch, told, now_ms);
             }
@@ -192,7 +215,12 @@ fn is_security(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Created | EventKind::Removed | EventKind::AgentStarted | EventKind::Accessed)
 }
 
-fn samples_batch(seen: Vec<(&'static str, Duration, Vec<Sample>)>, host: Option<HostFacts>, mut batch: Batch) -> Batch {
+/// Events of which alerts are made that tell of the agent's own sight, not of what somebody did.
+fn is_alerting(kind: EventKind) -> bool {
+    matches!(kind, EventKind::CoverageLost | EventKind::CoverageRestored | EventKind::Unreadable | EventKind::DataLost | EventKind::ClockWrong)
+}
+
+fn samples_batch(seen: Vec<Seen>, host: Option<HostFacts>, mut batch: Batch) -> Batch {
     batch.host = host;
     let mut places: HashMap<Series, u32> = HashMap::new();
     for (sensor, interval, samples) in seen {
