@@ -44,7 +44,7 @@ pub struct Queue {
     place: Place,
     master: MasterKey,
     bounds: Bounds,
-    file: File,
+    pub(super) file: File,
     away: Option<Away>,
     /// Epochs as they were last written beside the file.
     noted: Vec<Span>,
@@ -202,7 +202,7 @@ impl Queue {
         }
     }
 
-    fn recover(&mut self, e: BufferError, first: bool, now_ms: i64) -> Result<(), BufferError> {
+    pub(super) fn recover(&mut self, e: BufferError, first: bool, now_ms: i64) -> Result<(), BufferError> {
         match e.trouble() {
             Trouble::Full if first => {
                 self.make_space(now_ms);
