@@ -1,7 +1,7 @@
 //! Opening of one database, on disk or in memory: SQLite's settings, the schema and its older version, keys, and whether the
 //! file is a copy. Says what is wrong with a file; what is done about it is decided elsewhere.
 
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -60,6 +60,7 @@ impl File {
     /// Opens the file at `path`, or makes it. `bytes` is what it may hold.
     pub(super) fn on_disk(place: &Place, path: &Path, master: &MasterKey, bytes: u64, now_ms: i64) -> Result<Self, BufferError> {
         look_at_name(path)?;
+        look_at_head(path, &place.path)?;
         let mut connection = connect(place, path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
         let fresh = prepare(&mut connection)?;
         if !fresh {
@@ -145,6 +146,20 @@ fn look_at_name(path: &Path) -> Result<(), BufferError> {
     if stat.permissions().mode() & 0o600 != 0o600 {
         // Refused where somebody else owns it; then opening it says so.
         let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+    }
+    Ok(())
+}
+
+/// SQLite takes an empty file for a new one, and one of a later format for one that must not be written.
+fn look_at_head(path: &Path, buffer: &Path) -> Result<(), BufferError> {
+    let mut head = [0; 20];
+    let read = std::fs::File::open(path).and_then(|file| file.read_at(&mut head, 0));
+    if matches!(read, Ok(20)) && head[18..].iter().any(|version| !matches!(version, 1 | 2)) {
+        return Err(BufferError::Damaged("its first page is not as it was written".into()));
+    }
+    let gone = read.as_ref().map_or_else(|e| e.kind() == std::io::ErrorKind::NotFound, |bytes| *bytes == 0);
+    if gone && path == buffer && Sidecar::read(buffer).is_some() {
+        return Err(BufferError::Damaged("there was one, and it is gone".into()));
     }
     Ok(())
 }

@@ -44,7 +44,7 @@ pub struct Queue {
     place: Place,
     master: MasterKey,
     bounds: Bounds,
-    file: File,
+    pub(super) file: File,
     away: Option<Away>,
     /// Epochs as they were last written beside the file.
     noted: Vec<Span>,
@@ -202,7 +202,7 @@ impl Queue {
         }
     }
 
-    fn recover(&mut self, e: BufferError, first: bool, now_ms: i64) -> Result<(), BufferError> {
+    pub(super) fn recover(&mut self, e: BufferError, first: bool, now_ms: i64) -> Result<(), BufferError> {
         match e.trouble() {
             Trouble::Full if first => {
                 self.make_space(now_ms);
@@ -296,7 +296,9 @@ impl Queue {
             let cleaned = disk::clean_up(&self.place.path);
             cleaned.map_err(|e| BufferError::Io(format!("cannot work beside {}", self.place.path.display()), e))?;
             match File::on_disk(&self.place, &self.place.path, &self.master, self.bounds.bytes, now_ms) {
-                Err(e) if matches!(e.trouble(), Trouble::Damaged | Trouble::Suspect) && repair::is_there(&self.place.path) => away.suspect = Some(chain(&e)),
+                Err(e) if e.trouble() == Trouble::Damaged => away.suspect = Some(chain(&e)),
+                // What cannot be read may be read no more.
+                Err(e) if e.trouble() == Trouble::Suspect && self.place.path.exists() => away.suspect = Some(chain(&e)),
                 Err(e) => return Err(e),
                 Ok(mut file) => {
                     if let Some(left) = away.left.take() {

@@ -1,8 +1,6 @@
 //! Makes a new file of what can be read of a damaged or suspect one, which is set aside. The new one is whole before it takes
 //! the name, so that a kill at any point loses nothing that could be read.
 
-use std::path::Path;
-
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::sequence::{Range, Ranges};
 use keyvigil_common::wire::Class;
@@ -35,9 +33,7 @@ pub(super) fn repair(
     let readable = salvage && std::fs::symlink_metadata(&place.path).is_ok_and(|stat| stat.is_file());
     let saved = if readable { refill(&mut file, place, master, known, now_ms)? } else { 0 };
     file.write(now_ms, |work| {
-        if work.state.numbers.next_id > 1 {
-            work.begin_epoch(work.state.numbers.next_id)?;
-        }
+        work.begin_epoch(work.state.numbers.next_id)?;
         work.lose(Class::Alert, 0, &format!("the buffer was damaged; {saved} batches were saved, how many were lost is not known"))?;
         work.save()
     })?;
@@ -97,9 +93,4 @@ fn settled(said: &Option<Ranges>, found: &Ranges, last_id: Option<u64>) -> Range
         (None, Some(first)) => Range::new(1, first.first - 1).into_iter().collect(),
         (None, None) => last_id.and_then(|last| Range::new(1, last)).into_iter().collect(),
     }
-}
-
-/// Whether something lies at `path`.
-pub(super) fn is_there(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok()
 }

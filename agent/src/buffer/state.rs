@@ -207,10 +207,11 @@ impl Work<'_> {
         let spans = self.state.numbers.spans().to_vec();
         for old in spans.windows(2).filter_map(|w| Range::new(w[0].first_id, w[1].first_id - 1)) {
             // Nothing that comes later can tell of numbers given up at the end of an old epoch: their gaps do.
-            for rest in self.state.settled.missing(old) {
-                if sums(self.tx, rest)?.rows == 0 {
-                    self.state.settled.insert(rest);
+            for rest in self.state.settled.missing(old).into_iter().rev() {
+                if sums(self.tx, rest)?.rows > 0 {
+                    break;
                 }
+                self.state.settled.insert(rest);
             }
         }
         let held: Option<i64> = self.tx.prepare_cached("SELECT min(id) FROM batch")?.query_row([], |row| row.get(0))?;

@@ -149,22 +149,23 @@ impl World {
             Action::Kill | Action::Close => {
                 if matches!(action, Action::Close) {
                     self.queue.close(self.now_ms).unwrap();
-                } else {
+                }
+                if matches!(action, Action::Kill) || self.queue.level().degraded.is_some() {
                     // What was acknowledged and not stored will be sent again.
                     self.unsaved_acks();
                 }
                 self.queue = Queue::open(place(self.dir.path()), key(self.dir.path()), self.bounds, self.now_ms).unwrap();
             }
-            Action::Away => self.queue.file.connection.pragma_update(None, "query_only", true).unwrap(),
-            Action::Suspect if self.queue.away.is_none() => {
+            Action::Away if self.queue.level().degraded.is_none() => self.queue.file.connection.pragma_update(None, "query_only", true).unwrap(),
+            Action::Suspect if self.queue.level().degraded.is_none() => {
                 let e = BufferError::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_IOERR_FSYNC), None));
                 self.queue.recover(e, true, self.now_ms).unwrap();
             }
-            Action::Full if self.queue.away.is_none() => {
+            Action::Full if self.queue.level().degraded.is_none() => {
                 let e = BufferError::Sqlite(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_FULL), None));
                 self.queue.recover(e, true, self.now_ms).unwrap();
             }
-            Action::Suspect | Action::Full => {}
+            Action::Away | Action::Suspect | Action::Full => {}
             Action::Wait(ms) => self.now_ms += ms,
             Action::SetAside => {
                 let one = self.queue.front(Lane::Live, Room { frames: 1, bytes: 1 }, self.now_ms).unwrap();
@@ -186,6 +187,7 @@ impl World {
 
     /// Faults are over: everything is delivered, gaps as well.
     fn drain(&mut self) {
+        self.queue.file.connection.pragma_update(None, "query_only", false).unwrap();
         self.now_ms += 400_000;
         for _ in 0..2_000 {
             self.now_ms += 1;
