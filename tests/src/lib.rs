@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod random;
 pub mod recording;
 pub mod replay;
+pub mod sender;
 pub mod slack;
 pub mod smtp;
 pub mod up;

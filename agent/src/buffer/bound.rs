@@ -7,8 +7,8 @@ use keyvigil_common::sequence::Range;
 use keyvigil_common::wire::Class;
 use rusqlite::{OptionalExtension, params};
 
-use super::state::{Totals, Work, pair, sums};
 use super::BufferError;
+use super::state::{Totals, Work, pair, sums};
 
 /// How long acknowledged rows are kept, ms, and how much of the bound they may take.
 const KEPT_MS: i64 = 15 * 60 * 1_000;
@@ -21,7 +21,9 @@ impl Work<'_> {
     pub(super) fn make_room(&mut self, bound: u64, age_ms: i64, incoming: u64) -> Result<u64, BufferError> {
         let now_ms = self.now_ms;
         while let Some(kept) = self.state.kept.front().copied()
-            && (now_ms - kept.acked_ms >= KEPT_MS || self.state.kept_bytes > bound / KEPT_SHARE || self.state.waiting.bytes + self.state.kept_bytes + incoming > bound)
+            && (now_ms - kept.acked_ms >= KEPT_MS
+                || self.state.kept_bytes > bound / KEPT_SHARE
+                || self.state.waiting.bytes + self.state.kept_bytes + incoming > bound)
         {
             self.purge(kept.ids, kept.bytes)?;
             self.state.kept.pop_front();

@@ -91,7 +91,11 @@ fn list<T>(connection: &Connection, sql: &str, row: impl FnMut(&rusqlite::Row<'_
 impl File {
     /// Takes all that `other` holds, after what this one holds, in one transaction.
     pub(super) fn take(&mut self, other: &File, now_ms: i64) -> Result<(), BufferError> {
-        let contents = Contents { last_id: Some(other.state.numbers.next_id - 1), settled: Some(other.state.settled.clone()), ..Contents::read(&other.connection, &other.ring) };
+        let contents = Contents {
+            last_id: Some(other.state.numbers.next_id - 1),
+            settled: Some(other.state.settled.clone()),
+            ..Contents::read(&other.connection, &other.ring)
+        };
         if let Some(fault) = contents.fault {
             return Err(fault);
         }

@@ -152,7 +152,11 @@ fn another_key_opens_nothing_and_the_newest_damaged_file_alone_is_kept() {
             std::fs::remove_file(dir.path().join(name)).unwrap();
         }
     }
-    let names: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).filter(|n| n.contains("damaged") && !n.ends_with("-wal")).collect();
+    let names: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .filter(|n| n.contains("damaged") && !n.ends_with("-wal"))
+        .collect();
     assert_eq!(names, [format!("buffer.db.damaged-{}", T0 + 2)]);
 }
 

@@ -8,9 +8,10 @@ use keyvigil_common::telemetry::Registry;
 use keyvigil_common::wire::{Class, Column, Gap, Group, HostFacts, Push, Sealed, encode_batch, encode_push};
 
 use super::*;
-use crate::fleet::Fleet;
+use crate::fleet::{Credentials, Fleet};
 use crate::ingest::Lane;
 use crate::keys::Inventory;
+use crate::orders::Orders;
 use crate::store::Store;
 use crate::store::ledger::{self, Stored};
 
@@ -27,7 +28,8 @@ struct Door {
 fn door_to(dir: &std::path::Path, master: &MasterKey, clock: &Arc<ManualClock>) -> Ingest {
     let store = Store::open(dir, master, NOW, 512 << 20).unwrap();
     let fleet = Arc::new(Fleet::default());
-    Ingest::new(store, fleet, Arc::new(Inventory::default()), Arc::<ManualClock>::clone(clock), &Registry::default())
+    let clock = Arc::<ManualClock>::clone(clock);
+    Ingest::new(store, fleet, Arc::new(Inventory::default()), Arc::new(Orders::default()), clock, &Registry::default())
 }
 
 fn agent() -> Agent {
@@ -46,6 +48,8 @@ fn agent() -> Agent {
         cursor: 0,
         clock_offset_ms: None,
         twins: Vec::new(),
+        credentials: Credentials::default(),
+        enhance: None,
     }
 }
 
