@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keyvigil_agent::buffer::{Bounds, Buffer, New};
+use keyvigil_agent::buffer::{Bounds, Buffer, New, Place};
 use keyvigil_agent::enroll;
 use keyvigil_agent::http::Dialer;
 use keyvigil_agent::identity::Identity;
@@ -23,11 +23,18 @@ use keyvigil_tests::process::{Agent, Aggregator, run};
 use keyvigil_tests::up::Up;
 use tokio::sync::{Notify, watch};
 
-const BOUNDS: Bounds = Bounds { bytes: 1 << 30, age_ms: 1 << 40 };
+const BOUNDS: Bounds = Bounds { bytes: 1 << 30, age_ms: 1 << 40, min_free_bytes: 1 };
+
+fn open(path: &std::path::Path, key: MasterKey, origin: &str) -> Buffer {
+    let clock = SystemClock::shared();
+    let now_ms = clock.now_ms();
+    let place = Place { path: path.to_owned(), vfs: None, origin: origin.to_owned(), clock };
+    Buffer::open(place, key, BOUNDS, now_ms).expect("a buffer")
+}
 
 /// A sender with a real buffer and uplink, whose samples are known: value n at instant n.
 struct Sender {
-    buffer: Arc<Buffer>,
+    buffer: Buffer,
     filled: Arc<Notify>,
     tasks: Tasks,
     issued: BTreeMap<i64, f64>,
@@ -39,13 +46,13 @@ impl Sender {
         let token = aggregator.client().create_token(1, "5m").await.expect("a token");
         let token = token["token"].as_str().expect("text").parse().expect("a token");
         let identity = enroll::join(&token, dir, &RootFs::new(dir), "sender", &Dialer::tcp()).await.expect("it joins");
-        let buffer = Arc::new(Buffer::open(&dir.join("buffer.db"), &MasterKey::generate(), BOUNDS).expect("a buffer"));
+        let buffer = open(&dir.join("buffer.db"), MasterKey::generate(), "");
         let clock: SharedClock = Arc::new(Hasty(SystemClock::shared()));
         let base_ms = clock.now_ms() - 3_600_000;
         let (filled, tasks, registry) = (Arc::new(Notify::new()), Tasks::new(Stop::new()), Registry::default());
         let (_identity, seen): (watch::Sender<Identity>, _) = watch::channel(identity);
         let uplink = Uplink {
-            buffer: Arc::clone(&buffer),
+            buffer: buffer.clone(),
             identity: seen,
             dialer: link.dialer(),
             clock,
@@ -59,7 +66,7 @@ impl Sender {
         Self { buffer, filled, tasks, issued: BTreeMap::new(), base_ms }
     }
 
-    fn send(&mut self, count: usize) {
+    async fn send(&mut self, count: usize) {
         let mut times = Vec::new();
         let mut values = Vec::new();
         for _ in 0..count {
@@ -74,7 +81,7 @@ impl Sender {
         let batch = Batch { sealed_ms: self.base_ms, series: vec![series], groups: vec![group], ..Batch::default() };
         let frame = encode_batch(&batch).expect("valid");
         let new = New { class: Class::Sample, items: count as u64, at_ms: self.base_ms, frame, told: Vec::new() };
-        self.buffer.append(&[new], &[], &[], self.base_ms).expect("stored");
+        self.buffer.append(vec![new], vec![], vec![], self.base_ms).await.expect("stored");
         self.filled.notify_one();
     }
 }
@@ -97,19 +104,19 @@ async fn a_link_that_fails_and_an_aggregator_that_is_killed_lose_and_double_noth
     let mut sender = Sender::join(&aggregator, &dir.path().join("agent"), &link).await;
     for round in 0..6 {
         for _ in 0..30 {
-            sender.send(1 + usize::try_from(link.random() % 40).expect("small"));
+            sender.send(1 + usize::try_from(link.random() % 40).expect("small")).await;
             tokio::task::yield_now().await;
         }
         // Some of it has arrived, some is on its way: then the aggregator dies.
-        let seen = sender.buffer.level().expect("a level").batches;
-        until("something is acknowledged", || async { (sender.buffer.level().ok()?.batches < seen.max(1)).then_some(()) }).await;
+        let seen = sender.buffer.level().batches;
+        until("something is acknowledged", || async { (sender.buffer.level().batches < seen.max(1)).then_some(()) }).await;
         aggregator.kill();
         aggregator = Aggregator::start(&store, &[]);
         link.lead_to(&aggregator.ingest_address());
         println!("round {round}: {} faults", link.faults.load(std::sync::atomic::Ordering::Relaxed));
     }
     link.heal();
-    until("everything is acknowledged", || async { (sender.buffer.level().ok()?.batches == 0).then_some(()) }).await;
+    until("everything is acknowledged", || async { (sender.buffer.level().batches == 0).then_some(()) }).await;
     let client = aggregator.client();
     assert_eq!(stored(&client).await.expect("an answer"), sender.issued, "seed {seed}");
     // Time stamps alone would hide a batch that was stored twice: level 0 counts rows.
@@ -150,8 +157,9 @@ async fn an_agent_that_is_killed_again_and_again_delivers_every_number_once() {
     until("the last agent delivers", || async { cursor().await.filter(|now| *now > last) }).await;
     agent.stop();
     let key = MasterKey::load_or_create(&dir.path().join("agent/buffer.key")).expect("a key");
-    let buffer = Buffer::open(&dir.path().join("agent/buffer.db"), &key, BOUNDS).expect("the buffer");
-    let level = buffer.level().expect("a level");
+    let machine = RootFs::new(dir.path().join("host")).read("/etc/machine-id").unwrap_or_default();
+    let buffer = open(&dir.path().join("agent/buffer.db"), key, machine.trim());
+    let level = buffer.level();
     assert_eq!(level.batches, 0, "a clean end delivers what is left");
     assert_eq!(cursor().await, Some(level.last_seq), "each number was settled");
     assert_eq!(client.gaps().await.expect("gaps")["gaps"], serde_json::json!([]), "nothing was given up");

@@ -7,8 +7,8 @@ use keyvigil_common::sequence::Range;
 use keyvigil_common::wire::Class;
 use rusqlite::{OptionalExtension, params};
 
-use super::state::{Totals, Work, pair, sums};
 use super::BufferError;
+use super::state::{Totals, Work, pair, sums};
 
 /// How long acknowledged rows are kept, ms, and how much of the bound they may take.
 const KEPT_MS: i64 = 15 * 60 * 1_000;
@@ -21,7 +21,9 @@ impl Work<'_> {
     pub(super) fn make_room(&mut self, bound: u64, age_ms: i64, incoming: u64) -> Result<u64, BufferError> {
         let now_ms = self.now_ms;
         while let Some(kept) = self.state.kept.front().copied()
-            && (now_ms - kept.acked_ms >= KEPT_MS || self.state.kept_bytes > bound / KEPT_SHARE || self.state.waiting.bytes + self.state.kept_bytes + incoming > bound)
+            && (now_ms - kept.acked_ms >= KEPT_MS
+                || self.state.kept_bytes > bound / KEPT_SHARE
+                || self.state.waiting.bytes + self.state.kept_bytes + incoming > bound)
         {
             self.purge(kept.ids, kept.bytes)?;
             self.state.kept.pop_front();
@@ -120,7 +122,7 @@ impl Work<'_> {
         while !self.fits(bound, incoming) {
             let Some((id, _)) = self.first_of(Class::Sample, from)?.filter(|(id, _)| *id < middle) else { break };
             from = id + 1;
-            if self.state.thin_seen % THIN != 0 {
+            if !self.state.thin_seen.is_multiple_of(THIN) {
                 self.give_up(id, "thinned")?;
                 given_up += 1;
             }

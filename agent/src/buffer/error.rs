@@ -68,7 +68,9 @@ fn of_sqlite(e: ffi::Error) -> Trouble {
         ErrorCode::SystemIoFailure if shared_memory => Trouble::Away,
         ErrorCode::SystemIoFailure => Trouble::Suspect,
         // A table that is not there, or has other columns, is a file of somebody else; a constraint holds in what we wrote.
-        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::SchemaChanged => Trouble::Damaged,
+        ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::SchemaChanged => {
+            Trouble::Damaged
+        }
         _ => Trouble::Away,
     }
 }

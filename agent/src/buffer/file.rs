@@ -49,14 +49,7 @@ impl File {
     }
 
     /// Stores batches, what sensors remember and losses of things that never got a number; makes room first.
-    pub(super) fn append(
-        &mut self,
-        batches: &[New],
-        remember: &[Remember],
-        lost: &[Lost],
-        bound: (u64, i64),
-        now_ms: i64,
-    ) -> Result<Appended, BufferError> {
+    pub(super) fn append(&mut self, batches: &[New], remember: &[Remember], lost: &[Lost], bound: (u64, i64), now_ms: i64) -> Result<Appended, BufferError> {
         let next_id = self.state.numbers.next_id + lost.len() as u64;
         let bodies = batches.iter().zip(next_id..).map(|(batch, id)| self.ring.seal(&batch.frame, &self.place(id)));
         let bodies: Vec<Vec<u8>> = bodies.collect::<Result<_, _>>()?;

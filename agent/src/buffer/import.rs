@@ -91,7 +91,11 @@ fn list<T>(connection: &Connection, sql: &str, row: impl FnMut(&rusqlite::Row<'_
 impl File {
     /// Takes all that `other` holds, after what this one holds, in one transaction.
     pub(super) fn take(&mut self, other: &File, now_ms: i64) -> Result<(), BufferError> {
-        let contents = Contents { last_id: Some(other.state.numbers.next_id - 1), settled: Some(other.state.settled.clone()), ..Contents::read(&other.connection, &other.ring) };
+        let contents = Contents {
+            last_id: Some(other.state.numbers.next_id - 1),
+            settled: Some(other.state.settled.clone()),
+            ..Contents::read(&other.connection, &other.ring)
+        };
         if let Some(fault) = contents.fault {
             return Err(fault);
         }
@@ -132,7 +136,7 @@ impl Work<'_> {
         }
         self.state.numbers.next_id = self.state.numbers.next_id.max(contents.last_id.unwrap_or(0) + after + 1);
         self.save_epochs()?;
-        for ids in contents.settled.iter().flat_map(|settled| settled.as_slice()) {
+        for ids in contents.settled.iter().flat_map(Ranges::as_slice) {
             self.state.settled.insert(moved(*ids));
         }
         for ids in &contents.dropped {

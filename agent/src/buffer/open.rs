@@ -172,7 +172,9 @@ fn prepare(connection: &mut Connection) -> Result<bool, BufferError> {
     match version {
         0 if tables == 0 => {
             let schema = include_str!("schema.sql");
-            connection.execute_batch(&format!("BEGIN; {schema} INSERT INTO meta VALUES ('schema', {SCHEMA_VERSION}); PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"))?;
+            connection.execute_batch(&format!(
+                "BEGIN; {schema} INSERT INTO meta VALUES ('schema', {SCHEMA_VERSION}); PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            ))?;
             return Ok(true);
         }
         1 => from_version_1(connection)?,
@@ -180,7 +182,11 @@ fn prepare(connection: &mut Connection) -> Result<bool, BufferError> {
         other => {
             // Said twice by a later version of ours; else a bit fell over, or the file is somebody else's.
             let said = connection.query_row("SELECT value FROM meta WHERE name = 'schema'", [], |row| row.get::<_, i64>(0));
-            return Err(if said.is_ok_and(|said| said == other) { BufferError::Version(other) } else { BufferError::Damaged("it is no buffer of ours".into()) });
+            return Err(if said.is_ok_and(|said| said == other) {
+                BufferError::Version(other)
+            } else {
+                BufferError::Damaged("it is no buffer of ours".into())
+            });
         }
     }
     Ok(false)
@@ -195,7 +201,10 @@ fn from_version_1(connection: &mut Connection) -> Result<(), BufferError> {
     let settled = Range::new(1, open.map_or(last, |open| open.cast_unsigned() - 1));
     tx.execute_batch(FROM_VERSION_1)?;
     tx.execute("INSERT OR REPLACE INTO meta VALUES ('last_id', ?1)", [last.to_le_bytes()])?;
-    tx.execute("INSERT OR REPLACE INTO meta VALUES ('settled', ?1)", [settled.iter().flat_map(|r| [r.first, r.last]).flat_map(u64::to_le_bytes).collect::<Vec<u8>>()])?;
+    tx.execute(
+        "INSERT OR REPLACE INTO meta VALUES ('settled', ?1)",
+        [settled.iter().flat_map(|r| [r.first, r.last]).flat_map(u64::to_le_bytes).collect::<Vec<u8>>()],
+    )?;
     tx.execute("INSERT OR REPLACE INTO meta VALUES ('schema', ?1)", [SCHEMA_VERSION])?;
     tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     tx.commit()?;

@@ -17,15 +17,7 @@ const CHUNK_BYTES: usize = 1 << 20;
 
 /// Repairs the file that `place` names. `known` is what was known of it while it was open; `salvage` is false where reading it
 /// has failed before. Returns the new file.
-pub(super) fn repair(
-    place: &Place,
-    master: &MasterKey,
-    bytes: u64,
-    why: &str,
-    known: Option<&State>,
-    salvage: bool,
-    now_ms: i64,
-) -> Result<File, BufferError> {
+pub(super) fn repair(place: &Place, master: &MasterKey, bytes: u64, why: &str, known: Option<&State>, salvage: bool, now_ms: i64) -> Result<File, BufferError> {
     let fault = |e| BufferError::Io(format!("a new buffer cannot be put in place of {}", place.path.display()), e);
     disk::clean_up(&place.path).map_err(fault)?;
     let new = disk::unfinished(&place.path);

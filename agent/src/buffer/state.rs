@@ -66,7 +66,8 @@ impl State {
     /// Reads it; what is settled counts as settled at `now_ms`.
     pub(super) fn load(connection: &Connection, memory: bool, now_ms: i64) -> Result<Self, BufferError> {
         let damaged = |what: &str| BufferError::Damaged(format!("the buffer's {what} cannot be read"));
-        let spans = connection.prepare("SELECT first_id, epoch, first_seq FROM epoch ORDER BY first_id")?.query_map([], span)?.collect::<Result<Vec<_>, _>>()?;
+        let spans =
+            connection.prepare("SELECT first_id, epoch, first_seq FROM epoch ORDER BY first_id")?.query_map([], span)?.collect::<Result<Vec<_>, _>>()?;
         let last_id = meta(connection, "last_id")?.map_or(Ok(0), |bytes| number(&bytes).ok_or_else(|| damaged("last number")))?;
         let held: i64 = connection.query_row("SELECT ifnull(max(id), 0) FROM batch", [], |row| row.get(0))?;
         let numbers = Numbers::new(spans, last_id.max(held.cast_unsigned()) + 1).ok_or_else(|| damaged("epochs"))?;
@@ -76,8 +77,18 @@ impl State {
         let known_gap: i64 = connection.query_row(sql, [], |row| row.get(0))?;
         let base = if memory { i64::from_le_bytes(keyvigil_common::random::<8>()) >> 2 & (i64::MAX >> 2) | 1 << 40 } else { 0 };
         let waiting = sums(connection, Range { first: 0, last: u64::MAX >> 1 })?;
-        let mut state =
-            Self { numbers, settled, waiting, kept: VecDeque::new(), kept_bytes: 0, thinned, thin_seen: 0, next_gap: known_gap.max(base) + 1, unsaved: 0, memory };
+        let mut state = Self {
+            numbers,
+            settled,
+            waiting,
+            kept: VecDeque::new(),
+            kept_bytes: 0,
+            thinned,
+            thin_seen: 0,
+            next_gap: known_gap.max(base) + 1,
+            unsaved: 0,
+            memory,
+        };
         for ids in state.settled.as_slice().to_vec() {
             state.keep(connection, ids, now_ms)?;
         }

@@ -38,7 +38,10 @@ fn what_must_go_goes_by_class_then_age_and_is_declared() {
     }
     assert_eq!(seqs(&live(&mut queue, T0)), [1, 3, 6, 7, 8], "detail, samples and keys went");
     let gaps = queue.gaps(T0).unwrap();
-    assert_eq!(gaps.iter().map(|(_, g)| (g.range.first, g.range.last, g.class)).collect::<Vec<_>>(), [(2, 2, Class::Detail), (5, 5, Class::Sample), (4, 4, Class::Key)]);
+    assert_eq!(
+        gaps.iter().map(|(_, g)| (g.range.first, g.range.last, g.class)).collect::<Vec<_>>(),
+        [(2, 2, Class::Detail), (5, 5, Class::Sample), (4, 4, Class::Key)]
+    );
     assert!(gaps.iter().all(|(_, g)| g.cause == "buffer full" && g.items == 10 && g.epoch == Some(queue.level().epoch)));
     assert_eq!(live(&mut queue, T0).dropped, [range(2, 2), range(4, 5)]);
     queue.front(Lane::Live, Room { frames: 1, bytes: 1 }, T0).unwrap();

@@ -108,7 +108,7 @@ impl World {
     fn append(&mut self, class: Class, bytes: usize, count: usize) {
         let mut news = Vec::new();
         let (told, gaps): (Vec<i64>, Vec<Gap>) = self.queue.gaps(self.now_ms).unwrap().into_iter().unzip();
-        let telling = (!told.is_empty()).then(|| (Class::Alert, 20, told, gaps));
+        let telling = (!told.is_empty()).then_some((Class::Alert, 20, told, gaps));
         for (class, bytes, told, gaps) in (0..count).map(|_| (class, bytes, vec![], vec![])).chain(telling) {
             self.made += 1;
             // No two sums of these are the same by chance.
