@@ -122,7 +122,7 @@ impl Work<'_> {
         while !self.fits(bound, incoming) {
             let Some((id, _)) = self.first_of(Class::Sample, from)?.filter(|(id, _)| *id < middle) else { break };
             from = id + 1;
-            if self.state.thin_seen % THIN != 0 {
+            if !self.state.thin_seen.is_multiple_of(THIN) {
                 self.give_up(id, "thinned")?;
                 given_up += 1;
             }

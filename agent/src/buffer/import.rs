@@ -136,7 +136,7 @@ impl Work<'_> {
         }
         self.state.numbers.next_id = self.state.numbers.next_id.max(contents.last_id.unwrap_or(0) + after + 1);
         self.save_epochs()?;
-        for ids in contents.settled.iter().flat_map(|settled| settled.as_slice()) {
+        for ids in contents.settled.iter().flat_map(Ranges::as_slice) {
             self.state.settled.insert(moved(*ids));
         }
         for ids in &contents.dropped {
