@@ -148,7 +148,7 @@ impl Uplink {
     }
 
     fn sender(&self) -> Result<Sender, Failure> {
-        let boot_ms = i64::try_from(self.clock.monotonic().as_millis()).unwrap_or(i64::MAX);
+        let boot_ms = i64::try_from(self.clock.since_boot().as_millis()).unwrap_or(i64::MAX);
         let trusts = self.identity.borrow().trusts()?;
         Ok(Sender { instance: self.instance, machine: [0; 32], boot: self.instance, boot_ms, wall_ms: self.clock.now_ms(), trusts })
     }

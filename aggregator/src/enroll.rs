@@ -207,6 +207,8 @@ impl Enroll {
             cursor: 0,
             credentials: Credentials::default(),
             enhance: None,
+            clock_offset_ms: None,
+            twins: Vec::new(),
         })
     }
 

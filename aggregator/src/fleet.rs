@@ -8,6 +8,7 @@ use keyvigil_common::wire::HostFacts;
 use serde::{Deserialize, Serialize};
 
 use crate::index::TenantId;
+use crate::ingest::Twin;
 use crate::store::ledger::{self, Table};
 use crate::store::{Store, StoreError, Tx};
 
@@ -51,6 +52,12 @@ pub struct Agent {
     /// Enhanced monitoring that was asked for.
     #[serde(default)]
     pub enhance: Option<Enhance>,
+    /// How far its host's clock is behind ours, ms; not known before its first push.
+    #[serde(default)]
+    pub clock_offset_ms: Option<i64>,
+    /// Copies of it that are kept out.
+    #[serde(default)]
+    pub twins: Vec<Twin>,
 }
 
 /// What is known of an agent's certificates.
@@ -127,6 +134,8 @@ pub struct News {
     pub interval_ms: Option<u32>,
     /// What the host is.
     pub facts: Option<HostFacts>,
+    /// How far its clock is behind ours, ms.
+    pub clock_offset_ms: Option<i64>,
 }
 
 /// All agents.
@@ -144,6 +153,18 @@ impl Fleet {
             self.set(tenant, agent, 0);
         }
         Ok(())
+    }
+
+    /// How many there are, of all tenants.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// The agent of that identity.
@@ -174,6 +195,7 @@ impl Fleet {
         agent.last_seen_ms = Some(now_ms);
         agent.last_sample_ms = agent.last_sample_ms.max(news.last_sample_ms);
         agent.cursor = cursor;
+        agent.clock_offset_ms = news.clock_offset_ms.or(agent.clock_offset_ms);
         agent.interval_ms = news.interval_ms.unwrap_or(agent.interval_ms);
         let changed = news.facts.as_ref().is_some_and(|facts| *facts != agent.facts);
         if let Some(facts) = &news.facts {
@@ -197,28 +219,16 @@ impl Fleet {
         }
     }
 
-    /// How many there are, in all tenants.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// Whether nobody ever joined.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The agents of all tenants.
     #[must_use]
     pub fn all(&self) -> Vec<Agent> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).values().map(|(agent, _)| agent.clone()).collect()
     }
 
-    /// The agent that a machine has, if it may deliver.
+    /// The agent that a machine has, if it may deliver. One that has copies is nobody's: whoever joins becomes another.
     #[must_use]
     pub fn of_machine(&self, tenant: TenantId, machine: &str) -> Option<Agent> {
-        self.list(tenant).into_iter().find(|agent| !agent.revoked && !machine.is_empty() && agent.machine == machine)
+        self.list(tenant).into_iter().find(|agent| !agent.revoked && agent.twins.is_empty() && !machine.is_empty() && agent.machine == machine)
     }
 
     /// Agents of a host name that were not heard of for so long that an agent which claims the name now takes their place.
@@ -251,7 +261,8 @@ pub fn get(tx: &Tx<'_>, tenant: TenantId, id: &str) -> Result<Agent, StoreError>
 /// # Errors
 /// No such agent; the store's.
 pub fn change(fleet: &Arc<Fleet>, tx: &Tx<'_>, tenant: TenantId, id: &str, change: impl Fn(&mut Agent) + Send + 'static) -> Result<Agent, StoreError> {
-    let mut changed = get(tx, tenant, id)?;
+    let stored = tx.get(Table::Agent, tenant, id)?.or_else(|| fleet.get(tenant, id));
+    let mut changed: Agent = stored.ok_or_else(|| StoreError::Missing("this agent".into()))?;
     change(&mut changed);
     enter(tx, tenant, &changed)?;
     let (fleet, id) = (Arc::clone(fleet), id.to_owned());
@@ -280,6 +291,6 @@ pub fn put(tx: &Tx<'_>, tenant: TenantId, agent: &Agent) -> Result<(), StoreErro
     let Some(stored) = tx.get::<Agent>(Table::Agent, tenant, &agent.id)? else { return enter(tx, tenant, agent) };
     let heard = agent.clone();
     let credentials = Credentials { used: heard.credentials.used, trusts: heard.credentials.trusts, ..stored.credentials };
-    let Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, .. } = heard;
-    enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, credentials, ..stored })
+    let Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, clock_offset_ms, .. } = heard;
+    enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, clock_offset_ms, credentials, ..stored })
 }

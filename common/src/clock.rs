@@ -18,6 +18,8 @@ pub trait Clock: Send + Sync + fmt::Debug {
     fn now_ms(&self) -> i64;
     /// Time since some fixed instant. Never jumps back.
     fn monotonic(&self) -> Duration;
+    /// Time since the host was started, suspension included. Nobody can set it; a restart of the host begins it anew.
+    fn since_boot(&self) -> Duration;
     /// Ends once `monotonic` has grown by `duration`.
     fn sleep(&self, duration: Duration) -> Sleep;
 }
@@ -52,6 +54,11 @@ impl Clock for SystemClock {
         self.origin.elapsed()
     }
 
+    fn since_boot(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    }
+
     fn sleep(&self, duration: Duration) -> Sleep {
         Box::pin(tokio::time::sleep(duration))
     }
@@ -62,13 +69,14 @@ impl Clock for SystemClock {
 pub struct ManualClock {
     wall_ms: Mutex<i64>,
     elapsed: watch::Sender<Duration>,
+    suspended: Mutex<Duration>,
 }
 
 impl ManualClock {
     /// A clock that shows `now_ms`.
     #[must_use]
     pub fn at(now_ms: i64) -> Arc<Self> {
-        Arc::new(Self { wall_ms: Mutex::new(now_ms), elapsed: watch::channel(Duration::ZERO).0 })
+        Arc::new(Self { wall_ms: Mutex::new(now_ms), elapsed: watch::channel(Duration::ZERO).0, suspended: Mutex::default() })
     }
 
     /// Moves both clocks on and wakes who slept that long.
@@ -80,6 +88,12 @@ impl ManualClock {
     /// Sets the wall clock forward or back, as NTP or an administrator would; nobody wakes.
     pub fn step_wall_ms(&self, by: i64) {
         *self.wall_ms.lock().unwrap_or_else(PoisonError::into_inner) += by;
+    }
+
+    /// The host sleeps: the wall clock and the time since boot go on, nobody wakes.
+    pub fn suspend(&self, by: Duration) {
+        self.step_wall_ms(i64::try_from(by.as_millis()).unwrap_or(i64::MAX));
+        *self.suspended.lock().unwrap_or_else(PoisonError::into_inner) += by;
     }
 
     /// How many are asleep, or hold a sleep that ended but was not looked at.
@@ -96,6 +110,10 @@ impl Clock for ManualClock {
 
     fn monotonic(&self) -> Duration {
         *self.elapsed.borrow()
+    }
+
+    fn since_boot(&self) -> Duration {
+        *self.elapsed.borrow() + *self.suspended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {

@@ -35,11 +35,15 @@ pub enum EventKind {
     DataLost,
     /// The agent started.
     AgentStarted,
+    /// Two machines deliver with one identity.
+    IdentityCloned,
+    /// A host's clock is far from the aggregator's.
+    ClockWrong,
 }
 
 impl EventKind {
     /// All kinds, in wire order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Created,
         Self::Rotated,
         Self::Expired,
@@ -54,6 +58,8 @@ impl EventKind {
         Self::Unreadable,
         Self::DataLost,
         Self::AgentStarted,
+        Self::IdentityCloned,
+        Self::ClockWrong,
     ];
 
     /// Name in the API and in tags.
@@ -74,6 +80,8 @@ impl EventKind {
             Self::Unreadable => "unreadable",
             Self::DataLost => "data_lost",
             Self::AgentStarted => "agent_started",
+            Self::IdentityCloned => "identity_cloned",
+            Self::ClockWrong => "clock_wrong",
         }
     }
 

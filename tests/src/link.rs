@@ -27,6 +27,10 @@ impl Clock for Hasty {
         self.0.monotonic()
     }
 
+    fn since_boot(&self) -> Duration {
+        self.0.since_boot()
+    }
+
     fn sleep(&self, duration: Duration) -> Sleep {
         self.0.sleep(duration / 100)
     }

@@ -36,18 +36,37 @@ pub enum Refusal {
         /// What the store said.
         source: StoreError,
     },
-    /// Two senders with one identity.
-    #[error("{0}")]
-    Fork(StoreError),
+    /// This number was another batch's: the sender must count anew from here.
+    #[error("{source}")]
+    Fork {
+        /// The number.
+        seq: u64,
+        /// What the store said.
+        source: StoreError,
+    },
     /// A clock far off.
     #[error("{0}")]
     Clock(String),
     /// Too many series.
     #[error("{0}")]
     Limit(String),
-    /// Come back later.
+    /// Come back later: there is no room.
     #[error("{0}")]
     Busy(String),
+    /// Come back later: others come first.
+    #[error("{why}")]
+    Wait {
+        /// Who.
+        why: String,
+        /// How much later.
+        seconds: u64,
+    },
+    /// A copy of another host's agent.
+    #[error(
+        "another machine delivers with this host's identity, and this one came later: if it is a copy, join it anew \
+         (`keyvigil-agent join TOKEN`); what it holds is kept"
+    )]
+    Cloned,
     /// The store cannot write.
     #[error("cannot store")]
     Store(#[source] StoreError),
@@ -82,7 +101,7 @@ impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Gap { expected, .. } => Self::Gap { expected, source: error },
-            StoreError::Fork(_) => Self::Fork(error),
+            StoreError::Fork(seq) => Self::Fork { seq, source: error },
             StoreError::Busy => Self::Busy("the store is busy".into()),
             other => Self::Store(other),
         }

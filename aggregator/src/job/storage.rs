@@ -32,12 +32,14 @@ pub async fn merge(store: Store, clock: SharedClock) -> Result<String, String> {
     Ok(if merged == 0 { String::new() } else { format!("merged {merged} windows and days") })
 }
 
-/// Drops what `policy` does not keep any longer.
+/// Drops what `policy` does not keep any longer, and what is known of agents' streams that ended long ago.
 ///
 /// # Errors
 /// What the store says.
 pub async fn retain(store: Store, clock: SharedClock, policy: Arc<Policy>) -> Result<String, String> {
-    let retained = store.retain(clock.now_ms(), &policy).await.map_err(say)?;
+    let now_ms = clock.now_ms();
+    let retained = store.retain(now_ms, &policy).await.map_err(say)?;
+    store.write(move |tx| tx.forget_streams(now_ms)).await.map_err(say)?;
     let dropped = (!retained.dropped.is_empty()).then(|| format!("dropped {}", retained.dropped.join(", ")));
     let pruned = (retained.pruned > 0).then(|| format!("{} samples of series that are kept for less", retained.pruned));
     let series = (retained.series > 0).then(|| format!("{} series of which nothing is left", retained.series));

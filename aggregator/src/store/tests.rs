@@ -2,12 +2,12 @@ mod faults;
 mod forget;
 mod limits;
 mod model;
+mod streams;
 mod upkeep;
 
 use super::*;
 use keyvigil_common::sample::{MetricType, Series, Tags};
 use keyvigil_common::seal::SealError;
-use keyvigil_common::sequence::Range;
 use keyvigil_common::wire::{Batch, Column, Group, encode_batch};
 
 const T0: i64 = 1_763_836_800_000;
@@ -144,28 +144,6 @@ async fn a_piece_that_fails_does_not_fail_its_neighbours_and_leaves_nothing() {
     append(&store, batch(&["poison"], T0, 5, 0.0, 0)).await.unwrap();
     drop(store);
     assert_eq!(read(&fixture.open(), "poison", T0, T0 + 100_000).await.len(), 5);
-}
-
-#[tokio::test]
-async fn a_stream_is_settled_once_and_jumps_only_over_what_was_declared() {
-    let fixture = Fixture::new();
-    let store = fixture.open();
-    let settle = async |seq: u64, hash: u8, dropped: Vec<Range>| {
-        let stream = Stream { tenant: 1, agent: "a".into(), epoch: [1; 16] };
-        let declared = Declared { dropped: dropped.into_iter().collect(), ..Declared::default() };
-        let settle = move |tx: &Tx<'_>| {
-            let mut settling = tx.settling(&stream, &declared)?;
-            let settled = settling.settle(seq, &[hash; 32], 1)?;
-            settling.close(1).map(|_| settled)
-        };
-        store.write(settle).await
-    };
-    assert_eq!(settle(1, 1, vec![]).await.unwrap(), Settled::New);
-    assert_eq!(settle(1, 1, vec![]).await.unwrap(), Settled::Repeat);
-    assert!(matches!(settle(1, 2, vec![]).await, Err(StoreError::Fork(1))));
-    assert!(matches!(settle(5, 5, vec![]).await, Err(StoreError::Gap { expected: 2, got: 5 })));
-    assert_eq!(settle(5, 5, vec![Range { first: 2, last: 4 }]).await.unwrap(), Settled::New);
-    assert_eq!(settle(6, 6, vec![]).await.unwrap(), Settled::New);
 }
 
 #[tokio::test]

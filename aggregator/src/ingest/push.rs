@@ -1,0 +1,326 @@
+//! What agents push: whose it is, whether it was here before, what its clock was worth; then the store, then the ack. Nothing is
+//! acknowledged before the commit.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use keyvigil_common::event::EventKind;
+use keyvigil_common::limits::{DECODED_BYTES_PER_RAW, PUSH_RAW_BYTES_MAX, TAGS_MAX, TIMESTAMP_MS_MIN};
+use keyvigil_common::sample::Series;
+use keyvigil_common::sequence::Standing;
+use keyvigil_common::tls::Identity;
+use keyvigil_common::wire::{self, Ack, Batch, Sender, WireError};
+
+use super::clocks::{self, Reading};
+use super::dictionary::{Dictionaries, Dictionary};
+use super::loss::GapRecord;
+use super::{Ingest, Place, Refusal, twins};
+use crate::fleet::{self, Agent, News};
+use crate::index::TenantId;
+use crate::keys::{self, EventRecord};
+use crate::store::{Declared, Settled, StoreError, Stream, Tx};
+
+/// How far ahead of our clock a sample may be and still be stored, ms. Beyond it, partitions of years to come would be made.
+const AHEAD_MS_MAX: i64 = 86_400_000;
+/// Over how long agents spread their return when all lost the aggregator at once, ms for each: some 500 handshakes a second.
+const SPREAD_MS_PER_AGENT: usize = 2;
+const SPREAD_MS_MAX: u32 = 60_000;
+/// Copies of one agent that are remembered.
+const TWINS_MAX: usize = 16;
+
+/// Who pushes.
+#[derive(Debug, Clone)]
+struct Whose {
+    tenant: TenantId,
+    agent: String,
+    host: String,
+    peer: SocketAddr,
+}
+
+/// A batch as it arrived, decoded.
+struct Arrived {
+    seq: u64,
+    hash: [u8; 32],
+    /// As it goes into level 0.
+    body: Vec<u8>,
+    /// Without its dictionary where it is `resolved`, or where the batch before it has the same.
+    batch: Batch,
+    /// Hash of the dictionary's bytes.
+    dictionary: u128,
+    /// Whether it was left out.
+    known: bool,
+    resolved: Option<Dictionary>,
+}
+
+impl Ingest {
+    /// Takes what an agent pushes; the ack speaks of what is on disk. With it goes the version that the agent speaks.
+    ///
+    /// # Errors
+    /// Why it was not taken, and what the agent should do.
+    pub async fn push(&self, place: &Place, peer: SocketAddr, body: &[u8]) -> Result<(Ack, u8), Refusal> {
+        let result = self.try_push(place, peer, body).await;
+        self.note(&place.identity().agent, result)
+    }
+
+    async fn try_push(&self, place: &Place, peer: SocketAddr, body: &[u8]) -> Result<(Ack, u8), Refusal> {
+        let (tenant, agent) = self.whose(place.identity()).await?;
+        self.store.has_room()?;
+        let push = wire::decode_push(body)?;
+        let (version, now_ms) = (push.version(), self.clock.now_ms());
+        if twins::is_kept_out(&agent, push.sender.as_ref()) {
+            return Err(Refusal::Cloned);
+        }
+        let from = Whose { tenant, agent: agent.id.clone(), host: agent.host.clone(), peer };
+        let reading = push.sender.map(|sender| self.clocks.heard(tenant, &agent.id, &sender, now_ms));
+        let claimed: usize = push.frames.iter().map(|(_, frame)| wire::claimed_bytes(frame)).sum();
+        if claimed > PUSH_RAW_BYTES_MAX {
+            return Err(Refusal::TooLarge(WireError::TooLarge { bytes: claimed, max: PUSH_RAW_BYTES_MAX }));
+        }
+        let room = place.more(claimed * DECODED_BYTES_PER_RAW)?;
+        let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
+        let mut decoded = None;
+        let arrive = |(seq, frame): (u64, Vec<u8>)| self.arrive(seq, &frame, &from, reading.as_ref(), &mut decoded);
+        let arrived = push.frames.into_iter().map(arrive).collect::<Result<Vec<_>, _>>()?;
+        let declared = Declared { dropped: push.dropped.into_iter().collect(), waiting: push.waiting.into_iter().collect() };
+        let (this, told) = (self.clone(), from.clone());
+        let settle = move |tx: &Tx<'_>| {
+            // Whoever hangs up leaves the work behind, and the room that it takes.
+            tx.after_commit(move || drop(room));
+            this.settle(tx, &stream, &told, reading, arrived, &declared)
+        };
+        let settled = self.store.write(settle).await;
+        let something_new = !matches!(settled, Ok((_, 0)) | Err(StoreError::Gap { .. }));
+        if let Some(sender) = push.sender.filter(|_| something_new) {
+            self.look_for_a_twin(&from, &sender, now_ms).await?;
+        }
+        let standing = settled?.0;
+        let beyond = standing.beyond.as_slice().to_vec();
+        let spread_ms = u32::try_from(self.fleet.len() * SPREAD_MS_PER_AGENT).unwrap_or(u32::MAX).min(SPREAD_MS_MAX);
+        let directives = self.orders.of(tenant, &agent, push.sender.as_ref(), now_ms);
+        let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, now_ms, spread_ms, directives };
+        Ok((ack, version))
+    }
+
+    /// Whether this start of an agent and another take turns; the copy is kept out from then on, and that is told.
+    async fn look_for_a_twin(&self, from: &Whose, sender: &Sender, now_ms: i64) -> Result<(), Refusal> {
+        let Some(twin) = self.twins.delivered(from.tenant, &from.agent, sender, now_ms) else { return Ok(()) };
+        tracing::error!(host = from.host, peer = %from.peer, "two machines deliver with the identity of one host; the one that came later is kept out");
+        let (this, from) = (self.clone(), from.clone());
+        let keep_out = move |tx: &Tx<'_>| {
+            let message = format!("two machines deliver with the identity of {}; the one that came later is kept out until it has joined anew", from.host);
+            let evidence = [("instance", twin.instance.clone()), ("original", twin.original.clone()), ("last_peer", from.peer.to_string())];
+            tell(tx, &from, EventKind::IdentityCloned, now_ms, message, &evidence)?;
+            let remember = move |agent: &mut Agent| {
+                agent.twins.retain(|known| known.instance != twin.instance);
+                agent.twins.push(twin.clone());
+                let excess = agent.twins.len().saturating_sub(TWINS_MAX);
+                agent.twins.drain(..excess);
+            };
+            fleet::change(&this.fleet, tx, from.tenant, &from.agent, remember).map(|_| ())
+        };
+        Ok(self.store.write(keep_out).await?)
+    }
+
+    /// How the agent of a certificate stands here.
+    ///
+    /// # Errors
+    /// As for what it would deliver.
+    pub async fn standing(&self, identity: &Identity) -> Result<Agent, Refusal> {
+        self.whose(identity).await.map(|(_, agent)| agent)
+    }
+
+    /// The tenant and agent of a certificate, if it may deliver.
+    async fn whose(&self, identity: &Identity) -> Result<(TenantId, Agent), Refusal> {
+        let tenant = self.tenant(&identity.tenant).await?;
+        let agent = tenant.and_then(|tenant| self.fleet.get(tenant, &identity.agent).map(|agent| (tenant, agent)));
+        match agent {
+            Some((_, agent)) if agent.revoked => Err(Refusal::Forbidden("this agent was revoked: join it again with a new token".into())),
+            Some(found) => Ok(found),
+            None => Err(Refusal::Forbidden("this aggregator does not know the agent: join it again with a new token".into())),
+        }
+    }
+
+    /// Decodes and checks one batch. `decoded`: the dictionary of the batch before it in this push.
+    fn arrive(&self, seq: u64, frame: &[u8], from: &Whose, reading: Option<&Reading>, decoded: &mut Option<u128>) -> Result<Arrived, Refusal> {
+        let Whose { tenant, host, .. } = from;
+        let tenant = *tenant;
+        let (mut dictionary, mut resolved, mut known) = (0, None, false);
+        let generation = self.store.generation();
+        let batch = wire::decode_batch_unless(frame, |bytes| {
+            dictionary = Dictionaries::hash(&self.names, tenant, host, bytes);
+            resolved = self.dictionaries.get(dictionary, generation);
+            known = resolved.is_some() || decoded.replace(dictionary) == Some(dictionary);
+            known
+        });
+        let mut batch = batch.map_err(|fault| Refusal::of_frame(seq, fault))?;
+        let shift_ms = reading.map_or(0, |reading| reading.shift_ms(&batch));
+        let moved = (shift_ms != 0).then(|| moved(frame, shift_ms)).transpose().map_err(|fault| Refusal::of_frame(seq, fault))?;
+        clocks::shift(&mut batch, shift_ms);
+        check(seq, &batch, reading, self.clock.now_ms())?;
+        // The hash tells what the agent sent, whatever is stored of it.
+        let (hash, body) = (keyvigil_common::sha256(frame), self.store.seal_batch(tenant, host, moved.as_deref().unwrap_or(frame))?);
+        Ok(Arrived { seq, hash, body, batch, dictionary, known, resolved })
+    }
+
+    /// Stores what is new of a push, in its transaction. Returns how its stream stands, and how many batches were new.
+    fn settle(
+        &self,
+        tx: &Tx<'_>,
+        stream: &Stream,
+        from: &Whose,
+        reading: Option<Reading>,
+        arrived: Vec<Arrived>,
+        declared: &Declared,
+    ) -> Result<(Standing, u64), StoreError> {
+        let host = &from.host;
+        let mut settling = tx.settling(stream, declared)?;
+        let mut news = News { clock_offset_ms: reading.map(|reading| reading.offset_ms), ..News::default() };
+        let (mut samples, mut events, mut fresh, mut repeats) = (0, 0, 0, 0);
+        let (mut series, mut before) = (Vec::new(), None);
+        for Arrived { seq, hash, body, mut batch, dictionary, known, resolved } in arrived {
+            // Taken from a repeat too: the batch after it may lean on it.
+            if !known {
+                series = std::mem::take(&mut batch.series);
+            }
+            if settling.settle(seq, &hash, batch.items())? == Settled::Repeat {
+                repeats += 1;
+                continue;
+            }
+            fresh += 1;
+            samples += batch.samples() as u64;
+            events += batch.events.len() as u64;
+            news.last_sample_ms = news.last_sample_ms.max(batch.span_ms().map(|(_, last)| last));
+            news.interval_ms = batch.groups.iter().map(|g| g.interval_ms).max().or(news.interval_ms);
+            let resolved = match (resolved, &before) {
+                (Some(resolved), _) => resolved,
+                (None, Some((hash, resolved))) if *hash == dictionary => Dictionary::clone(resolved),
+                (None, _) => self.resolve(tx, stream.tenant, host, dictionary, &series)?,
+            };
+            let refused = tx.append_batch(stream.tenant, &mut batch, &resolved.resolved, &body)?;
+            if !refused.is_empty() {
+                let (items, why) = (refused.values().sum(), resolved.refusal.as_deref().unwrap_or_default());
+                self.losses.refused(tx, stream.tenant, &GapRecord::refused(host, seq, items, why, self.clock.now_ms()))?;
+                samples -= items;
+                let metrics = self.metrics.clone();
+                tx.after_commit(move || refused.into_iter().for_each(|(limit, samples)| metrics.refuse(limit, samples)));
+            }
+            before = Some((dictionary, resolved));
+            news.facts = batch.host.clone().or(news.facts);
+            self.record(tx, stream, host, batch)?;
+        }
+        let now_ms = self.clock.now_ms();
+        let standing = settling.close(now_ms)?;
+        let (agent, persist) =
+            self.fleet.heard(stream.tenant, &stream.agent, &news, standing.cursor, now_ms).ok_or_else(|| StoreError::Missing(stream.agent.clone()))?;
+        if persist {
+            fleet::put(tx, stream.tenant, &agent)?;
+        }
+        if let Some(reading) = reading.filter(|reading| reading.news) {
+            let message = format!(
+                "the clock of {host} and the aggregator's are {} s apart; what it seals is put to its time by the aggregator's",
+                reading.offset_ms / 1_000
+            );
+            tell(tx, from, EventKind::ClockWrong, now_ms, message, &[("offset_ms", reading.offset_ms.to_string())])?;
+        }
+        let metrics = self.metrics.clone();
+        tx.after_commit(move || {
+            metrics.samples.add(samples);
+            metrics.events.add(events);
+            metrics.batches.add(fresh);
+            metrics.repeats.add(repeats);
+        });
+        Ok((standing, fresh))
+    }
+
+    /// Ids of a dictionary, remembered once they are on disk.
+    fn resolve(&self, tx: &Tx<'_>, tenant: TenantId, host: &str, hash: u128, series: &[Series]) -> Result<Dictionary, StoreError> {
+        let resolved = tx.resolve(tenant, Some(host), series)?;
+        let refusal = resolved.refused.first().and_then(|(place, limit)| {
+            let mut first = series.get(*place as usize)?.clone();
+            first.tags.set("host", host);
+            Some(format!("{}; the first: {first}", self.store.limits().reason(*limit, &first)).into())
+        });
+        let dictionary = Dictionary { resolved, refusal };
+        let (dictionaries, found) = (Arc::clone(&self.dictionaries), dictionary.clone());
+        tx.after_commit(move || dictionaries.remember(hash, found));
+        Ok(dictionary)
+    }
+
+    /// Stores the keys, events and losses that a batch tells of.
+    fn record(&self, tx: &Tx<'_>, stream: &Stream, host: &str, batch: Batch) -> Result<(), StoreError> {
+        let (tenant, mut changed) = (stream.tenant, Vec::new());
+        let now_ms = self.clock.now_ms();
+        for mut sighting in batch.sightings {
+            sighting.at_ms = plausible(sighting.at_ms, now_ms);
+            changed.extend(keys::sight(tx, tenant, host, sighting)?);
+        }
+        for mut event in batch.events {
+            let told = event.at_ms;
+            event.at_ms = plausible(told, now_ms);
+            if event.at_ms != told {
+                event.evidence.push(("host_clock_ms".into(), told.to_string()));
+            }
+            let record = EventRecord::new(host, event);
+            tx.add_event(tenant, record.at_ms, record.kind.as_str(), &record)?;
+        }
+        for mut gap in batch.gaps {
+            // An agent that was cut off may give up what had arrived: stored is stored, and not lost.
+            let counted = Stream { epoch: gap.epoch.unwrap_or(stream.epoch), ..stream.clone() };
+            let (stored, items) = tx.stored_of(&counted, gap.range)?;
+            if stored == gap.range.count() {
+                continue;
+            }
+            gap.items = gap.items.saturating_sub(items);
+            let at_ms = plausible(gap.at_ms, now_ms);
+            let record = GapRecord::declared(host, gap, at_ms);
+            record.put(tx, tenant, format!("{} {} items were given up: {}", record.items, record.class, record.cause))?;
+        }
+        let inventory = Arc::clone(&self.inventory);
+        tx.after_commit(move || changed.into_iter().for_each(|record| inventory.put(tenant, record)));
+        Ok(())
+    }
+}
+
+/// Stores an event that the aggregator itself has noticed of a host.
+fn tell(tx: &Tx<'_>, from: &Whose, kind: EventKind, at_ms: i64, message: String, evidence: &[(&str, String)]) -> Result<(), StoreError> {
+    let evidence = evidence.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+    let record = EventRecord { kind, at_ms, host: from.host.clone(), key: None, path: None, actor: None, message, evidence };
+    tx.add_event(from.tenant, at_ms, kind.as_str(), &record)
+}
+
+/// A frame with all its times moved.
+fn moved(frame: &[u8], by_ms: i64) -> Result<Vec<u8>, WireError> {
+    let mut batch = wire::decode_batch(frame)?;
+    clocks::shift(&mut batch, by_ms);
+    wire::encode_batch(&batch)
+}
+
+fn check(seq: u64, batch: &Batch, reading: Option<&Reading>, now_ms: i64) -> Result<(), Refusal> {
+    if batch.series.iter().any(|series| series.tags.get("host").is_none() && series.tags.len() >= TAGS_MAX) {
+        return Err(Refusal::of_frame(seq, WireError::Shape("a series without room for the tag `host`")));
+    }
+    let span = batch.span_ms();
+    let off = span.is_some_and(|(first, last)| first < TIMESTAMP_MS_MIN || last > now_ms + AHEAD_MS_MAX);
+    if off && reading.is_some_and(|reading| reading.is_timeless(batch)) {
+        let why = WireError::Shape("samples of a clock that was wrong, from before the host was started anew: when they were taken cannot be known");
+        return Err(Refusal::Permanent { seq, why });
+    }
+    match span {
+        Some((first, _)) if first < TIMESTAMP_MS_MIN => {
+            Err(Refusal::Clock(format!("batch {seq} has samples from before the year 2000: set the clock of the host")))
+        }
+        Some((_, last)) if last > now_ms + AHEAD_MS_MAX => Err(Refusal::Clock(format!(
+            "batch {seq} has samples {} h ahead of the aggregator's clock: set the clock of the host or of the aggregator",
+            (last - now_ms) / 3_600_000
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The time that a host tells, or ours where its clock is plainly not set: what happened is kept, and found, either way.
+fn plausible(at_ms: i64, now_ms: i64) -> i64 {
+    if (TIMESTAMP_MS_MIN..=now_ms + AHEAD_MS_MAX).contains(&at_ms) { at_ms } else { now_ms }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! What becomes of pushes that come twice, ahead, from the wrong clock or from a copy.
+
+use keyvigil_common::clock::{Clock, ManualClock};
+use keyvigil_common::sample::{MetricType, Tags};
+use keyvigil_common::seal::MasterKey;
+use keyvigil_common::sequence::Range;
+use keyvigil_common::telemetry::Registry;
+use keyvigil_common::wire::{Class, Column, Gap, Group, HostFacts, Push, Sealed, encode_batch, encode_push};
+
+use super::*;
+use crate::fleet::{Credentials, Fleet};
+use crate::ingest::Lane;
+use crate::keys::Inventory;
+use crate::store::Store;
+use crate::store::ledger::{self, Stored};
+
+const NOW: i64 = 1_763_836_800_000;
+const DAY: i64 = 86_400_000;
+
+struct Door {
+    dir: tempfile::TempDir,
+    master: MasterKey,
+    clock: Arc<ManualClock>,
+    ingest: Ingest,
+}
+
+fn door_to(dir: &std::path::Path, master: &MasterKey, clock: &Arc<ManualClock>) -> Ingest {
+    let store = Store::open(dir, master, NOW, 512 << 20).unwrap();
+    let fleet = Arc::new(Fleet::default());
+    Ingest::new(store, fleet, Arc::new(Inventory::default()), Arc::default(), Arc::<ManualClock>::clone(clock), &Registry::default())
+}
+
+fn agent() -> Agent {
+    Agent {
+        id: "ab".repeat(16),
+        tenant: "default".into(),
+        host: "web-1".into(),
+        machine: String::new(),
+        enrolled_ms: NOW,
+        last_seen_ms: None,
+        last_sample_ms: None,
+        certificate_expires_ms: NOW + DAY,
+        revoked: false,
+        interval_ms: 0,
+        facts: HostFacts::default(),
+        cursor: 0,
+        clock_offset_ms: None,
+        twins: Vec::new(),
+        credentials: Credentials::default(),
+        enhance: None,
+    }
+}
+
+fn sender(instance: u8, boot_ms: i64, wall_ms: i64) -> Sender {
+    Sender { instance: [instance; 16], machine: [instance; 32], boot: [9; 16], boot_ms, wall_ms, trusts: [0; 32] }
+}
+
+fn range(first: u64, last: u64) -> Range {
+    Range { first, last }
+}
+
+/// One sample of the value `seq` at `at_ms`.
+fn batch(seq: u64, at_ms: i64) -> Batch {
+    let series = Series::new("m", MetricType::Gauge, Tags::default()).unwrap();
+    let column = Column { series: 0, start_ms: 0, values: vec![seq as f64] };
+    let groups = vec![Group { sensor: "test".into(), interval_ms: 10_000, times: vec![at_ms], columns: vec![column] }];
+    Batch { sealed_ms: at_ms, series: vec![series], groups, ..Batch::default() }
+}
+
+impl Door {
+    async fn new() -> Self {
+        let (dir, master, clock) = (tempfile::tempdir().unwrap(), MasterKey::generate(), ManualClock::at(NOW));
+        let ingest = door_to(dir.path(), &master, &clock);
+        let tenant = ingest.store.write(|tx| tx.tenant("default")).await.unwrap();
+        assert_eq!(tenant, 1);
+        ingest.fleet.set(1, agent(), NOW);
+        Self { dir, master, clock, ingest }
+    }
+
+    async fn push(&self, push: Push) -> Result<Ack, Refusal> {
+        let identity = Identity { tenant: "default".into(), agent: agent().id };
+        let place = self.ingest.admission().admit(&identity, Lane::Live, 1).unwrap();
+        self.ingest.push(&place, "127.0.0.1:1".parse().unwrap(), &encode_push(&push).unwrap()).await.map(|(ack, _)| ack)
+    }
+
+    /// Batches of these numbers, each with one sample a second after the one before.
+    async fn send(&self, from: Sender, numbers: impl IntoIterator<Item = u64>, push: Push) -> Result<Ack, Refusal> {
+        let frame = |seq: u64| (seq, encode_batch(&batch(seq, NOW - DAY + seq as i64 * 1_000)).unwrap());
+        let frames = numbers.into_iter().map(frame).collect();
+        self.push(Push { epoch: [1; 16], sender: Some(from), frames, ..push }).await
+    }
+
+    async fn values(&self) -> Vec<(i64, f64)> {
+        let ids: Vec<_> = self.ingest.store.index().all_ids().iter().collect();
+        let points = self.ingest.store.select(&ids, 0, i64::MAX, 1_000).await.unwrap();
+        points.into_iter().flatten().collect()
+    }
+
+    async fn losses(&self) -> Vec<(u64, u64, u64)> {
+        let found = self.ingest.store.read(|connection, ring| ledger::gaps::<GapRecord>(connection, ring, 1, 10)).await.unwrap();
+        found.into_iter().map(|Stored { record, .. }| (record.first_seq, record.last_seq, record.items)).collect()
+    }
+}
+
+#[tokio::test]
+async fn what_is_fresh_comes_before_a_backlog_and_all_of_it_is_stored_once() {
+    let door = Door::new().await;
+    let from = sender(1, 5_000, NOW);
+    let waiting = || Push { waiting: vec![range(1, 7)], ..Push::default() };
+    assert!(matches!(door.send(from, [8], Push::default()).await, Err(Refusal::Gap { expected: 1, .. })), "ahead, and nobody said so");
+    let ack = door.send(from, [8, 9], waiting()).await.unwrap();
+    assert_eq!((ack.cursor, ack.beyond), (0, vec![range(8, 9)]));
+    let ack = door.send(from, [1, 2, 3], Push::default()).await.unwrap();
+    assert_eq!((ack.cursor, ack.beyond), (3, vec![range(8, 9)]));
+    let ack = door.send(from, [8, 9, 10], waiting()).await.unwrap();
+    assert_eq!((ack.cursor, ack.beyond), (3, vec![range(8, 10)]), "a repeat, with something new behind it");
+    let ack = door.send(from, [6, 7], Push { dropped: vec![range(4, 5)], ..Push::default() }).await.unwrap();
+    assert_eq!((ack.cursor, ack.beyond), (10, vec![]));
+    assert_eq!(door.values().await.iter().map(|(_, value)| *value as u64).collect::<Vec<_>>(), [1, 2, 3, 6, 7, 8, 9, 10]);
+    assert!(matches!(door.send(from, [5], Push::default()).await, Err(Refusal::Fork { seq: 5, .. })), "it was declared lost: it cannot come under that number");
+}
+
+#[tokio::test]
+async fn what_was_stored_is_not_lost_though_its_sender_gave_it_up() {
+    let door = Door::new().await;
+    let from = sender(1, 5_000, NOW);
+    door.send(from, [1, 2, 3], Push::default()).await.unwrap();
+    let gap = |range, items| Gap { range, class: Class::Sample, cause: "buffer full".into(), items, at_ms: NOW, epoch: Some([1; 16]) };
+    let told = Batch { sealed_ms: NOW, gaps: vec![gap(range(2, 3), 2), gap(range(3, 5), 3)], ..Batch::default() };
+    let frames = vec![(6, encode_batch(&told).unwrap())];
+    let ack = door.push(Push { epoch: [1; 16], sender: Some(from), dropped: vec![range(2, 5)], frames, ..Push::default() }).await.unwrap();
+    assert_eq!(ack.cursor, 6);
+    assert_eq!(door.losses().await, [(3, 5, 2)], "of 2 and 3 nothing was lost, of 3 to 5 two items");
+}
+
+#[tokio::test]
+async fn samples_of_a_clock_that_was_far_off_are_stored_at_their_time_and_found_there_after_a_restart() {
+    let door = Door::new().await;
+    let wrong = NOW + 400 * DAY;
+    let one = Batch { sealed: Some(Sealed { boot: [9; 16], boot_ms: 60_000 }), ..batch(1, wrong) };
+    let push = |seq, batch: &Batch, wall_ms| Push {
+        epoch: [1; 16],
+        sender: Some(sender(1, 90_000, wall_ms)),
+        frames: vec![(seq, encode_batch(batch).unwrap())],
+        ..Push::default()
+    };
+    door.push(push(1, &one, NOW)).await.unwrap();
+    assert_eq!(door.values().await, [(NOW - 30_000, 1.0)]);
+    assert_eq!(door.ingest.fleet.get(1, &agent().id).unwrap().clock_offset_ms, Some(0));
+    let lost = Batch { sealed: Some(Sealed { boot: [8; 16], boot_ms: 60_000 }), ..batch(2, wrong) };
+    assert!(matches!(door.push(push(2, &lost, NOW)).await, Err(Refusal::Permanent { seq: 2, .. })), "sealed before the host was started anew");
+    let doubtful = door.push(push(2, &lost, wrong)).await;
+    assert!(matches!(doubtful, Err(Refusal::Clock(_))), "whose clock is wrong is not known: it waits");
+    let Door { dir, master, clock, ingest } = door;
+    drop(ingest);
+    let door = Door { ingest: door_to(dir.path(), &master, &clock), dir, master, clock };
+    assert_eq!(door.values().await, [(NOW - 30_000, 1.0)]);
+    assert_eq!(door.clock.now_ms(), NOW);
+}
+
+#[tokio::test]
+async fn of_two_machines_with_one_identity_the_later_one_is_kept_out_and_that_is_told() {
+    let door = Door::new().await;
+    for seq in 1..=5 {
+        let from = sender(1 + u8::from(seq % 2 == 0), 5_000, NOW);
+        door.send(from, [seq], Push::default()).await.unwrap();
+    }
+    assert!(matches!(door.send(sender(2, 5_000, NOW), [6], Push::default()).await, Err(Refusal::Cloned)));
+    door.send(sender(1, 5_000, NOW), [6], Push::default()).await.unwrap();
+    let restarted = Sender { instance: [7; 16], ..sender(2, 5_000, NOW) };
+    assert!(matches!(door.send(restarted, [7], Push::default()).await, Err(Refusal::Cloned)), "also after its restart");
+    let told = |connection: &rusqlite::Connection, ring: &keyvigil_common::seal::KeyRing| {
+        let mut told = 0;
+        ledger::events(connection, ring, 1, (0, i64::MAX), (i64::MAX, i64::MAX), |stored: Stored<EventRecord>| {
+            told += usize::from(stored.record.kind == EventKind::IdentityCloned);
+            true
+        })?;
+        Ok(told)
+    };
+    assert_eq!(door.ingest.store.read(told).await.unwrap(), 1);
+    assert_eq!(door.ingest.fleet.of_machine(1, ""), None);
+}
