@@ -246,7 +246,12 @@ impl Uplink {
     /// Acts on a refusal. One batch may be set aside only if the aggregator said `permanent`; what is too much at once is sent
     /// in smaller pieces; numbers that the aggregator has forgotten are declared. All else is kept, and waits.
     async fn refused(&mut self, answer: &Answer, first: u64) -> Result<(), Failure> {
+        use StatusCode as S;
         let (buffer, now_ms) = (Arc::clone(&self.buffer), self.clock.now_ms());
+        // Who objects to what was sent has nothing against the sender.
+        if matches!(answer.status, S::CONFLICT | S::PAYLOAD_TOO_LARGE | S::UNPROCESSABLE_ENTITY | S::TOO_MANY_REQUESTS) {
+            self.standing.fine();
+        }
         let permanent = answer.status == StatusCode::UNPROCESSABLE_ENTITY && answer.member("permanent") == true;
         if let Some(seq) = answer.member("batch").as_u64().filter(|_| permanent) {
             tracing::error!(batch = seq, reason = answer.detail(), "the aggregator can never store this batch; it is set aside and declared");

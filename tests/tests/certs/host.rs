@@ -127,6 +127,12 @@ impl World {
         self.client().gaps().await.expect("gaps")["gaps"].clone()
     }
 
+    /// The time between the two newest samples of load and of memory, ms.
+    pub(crate) async fn load_and_memory(&self) -> Option<(i64, i64)> {
+        let client = self.client();
+        Some((last_interval_ms(&client, "system.load.1m").await?, last_interval_ms(&client, "system.memory.usage_percent").await?))
+    }
+
     pub(crate) async fn host(&self, name: &str) -> Host {
         self.host_with(name, &self.token().await).await
     }
@@ -242,10 +248,9 @@ impl Host {
     }
 }
 
-/// The shortest time between two of the newest samples of a metric, ms.
-pub(crate) async fn intervals(client: &Client, metric: &str) -> Option<i64> {
+async fn last_interval_ms(client: &Client, metric: &str) -> Option<i64> {
     let query = Query { metric_pattern: metric.into(), start_time: Some("-1h".into()), ..Query::default() };
     let answer = client.query_metrics(&query).await.ok()?;
-    let times: Vec<i64> = answer.series.first()?.points.iter().map(|p| p.0).collect();
-    times.windows(2).rev().take(5).map(|pair| pair[1] - pair[0]).min()
+    let [.., (before, _), (last, _)] = &answer.series.first()?.points[..] else { return None };
+    Some(last - before)
 }
