@@ -107,6 +107,12 @@ impl Renewer {
         let (mut wishes, mut backoff) = (self.renewal.wishes(), Backoff::new(RETRY_FIRST, CHECK));
         loop {
             let identity = self.identity.borrow().clone();
+            if let Ok(Some(joined)) = self.joined(&identity) {
+                tracing::info!("the host has joined again");
+                self.renewal.done();
+                self.identity.send_replace(joined);
+                continue;
+            }
             let wait = self.until_due(&identity, jitter);
             if wait > Duration::ZERO {
                 let woken = async {
@@ -155,11 +161,8 @@ impl Renewer {
         by_age.min(CHECK).min(wished.unwrap_or(CHECK))
     }
 
-    /// A new identity: the one that somebody put there by joining, else a renewed one.
+    /// A new identity, by the newest certificate or the one before it.
     async fn renewed(&self, held: &Identity) -> Result<Identity, EnrollError> {
-        if let Some(joined) = self.joined(held)? {
-            return Ok(joined);
-        }
         let failure = match self.renew(held).await {
             Ok(renewed) => return self.store(held, renewed),
             Err(failure) => failure,

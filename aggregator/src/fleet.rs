@@ -63,10 +63,10 @@ pub struct Agent {
 /// What is known of an agent's certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
-    /// When its newest certificate was made, Unix ms; 0: by a version that did not note it.
-    pub granted_ms: i64,
-    /// The CA that made it.
+    /// The CA that made its newest certificate; empty: a version that did not note it.
     pub granted_by: String,
+    /// Hash of the CA certificates that it was given with it, hex.
+    pub granted_trusts: String,
     /// The certificate that it showed last.
     pub used: Option<Used>,
     /// Hash of the CA certificates that it trusts, hex; `None` while it has not said.

@@ -219,6 +219,9 @@ pub(crate) struct Enhance {
     /// For how long, 240 at most.
     #[arg(long, default_value_t = 10)]
     pub(crate) minutes: u32,
+    /// Ends it early.
+    #[arg(long, conflicts_with_all = ["minutes", "sensor"])]
+    pub(crate) end: bool,
     /// A sensor, such as cpu; may repeat (default: all).
     #[arg(long = "sensor", value_name = "NAME")]
     pub(crate) sensor: Vec<String>,

@@ -41,6 +41,13 @@ pub(crate) async fn agents(client: &Client, command: Agents, output: Output) -> 
 }
 
 pub(crate) async fn enhance(client: &Client, args: Enhance, output: Output) -> Done {
+    if args.end {
+        let ended = client.end_enhance(&args.host).await.map_err(failed)?;
+        if !as_json(&ended, output) {
+            say(&format!("{} is looked at as usual", cell(&ended["host"])));
+        }
+        return Ok(());
+    }
     let sensors: Vec<&str> = args.sensor.iter().map(String::as_str).collect();
     let ordered = client.enhance(&args.host, args.minutes, &sensors).await.map_err(failed)?;
     if !as_json(&ordered, output) {

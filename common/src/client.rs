@@ -286,6 +286,14 @@ impl Client {
         self.call(Method::POST, &format!("/hosts/{}/enhance", segment(host)), &[], Some(&body)).await
     }
 
+    /// Ends that early.
+    ///
+    /// # Errors
+    /// Not reachable, not allowed, or not there.
+    pub async fn end_enhance(&self, host: &str) -> Result<Value, ClientError> {
+        self.call(Method::DELETE, &format!("/hosts/{}/enhance", segment(host)), &[], None).await
+    }
+
     /// How the CA and its replacement stand.
     ///
     /// # Errors

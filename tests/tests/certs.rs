@@ -1,6 +1,8 @@
 //! Promise: certificates end, are revoked and are replaced with their CA, clocks are set wrong and right again, and no agent
 //! is locked out that should not be, none is let in that should not be, and no batch is lost.
 
+#[path = "certs/commands.rs"]
+mod commands;
 #[path = "certs/host.rs"]
 mod host;
 #[path = "certs/strangers.rs"]
@@ -224,7 +226,7 @@ async fn enhanced_monitoring_reaches_the_sensors_it_names_and_outlives_a_restart
     world.restart(&[&host]).await;
     let one = |(load, memory): &(i64, i64)| *load <= 5_000 && *memory >= 20_000;
     world.until("only what was named is looked at closely", || async { world.load_and_memory().await.filter(one) }).await;
-    world.client().call(Method::DELETE, "/hosts/web-1/enhance", &[], None).await.expect("ended");
+    world.client().end_enhance("web-1").await.expect("ended");
     let agents = world.client().agents().await.expect("agents");
     assert_eq!(agents["agents"][0]["enhanced_until"], Value::Null);
     world.until("and it is over", || async { world.load_and_memory().await.filter(quiet) }).await;

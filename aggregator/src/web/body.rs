@@ -72,7 +72,7 @@ impl FromRequest<App> for Paced {
                 None => return Ok(Self(bytes.into())),
                 Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..])),
                 Some(Err(e)) => {
-                    let large = std::error::Error::source(&e).is_some_and(|cause| cause.is::<LengthLimitError>());
+                    let large = std::error::Error::source(&e).and_then(|cause| cause.downcast_ref::<LengthLimitError>()).is_some();
                     let status = if large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
                     return Err(Problem::new(status, format!("the body cannot be read: {}", chain(&e))));
                 }

@@ -83,13 +83,13 @@ async fn certificates_of_the_wrong_use_name_or_ca_are_refused_and_older_tls_too(
 }
 
 /// Answers every request in the aggregator's name with `status` and `code`.
-async fn false_aggregator(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>, answers: Vec<String>) -> String {
+async fn false_aggregator(tasks: &Tasks, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>, answers: Vec<String>) -> String {
     let mut config = tls::web_config(chain, key).expect("TLS");
     config.alpn_protocols.clear();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
-    tokio::spawn(async move {
+    tasks.spawn_short("false aggregator", async move {
         for at in 0.. {
             let Ok((stream, _)) = listener.accept().await else { return };
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
@@ -121,7 +121,7 @@ async fn refusals_however_often_they_come_cost_neither_key_nor_data() {
         answer("404 Not Found", "duplicate"),
         answer("500 Internal Server Error", ""),
     ];
-    host.link.lead_to(&false_aggregator(server.chain, server.key, answers).await);
+    host.link.lead_to(&false_aggregator(&Tasks::new(Stop::new()), server.chain, server.key, answers).await);
     host.run();
     world.until("it has heard of it", || async { host.trouble() }).await;
     world.until("and more than once", || async { (host.waiting() > 30).then_some(()) }).await;
