@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::http::{Answer, Connection, Dialer, Fault, HttpError};
 use crate::identity::{Identity, IdentityError, NewKey};
 use crate::rootfs::RootFs;
+use crate::standing::Board;
 pub use renewal::Renewal;
 
 /// How often renewal is considered: the wall clock may be set, and a host may sleep.
@@ -91,6 +92,8 @@ pub struct Renewer {
     pub identity: watch::Sender<Identity>,
     /// Wishes to renew sooner.
     pub renewal: Renewal,
+    /// How renewal stands, for those who ask.
+    pub board: Board,
     /// How to connect.
     pub dialer: Dialer,
     /// Time.
@@ -107,6 +110,12 @@ impl Renewer {
         let (mut wishes, mut backoff) = (self.renewal.wishes(), Backoff::new(RETRY_FIRST, CHECK));
         loop {
             let identity = self.identity.borrow().clone();
+            if let Ok(Some(joined)) = self.joined(&identity) {
+                tracing::info!("the host has joined again");
+                self.renewal.done();
+                self.identity.send_replace(joined);
+                continue;
+            }
             let wait = self.until_due(&identity, jitter);
             if wait > Duration::ZERO {
                 let woken = async {
@@ -126,11 +135,14 @@ impl Renewer {
                     tracing::info!("certificate renewed");
                     backoff.reset();
                     self.renewal.done();
+                    self.board.renewal(self.clock.now_ms(), None);
                     self.identity.send_replace(renewed);
                     continue;
                 }
                 Some(Err(e)) => {
                     let delay = backoff.delay(random_u64(), None);
+                    let remedy = e.fault().map_or("`keyvigil-agent doctor` says more", Fault::words);
+                    self.board.renewal(self.clock.now_ms(), Some((chain(&e), remedy)));
                     if backoff.failures().is_power_of_two() || backoff.failures() < 4 {
                         let meaning = e.fault().map(Fault::words);
                         tracing::warn!(error = chain(&e), meaning, retry_in_ms = delay.as_millis(), "certificate not renewed; the one there is stays");
@@ -155,11 +167,8 @@ impl Renewer {
         by_age.min(CHECK).min(wished.unwrap_or(CHECK))
     }
 
-    /// A new identity: the one that somebody put there by joining, else a renewed one.
+    /// A new identity, by the newest certificate or the one before it.
     async fn renewed(&self, held: &Identity) -> Result<Identity, EnrollError> {
-        if let Some(joined) = self.joined(held)? {
-            return Ok(joined);
-        }
         let failure = match self.renew(held).await {
             Ok(renewed) => return self.store(held, renewed),
             Err(failure) => failure,

@@ -38,6 +38,8 @@ pub struct Running {
     pub buffer: Buffer,
     /// Its own numbers.
     pub registry: Registry,
+    /// How delivery stands.
+    pub board: Board,
     clock: SharedClock,
     sampling: Tasks,
     delivery: Tasks,
@@ -108,7 +110,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         tasks: delivery.clone(),
         metrics: Metrics::new(&registry),
     };
-    let renewer = Renewer { dir: dir.clone(), identity, renewal, dialer, clock: Arc::clone(&clock), tasks: delivery.clone() };
+    let renewer = Renewer { dir: dir.clone(), identity, renewal, board: board.clone(), dialer, clock: Arc::clone(&clock), tasks: delivery.clone() };
     let context = Context {
         root: RootFs::new(&config.root),
         started_ms: clock.now_ms(),
@@ -131,7 +133,8 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         enhanced: enhanced_seen,
         registry: registry.clone(),
     });
-    let reporting = reporting(buffer.clone(), config.buffer.max_bytes, identity_told, board, shown, (Arc::clone(&own_clock), own_clock.now_ms()), &registry);
+    let reporting =
+        reporting(buffer.clone(), config.buffer.max_bytes, identity_told, board.clone(), shown, (Arc::clone(&own_clock), own_clock.now_ms()), &registry);
     match control::bind(dir) {
         Ok(listener) => delivery.spawn("control", control::serve(listener, reporting, delivery.stop().clone())),
         Err(e) => tracing::warn!(error = %e, "`keyvigil-agent status` will not know more than lies on disk"),
@@ -139,7 +142,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     sampling.spawn("sampler", sampler.run(sampling.stop().clone()));
     delivery.spawn("uplink", uplink.run());
     delivery.spawn("renewer", renewer.run());
-    Ok(Running { buffer, registry, clock: own_clock, sampling, delivery, _lock: lock })
+    Ok(Running { buffer, registry, board, clock: own_clock, sampling, delivery, _lock: lock })
 }
 
 /// What the agent tells of itself on its socket.

@@ -72,6 +72,8 @@ pub struct Issued {
     pub issuer: String,
     /// The CA certificates that its owner is to trust, PEM.
     pub ca: String,
+    /// Hash of those, hex.
+    pub trusts: String,
 }
 
 /// Certificate chain and key of a server.
@@ -248,8 +250,8 @@ impl Authority {
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         let state = self.state.load();
         let certificate = state.issuing.sign(&params, &csr.public_key)?;
-        let (issuer, ca) = (state.issuing.id.clone(), state.pem());
-        Ok(Issued { certificate: certificate.der().clone(), pem: certificate.pem(), not_after_ms, issuer, ca })
+        let (issuer, ca, trusts) = (state.issuing.id.clone(), state.pem(), keyvigil_common::hex(&tls::trusts(&state.certificates())));
+        Ok(Issued { certificate: certificate.der().clone(), pem: certificate.pem(), not_after_ms, issuer, ca, trusts })
     }
 
     /// Makes key and certificate for the aggregator itself.

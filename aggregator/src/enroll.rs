@@ -175,7 +175,7 @@ impl Enroll {
             None => self.new_agent(tx, tenant_id, &identity, host, &request.machine)?,
         };
         // Whatever certificate it had, this one counts.
-        let credentials = Credentials { granted_ms: now_ms, granted_by: issued.issuer, used: None, trusts: None };
+        let credentials = Credentials { granted_by: issued.issuer, granted_trusts: issued.trusts, used: None, trusts: None };
         let agent = Agent { certificate_expires_ms: issued.not_after_ms, credentials, ..before };
         if repeated.is_none() {
             token.used.push(Use { key, agent: id, at_ms: now_ms });
@@ -205,10 +205,10 @@ impl Enroll {
             interval_ms: 0,
             facts: HostFacts::default(),
             cursor: 0,
-            clock_offset_ms: None,
-            twins: Vec::new(),
             credentials: Credentials::default(),
             enhance: None,
+            clock_offset_ms: None,
+            twins: Vec::new(),
         })
     }
 
@@ -253,10 +253,11 @@ impl Enroll {
             return Err(EnrollError::Duplicate);
         }
         let issued = self.authority.sign_agent(&csr, &shown.identity, now_ms, self.life_ms)?;
-        let (fleet, id, expires_ms, issuer) = (Arc::clone(&self.fleet), agent.id.clone(), issued.not_after_ms, issued.issuer);
+        let (fleet, id, expires_ms) = (Arc::clone(&self.fleet), agent.id.clone(), issued.not_after_ms);
+        let (issuer, trusts) = (issued.issuer, issued.trusts);
         let grant = move |agent: &mut Agent| {
             agent.certificate_expires_ms = expires_ms;
-            (agent.credentials.granted_ms, agent.credentials.granted_by) = (now_ms, issuer.clone());
+            (agent.credentials.granted_by, agent.credentials.granted_trusts) = (issuer.clone(), trusts.clone());
             if validity == Validity::Early {
                 // Made by a clock that ran ahead: it must not outrank those that come now.
                 agent.credentials.used = None;

@@ -46,27 +46,27 @@ pub struct Agent {
     pub facts: HostFacts,
     /// Last sequence number settled.
     pub cursor: u64,
-    /// How far its host's clock is behind ours, ms; not known before its first push.
-    #[serde(default)]
-    pub clock_offset_ms: Option<i64>,
-    /// Copies of it that are kept out.
-    #[serde(default)]
-    pub twins: Vec<Twin>,
     /// What concerns its certificates.
     #[serde(default)]
     pub credentials: Credentials,
     /// Enhanced monitoring that was asked for.
     #[serde(default)]
     pub enhance: Option<Enhance>,
+    /// How far its host's clock is behind ours, ms; not known before its first push.
+    #[serde(default)]
+    pub clock_offset_ms: Option<i64>,
+    /// Copies of it that are kept out.
+    #[serde(default)]
+    pub twins: Vec<Twin>,
 }
 
 /// What is known of an agent's certificates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credentials {
-    /// When its newest certificate was made, Unix ms; 0: by a version that did not note it.
-    pub granted_ms: i64,
-    /// The CA that made it.
+    /// The CA that made its newest certificate; empty: a version that did not note it.
     pub granted_by: String,
+    /// Hash of the CA certificates that it was given with it, hex.
+    pub granted_trusts: String,
     /// The certificate that it showed last.
     pub used: Option<Used>,
     /// Hash of the CA certificates that it trusts, hex; `None` while it has not said.
@@ -261,7 +261,8 @@ pub fn get(tx: &Tx<'_>, tenant: TenantId, id: &str) -> Result<Agent, StoreError>
 /// # Errors
 /// No such agent; the store's.
 pub fn change(fleet: &Arc<Fleet>, tx: &Tx<'_>, tenant: TenantId, id: &str, change: impl Fn(&mut Agent) + Send + 'static) -> Result<Agent, StoreError> {
-    let mut changed = get(tx, tenant, id)?;
+    let stored = tx.get(Table::Agent, tenant, id)?.or_else(|| fleet.get(tenant, id));
+    let mut changed: Agent = stored.ok_or_else(|| StoreError::Missing("this agent".into()))?;
     change(&mut changed);
     enter(tx, tenant, &changed)?;
     let (fleet, id) = (Arc::clone(fleet), id.to_owned());
@@ -290,6 +291,6 @@ pub fn put(tx: &Tx<'_>, tenant: TenantId, agent: &Agent) -> Result<(), StoreErro
     let Some(stored) = tx.get::<Agent>(Table::Agent, tenant, &agent.id)? else { return enter(tx, tenant, agent) };
     let heard = agent.clone();
     let credentials = Credentials { used: heard.credentials.used, trusts: heard.credentials.trusts, ..stored.credentials };
-    let Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, .. } = heard;
-    enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, credentials, ..stored })
+    let Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, clock_offset_ms, .. } = heard;
+    enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, clock_offset_ms, credentials, ..stored })
 }

@@ -155,12 +155,12 @@ impl Rotation {
     }
 
     fn progress(&self) -> Progress {
-        let (trusts, issuer, (phase, since_ms)) = (keyvigil_common::hex(&self.authority.trusts()), self.authority.issuer(), self.authority.since());
+        let (trusts, issuer, phase) = (keyvigil_common::hex(&self.authority.trusts()), self.authority.issuer(), self.authority.phase());
         let living = self.living();
         let mut progress = Progress { living: living.len(), ..Progress::default() };
         for agent in living {
-            // One that joined since was given all of it, and has not spoken yet.
-            let fresh = agent.credentials.used.is_none() && agent.credentials.granted_ms >= since_ms && agent.credentials.granted_by == issuer;
+            // One that has just joined was given all of it, and has not spoken yet.
+            let fresh = agent.credentials.used.is_none() && agent.credentials.granted_trusts == trusts && agent.credentials.granted_by == issuer;
             let confirmed = fresh || agent.credentials.trusts.as_ref() == Some(&trusts);
             let renewed = fresh || shown_by(&agent).map_or(agent.credentials.granted_by == issuer, |by| by == issuer);
             progress.confirmed += usize::from(confirmed);

@@ -67,6 +67,14 @@ pub(crate) enum Command {
     /// Makes a join token for a new agent.
     #[command(subcommand)]
     Token(Token),
+    /// Lists enrolled agents, or revokes one.
+    #[command(subcommand)]
+    Agents(Agents),
+    /// Has a host sample at its shortest intervals for a while.
+    Enhance(Enhance),
+    /// Shows the CA of the agents' certificates, and replaces it step by step.
+    #[command(subcommand)]
+    Ca(Ca),
 }
 
 #[derive(Debug, Args)]
@@ -204,4 +212,53 @@ pub(crate) struct Gaps {
     /// The newest so many; all are shown otherwise.
     #[arg(long)]
     pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agents {
+    /// Lists all agents, the revoked ones too.
+    List,
+    /// Revokes an agent: it is refused at once, and keeps its data.
+    Revoke {
+        /// Its id, or the name of its host.
+        #[arg(value_name = "ID_OR_HOST")]
+        agent: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Enhance {
+    /// Name of the host.
+    pub(crate) host: String,
+    /// For how long, 240 at most.
+    #[arg(long, default_value_t = 10)]
+    pub(crate) minutes: u32,
+    /// Ends it early.
+    #[arg(long, conflicts_with_all = ["minutes", "sensor"])]
+    pub(crate) end: bool,
+    /// A sensor, such as cpu; may repeat (default: all).
+    #[arg(long = "sensor", value_name = "NAME")]
+    pub(crate) sensor: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ca {
+    /// Shows CAs, how far their replacement is, and which agents hold it up.
+    Status,
+    /// Makes a new CA, which agents learn to trust beside the old one.
+    Announce,
+    /// Lets the new CA sign from now on; both stay trusted.
+    Issue,
+    /// Drops the old CA.
+    Retire {
+        /// Also while agents have not followed: those have to join again.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Takes the last step back: from issue the old CA signs again, from announce the new one is dropped.
+    Rollback {
+        /// Also while agents hold certificates of the new CA: those have to join again.
+        #[arg(long)]
+        force: bool,
+    },
 }

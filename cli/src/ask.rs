@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use crate::args::{Alerts, Events, Gaps, Keys, Output, Query, Token};
 use crate::print::{Failed, cell, clean, failed, relative, short, table, time};
 
-type Done = Result<(), Failed>;
+pub(crate) type Done = Result<(), Failed>;
 
 /// Prints JSON where that was asked for; whether it did.
-fn as_json(value: &Value, output: Output) -> bool {
+pub(crate) fn as_json(value: &Value, output: Output) -> bool {
     if output == Output::Json {
         say(&serde_json::to_string_pretty(value).unwrap_or_default());
     }
     output == Output::Json
 }
 
-fn rows(list: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+pub(crate) fn rows(list: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
     list.as_array().map(|items| items.iter().map(row).collect()).unwrap_or_default()
 }
 

@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod fleet;
 mod print;
 mod up;
 
@@ -36,6 +37,9 @@ async fn run(global: Global, command: Command) -> Result<ExitCode, Failed> {
         Command::Alerts(args) => ask::alerts(&client, args, output).await?,
         Command::Gaps(args) => ask::gaps(&client, args, output).await?,
         Command::Token(command) => ask::token(&client, command, output).await?,
+        Command::Agents(command) => fleet::agents(&client, command, output).await?,
+        Command::Enhance(args) => fleet::enhance(&client, args, output).await?,
+        Command::Ca(command) => fleet::ca(&client, command, output).await?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -210,8 +210,7 @@ impl Client {
     /// # Errors
     /// Not reachable, or not there.
     pub async fn key(&self, id: &str) -> Result<Value, ClientError> {
-        let id: String = id.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
-        self.get(&format!("/keys/{id}"), &[]).await
+        self.get(&format!("/keys/{}", segment(id)), &[]).await
     }
 
     /// Events, newest first; filters as in the API.
@@ -262,6 +261,55 @@ impl Client {
         self.call(Method::POST, "/alerts/rules", &[], Some(rule)).await
     }
 
+    /// Enrolled agents.
+    ///
+    /// # Errors
+    /// Not reachable.
+    pub async fn agents(&self) -> Result<Value, ClientError> {
+        self.get("/agents", &[]).await
+    }
+
+    /// Revokes an agent, by id or host name.
+    ///
+    /// # Errors
+    /// Not reachable, not allowed, or not there.
+    pub async fn revoke_agent(&self, wanted: &str) -> Result<Value, ClientError> {
+        self.call(Method::POST, &format!("/agents/{}/revoke", segment(wanted)), &[], None).await
+    }
+
+    /// Has a host sample closely for some minutes: the sensors that are named, or all.
+    ///
+    /// # Errors
+    /// Not reachable, not allowed, or not there.
+    pub async fn enhance(&self, host: &str, minutes: u32, sensors: &[&str]) -> Result<Value, ClientError> {
+        let body = json!({"minutes": minutes, "sensors": sensors});
+        self.call(Method::POST, &format!("/hosts/{}/enhance", segment(host)), &[], Some(&body)).await
+    }
+
+    /// Ends that early.
+    ///
+    /// # Errors
+    /// Not reachable, not allowed, or not there.
+    pub async fn end_enhance(&self, host: &str) -> Result<Value, ClientError> {
+        self.call(Method::DELETE, &format!("/hosts/{}/enhance", segment(host)), &[], None).await
+    }
+
+    /// How the CA and its replacement stand.
+    ///
+    /// # Errors
+    /// Not reachable.
+    pub async fn ca(&self) -> Result<Value, ClientError> {
+        self.get("/ca", &[]).await
+    }
+
+    /// Takes a step in the replacement of the CA: `announce`, `issue`, `retire`, `rollback`.
+    ///
+    /// # Errors
+    /// Not reachable, not allowed, or a step that cannot be taken now: why, and who holds it up.
+    pub async fn ca_step(&self, step: &str, force: bool) -> Result<Value, ClientError> {
+        self.call(Method::POST, &format!("/ca/{}", segment(step)), &[], Some(&json!({"force": force}))).await
+    }
+
     /// Makes a join token that lives `ttl` (`1h`).
     ///
     /// # Errors
@@ -269,6 +317,11 @@ impl Client {
     pub async fn create_token(&self, uses: u32, ttl: &str) -> Result<Value, ClientError> {
         self.call(Method::POST, "/enroll-tokens", &[], Some(&json!({"uses": uses, "ttl": ttl}))).await
     }
+}
+
+/// Text as a part of a path.
+fn segment(text: &str) -> String {
+    text.bytes().map(|b| if b.is_ascii_alphanumeric() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
 }
 
 /// Why a call failed.

@@ -48,10 +48,16 @@ impl State {
             }
             Err(e) => return Err(e.into()),
         };
-        // A death between the two files, or after the first, is made good here.
+        // A death between the two files, or after the first, is made good here; what one left half-written holds keys.
         state.publish(dir)?;
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with("authority.json.") {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
         match std::fs::remove_file(dir.join("ca.key")) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e.into()),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
             _ => Ok(state),
         }
     }

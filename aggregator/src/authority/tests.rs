@@ -28,12 +28,17 @@ fn the_files_of_an_older_version_are_taken_over_and_their_key_does_not_stay_behi
     params.distinguished_name.push(DnType::CommonName, "Keyvigil CA");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     let pem = params.self_signed(&key).unwrap().pem();
+    let owner = Identity { tenant: "default".into(), agent: "ab".repeat(16) };
+    let mut leaf = leaf_params("agent", NOW, NOW + DAY_MS).unwrap();
+    leaf.subject_alt_names = vec![SanType::URI(ia5(&owner.uri()).unwrap())];
+    let issued = leaf.signed_by(&KeyPair::generate().unwrap(), &rcgen::Issuer::from_params(&params, &key)).unwrap();
     std::fs::write(dir.path().join("ca.key"), key.serialize_pem()).unwrap();
     std::fs::write(dir.path().join("ca.pem"), &pem).unwrap();
     let ca = Authority::load_or_create(dir.path(), NOW).unwrap();
     assert_eq!(ca.pin(), keyvigil_common::sha256(&key.subject_public_key_info()));
     assert_eq!(std::fs::read_to_string(dir.path().join("ca.pem")).unwrap(), pem);
     assert!(!dir.path().join("ca.key").exists());
+    assert!(ca.accepts(&tls::Shown::of(issued.der()).unwrap().issuer), "what it signed before is still good");
     assert_eq!(Authority::load_or_create(dir.path(), NOW).unwrap().pin(), ca.pin());
 }
 
@@ -61,9 +66,11 @@ fn steps_are_taken_in_their_order_survive_a_restart_and_can_be_taken_back() {
         assert_eq!(seen(&ca), expected);
         // A death before ca.pem was written is made good.
         std::fs::write(dir.path().join("ca.pem"), "old").unwrap();
+        std::fs::write(dir.path().join("authority.json.1a2b3c"), "half of a ke").unwrap();
         ca = Authority::load_or_create(dir.path(), NOW).unwrap();
         assert_eq!((seen(&ca), ca.certificates(), ca.trusts()), (expected, list, trusts));
         assert_eq!(std::fs::read_to_string(dir.path().join("ca.pem")).unwrap(), pem);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "no key is left lying about");
     }
     assert!(step(ca.announce(NOW)) && step(ca.retire(NOW)));
 }

@@ -96,7 +96,7 @@ impl Ingest {
         let standing = settled?.0;
         let beyond = standing.beyond.as_slice().to_vec();
         let spread_ms = u32::try_from(self.fleet.len() * SPREAD_MS_PER_AGENT).unwrap_or(u32::MAX).min(SPREAD_MS_MAX);
-        let directives = self.orders.of(from.tenant, &agent, push.sender.as_ref(), now_ms);
+        let directives = self.orders.of(tenant, &agent, push.sender.as_ref(), now_ms);
         let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, now_ms, spread_ms, directives };
         Ok((ack, version))
     }
@@ -110,14 +110,13 @@ impl Ingest {
             let message = format!("two machines deliver with the identity of {}; the one that came later is kept out until it has joined anew", from.host);
             let evidence = [("instance", twin.instance.clone()), ("original", twin.original.clone()), ("last_peer", from.peer.to_string())];
             tell(tx, &from, EventKind::IdentityCloned, now_ms, message, &evidence)?;
-            let mut agent = this.fleet.get(from.tenant, &from.agent).ok_or_else(|| StoreError::Missing(from.agent.clone()))?;
-            agent.twins.retain(|known| known.instance != twin.instance);
-            agent.twins.push(twin);
-            let excess = agent.twins.len().saturating_sub(TWINS_MAX);
-            agent.twins.drain(..excess);
-            fleet::put(tx, from.tenant, &agent)?;
-            tx.after_commit(move || this.fleet.set(from.tenant, agent, now_ms));
-            Ok(())
+            let remember = move |agent: &mut Agent| {
+                agent.twins.retain(|known| known.instance != twin.instance);
+                agent.twins.push(twin.clone());
+                let excess = agent.twins.len().saturating_sub(TWINS_MAX);
+                agent.twins.drain(..excess);
+            };
+            fleet::change(&this.fleet, tx, from.tenant, &from.agent, remember).map(|_| ())
         };
         Ok(self.store.write(keep_out).await?)
     }

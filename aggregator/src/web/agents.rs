@@ -43,16 +43,17 @@ pub(super) fn router(app: App) -> Router {
         .with_state(app)
 }
 
-/// What a peer showed of itself, which may be out of its time.
-struct Known(Shown);
+/// Where a peer is and what it showed of itself, which may be out of its time.
+struct Known(SocketAddr, Shown);
 
 impl FromRequestParts<App> for Known {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
         let missing = "this listener takes data from enrolled agents only: show a client certificate (`keyvigil-agent join TOKEN` gets one)";
-        let shown = parts.extensions.get::<Peer>().and_then(|peer| peer.shown.clone());
-        shown.map(Self).ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, missing))
+        let peer = parts.extensions.get::<Peer>();
+        let known = peer.and_then(|peer| peer.shown.clone().map(|shown| Self(peer.address, shown)));
+        known.ok_or_else(|| Problem::new(StatusCode::FORBIDDEN, missing))
     }
 }
 
@@ -67,9 +68,8 @@ impl FromRequestParts<App> for Admitted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let Known(shown) = Known::from_request_parts(parts, app).await?;
+        let Known(peer, shown) = Known::from_request_parts(parts, app).await?;
         app.enroll.check(app.tenant, &shown)?;
-        let peer = parts.extensions.get::<Peer>().map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.address);
         let lane = Lane::from_header(parts.headers.get(LANE).and_then(|v| v.to_str().ok()));
         let length = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
         let place = app.ingest.admission().admit(&shown.identity, lane, length.unwrap_or(PUSH_BYTES_MAX).min(PUSH_BYTES_MAX))?;
@@ -106,6 +106,6 @@ struct Renewal {
 }
 
 /// The one thing that a certificate which has ended is good for.
-async fn renew(State(app): State<App>, Known(shown): Known, Body(renewal): Body<Renewal>) -> Result<Json<JoinAnswer>, Problem> {
+async fn renew(State(app): State<App>, Known(_, shown): Known, Body(renewal): Body<Renewal>) -> Result<Json<JoinAnswer>, Problem> {
     Ok(Json(app.enroll.renew(app.tenant, &shown, renewal.csr).await?))
 }

@@ -27,6 +27,25 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
+/// The body as `T`; where there is none, `T` as it is by default.
+pub(super) struct OrDefault<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OrDefault<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = Bytes::from_request(request, state).await.map_err(|e| Problem::new(e.status(), e.body_text()))?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        parse(&bytes).map(Self)
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|e| Problem::bad_request(format!("the body is not what this expects: {e}")))
+}
+
 /// A body that comes at a bearable pace: a slow link may take its time, one that dribbles is closed.
 pub(super) struct Paced(pub(super) Bytes);
 
@@ -53,29 +72,11 @@ impl FromRequest<App> for Paced {
                 None => return Ok(Self(bytes.into())),
                 Some(Ok(frame)) => bytes.extend_from_slice(frame.data_ref().map_or(&[], |data| &data[..])),
                 Some(Err(e)) => {
-                    let large = std::error::Error::source(&e).is_some_and(|cause| cause.is::<LengthLimitError>());
+                    let large = std::error::Error::source(&e).and_then(|cause| cause.downcast_ref::<LengthLimitError>()).is_some();
                     let status = if large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
                     return Err(Problem::new(status, format!("the body cannot be read: {}", chain(&e))));
                 }
             }
         }
     }
-}
-/// The body as `T`; where there is none, `T` as it is by default.
-pub(super) struct OrDefault<T>(pub(super) T);
-
-impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OrDefault<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|e| Problem::new(e.status(), e.body_text()))?;
-        if bytes.is_empty() {
-            return Ok(Self(T::default()));
-        }
-        parse(&bytes).map(Self)
-    }
-}
-
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|e| Problem::bad_request(format!("the body is not what this expects: {e}")))
 }
