@@ -8,24 +8,27 @@ mod host;
 #[path = "certs/strangers.rs"]
 mod strangers;
 
-use std::time::Duration;
-
 use host::{DAY, World};
 use keyvigil_agent::identity::Identity;
 use keyvigil_common::client::{ClientError, Method};
+use keyvigil_common::config::Period;
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_agent_whose_certificate_ended_while_it_was_off_comes_back_and_brings_what_waited() {
-    let world = World::start(|config| config.enroll.grace = keyvigil_common::config::Period(DAY * 30)).await;
+    let world = World::start(|config| {
+        config.enroll.certificate_life = Period(DAY);
+        config.enroll.grace = Period(DAY * 30);
+    })
+    .await;
     let mut host = world.host("web-1").await;
     host.link.cut();
     host.run();
     world.until("something waits", || async { (host.waiting() > 3).then_some(()) }).await;
     host.stop().await;
     let (ended, waits) = (host.identity(), host.waiting());
-    // Beyond the certificate's week, within what the buffer keeps.
-    world.advance(DAY * 7 + Duration::from_secs(3_600));
+    // Beyond the certificate's day, within what the buffer keeps.
+    world.advance(DAY * 2);
     host.link.mend();
     host.run();
     world.until("all of it arrives", || async { host.delivered(&world).await }).await;
