@@ -29,12 +29,12 @@ lint: ## formatting, lints, the project's own rules, and where it is installed c
 dashboard: ## builds the dashboard that the aggregator embeds
 	@scripts/dashboard
 
-# Two builds, so that the agent gets no feature that only the aggregator asks for.
+# Two builds, so that the agent gets no feature that only the aggregator asks for, and is made small.
 package: ## builds target/debian/*.deb
 	@scripts/need package
 	@scripts/dashboard
 	@command -v cargo-deb >/dev/null || cargo install cargo-deb --version '^3.8' --locked
-	cargo build --release --locked -p keyvigil-agent
-	cargo deb --no-build --locked -p keyvigil-agent
+	cargo build --profile agent --locked -p keyvigil-agent
+	cargo deb --no-build --locked --profile agent -p keyvigil-agent
 	cargo build --release --locked -p keyvigil-aggregator -p keyvigil
 	cargo deb --no-build --locked -p keyvigil-aggregator

@@ -1,22 +1,38 @@
-//! The agent's queue on disk: batches in the order they were sealed, each with a dense sequence number given in the
-//! transaction that stores it; they go when the aggregator has acknowledged them. Bounded in bytes and age: the oldest of
-//! the lowest class goes first, and each loss is kept as a gap until a batch has told of it. Blocking: call it from a
-//! blocking thread. Durability: WAL with `synchronous=FULL`.
+//! The agent's queue: batches in the order they were sealed, each with a dense number given in the transaction that stores it;
+//! they go when the aggregator has acknowledged them. [`Buffer`] is the handle that tasks hold; one thread owns the [`Queue`]
+//! behind it, which does the work and is told the time. What is appended is always taken: a disk that takes nothing is stood in
+//! for by memory, bounded. Every loss is kept as a gap until a batch has told of it.
 
 mod bound;
+mod disk;
+mod error;
+mod file;
+mod front;
+mod import;
+mod numbers;
+mod open;
+mod queue;
+mod raw;
+mod repair;
+mod salvage;
+mod settle;
+mod state;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use keyvigil_common::limits::PUSH_DROPPED_MAX;
-use keyvigil_common::seal::{KeyRing, MasterKey, SealError};
-use keyvigil_common::sequence::{Range, Ranges};
+use keyvigil_common::clock::SharedClock;
+use keyvigil_common::seal::MasterKey;
+use keyvigil_common::sequence::Range;
 use keyvigil_common::wire::{Class, Gap};
-use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{mpsc, oneshot, watch};
 
-/// First version without the WAL-reset bug that could lose committed pages.
-const SQLITE_VERSION_MIN: i32 = 3_051_003;
-const SCHEMA_VERSION: i64 = 1;
+pub use error::BufferError;
+pub use open::waiting;
+pub use queue::Queue;
+
+/// Calls that may wait for the buffer's thread; each caller has one.
+const CALLS_MAX: usize = 64;
 
 /// What the buffer may hold.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +41,27 @@ pub struct Bounds {
     pub bytes: u64,
     /// Age of the oldest batch, ms.
     pub age_ms: i64,
+    /// Bytes of the file system that stay free; 0: the smaller of a twentieth of it and 1 GiB.
+    pub min_free_bytes: u64,
+}
+
+/// Where a buffer lies.
+#[derive(Clone)]
+pub struct Place {
+    /// Its file. Others lie beside it, with other endings.
+    pub path: PathBuf,
+    /// Name of SQLite's layer of files; `None`: the default.
+    pub vfs: Option<String>,
+    /// What tells this installation from a copy of it.
+    pub origin: String,
+    /// Bounds how long a damaged file is looked at; nothing else is done by it.
+    pub clock: SharedClock,
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Place({})", self.path.display())
+    }
 }
 
 /// A batch to be stored.
@@ -38,19 +75,8 @@ pub struct New {
     pub at_ms: i64,
     /// Encoded batch.
     pub frame: Vec<u8>,
-    /// The gaps that it tells of.
-    pub told: Vec<Told>,
-}
-
-/// A gap as a batch tells of it. It may have grown since: then the rest is told by a later batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Told {
-    /// Its id.
-    pub id: i64,
-    /// Last number told.
-    pub last: u64,
-    /// Items told.
-    pub items: u64,
+    /// Ids of the gaps that it tells of.
+    pub told: Vec<i64>,
 }
 
 /// A loss of things that never got a number: class, how many, why. It gets a number when it is stored.
@@ -58,87 +84,91 @@ pub type Lost = (Class, u64, &'static str);
 /// What a sensor asks to be remembered: sensor, key, and value or forget.
 pub type Remember = (&'static str, String, Option<Vec<u8>>);
 
-/// The oldest batches, to be sent.
-#[derive(Debug, Clone, Default)]
+/// What became of an append.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Appended {
+    /// Batches given up to make room; each is declared.
+    pub given_up: u64,
+}
+
+/// Which of two streams of pushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Everything, oldest first; while a backlog drains, what is fresh.
+    Live,
+    /// The backlog, oldest first.
+    Backfill,
+}
+
+/// What one push may hold; at least one frame is always given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Frames.
+    pub frames: usize,
+    /// Bytes of frames.
+    pub bytes: usize,
+}
+
+/// What is to be sent, all of one epoch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Front {
-    /// Identity of this buffer file.
+    /// What counts these numbers.
     pub epoch: [u8; 16],
-    /// Numbers given up.
+    /// Numbers given up, before the last frame.
     pub dropped: Vec<Range>,
-    /// Number and frame.
+    /// Numbers that come with the other lane.
+    pub waiting: Vec<Range>,
+    /// Number and frame, ascending; never empty.
     pub frames: Vec<(u64, Vec<u8>)>,
 }
 
-impl Front {
-    /// Leaves out ranges that these frames do not jump over, and frames behind more ranges than one push may declare.
-    fn fit(&mut self) {
-        if let Some(too_far) = self.dropped.get(PUSH_DROPPED_MAX).map(|range| range.first) {
-            self.frames.retain(|(seq, _)| *seq < too_far);
-        }
-        let last = self.frames.last().map_or(0, |frame| frame.0);
-        self.dropped.retain(|range| range.first < last);
-    }
-}
-
 /// How full it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Level {
-    /// Batches.
+    /// Batches that wait to be acknowledged.
     pub batches: u64,
-    /// Samples, sightings and events.
+    /// Samples, sightings and events in them.
     pub items: u64,
     /// Bytes.
     pub bytes: u64,
     /// When the oldest was sealed, Unix ms.
     pub oldest_ms: Option<i64>,
-    /// Last number given.
+    /// What counts now.
+    pub epoch: [u8; 16],
+    /// Last number it gave.
     pub last_seq: u64,
+    /// Why batches are kept in memory, in words; `None` while the disk takes them.
+    pub degraded: Option<String>,
 }
 
-/// The queue.
-#[derive(Debug)]
+type Job = Box<dyn FnOnce(&mut Queue, &watch::Sender<Level>) + Send>;
+
+/// Handle to the queue; cheap to clone. Its thread ends when the last handle is gone.
+#[derive(Debug, Clone)]
 pub struct Buffer {
-    path: PathBuf,
-    connection: Mutex<Connection>,
-    ring: KeyRing,
-    epoch: [u8; 16],
-    bounds: Bounds,
+    path: Arc<Path>,
+    jobs: mpsc::Sender<Job>,
+    level: watch::Receiver<Level>,
 }
 
 impl Buffer {
-    /// Opens the buffer at `path`, or makes it.
+    /// Opens the buffer, or makes it, and starts its thread. Blocks until it is open, which takes up to some 30 s where a file
+    /// is damaged.
     ///
     /// # Errors
-    /// A file that is not a buffer, is damaged, or was sealed with another key.
-    pub fn open(path: &Path, master: &MasterKey, bounds: Bounds) -> Result<Self, BufferError> {
-        if rusqlite::version_number() < SQLITE_VERSION_MIN {
-            return Err(BufferError::SqliteTooOld(rusqlite::version_number()));
-        }
-        let connection = Connection::open(path)?;
-        connection.execute_batch(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;
-             PRAGMA wal_autocheckpoint = 500; PRAGMA journal_size_limit = 4194304; PRAGMA cache_size = -1024; PRAGMA secure_delete = OFF;",
-        )?;
-        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        match version {
-            0 => connection.execute_batch(&format!("BEGIN; {} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;", include_str!("buffer/schema.sql")))?,
-            SCHEMA_VERSION => {}
-            other => return Err(BufferError::Version(other)),
-        }
-        let wrapped = value(&connection, "data_key", || KeyRing::make_key(master, 1))?;
-        let ring = KeyRing::open(master, &[(1, wrapped)])?;
-        let epoch = value(&connection, "epoch", || Ok(keyvigil_common::random::<16>().to_vec()))?;
-        let epoch = epoch.try_into().map_err(|_| BufferError::Version(0))?;
-        // A bound of SQLite's own, should ours ever be wrong.
-        let pages = bounds.bytes / 4_096 + 8_192;
-        connection.pragma_update(None, "max_page_count", i64::try_from(pages).unwrap_or(i64::MAX))?;
-        Ok(Self { path: path.to_owned(), connection: Mutex::new(connection), ring, epoch, bounds })
-    }
-
-    /// Identity of this buffer file.
-    #[must_use]
-    pub fn epoch(&self) -> [u8; 16] {
-        self.epoch
+    /// A library that loses data, a file of a later version, or no thread. All else is overcome: see [`Level::degraded`].
+    pub fn open(place: Place, master: MasterKey, bounds: Bounds, now_ms: i64) -> Result<Self, BufferError> {
+        let path = Arc::from(place.path.as_path());
+        let mut queue = Queue::open(place, master, bounds, now_ms)?;
+        let (jobs, mut calls) = mpsc::channel::<Job>(CALLS_MAX);
+        let (publish, level) = watch::channel(queue.level());
+        let work = move || {
+            while let Some(job) = calls.blocking_recv() {
+                job(&mut queue, &publish);
+            }
+        };
+        std::thread::Builder::new().name("buffer".into()).spawn(work).map_err(BufferError::Thread)?;
+        Ok(Self { path, jobs, level })
     }
 
     /// Where it lies.
@@ -147,267 +177,94 @@ impl Buffer {
         &self.path
     }
 
-    fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Stores batches, what sensors remember, and losses of things that never got a number, in one transaction; makes room
-    /// first. Returns how many batches were given up for it.
-    ///
-    /// # Errors
-    /// A full disk, mostly; nothing is stored then.
-    pub fn append(&self, batches: &[New], remember: &[Remember], lost: &[Lost], now_ms: i64) -> Result<u64, BufferError> {
-        let mut connection = self.lock();
-        let tx = connection.transaction()?;
-        // Before any new loss is recorded, which may join one that is told here.
-        for told in batches.iter().flat_map(|batch| &batch.told) {
-            bound::forget_told(&tx, told)?;
-        }
-        for (class, items, cause) in lost {
-            let seq = next_seq(&tx)?;
-            bound::record_gap(&tx, seq, class_number(*class), items.cast_signed(), cause, now_ms)?;
-        }
-        let incoming = batches.iter().map(|b| b.frame.len() as u64).sum();
-        let given_up = bound::make_room(&tx, self.bounds, incoming, now_ms)?;
-        for batch in batches {
-            let seq = next_seq(&tx)?;
-            let body = self.ring.seal(&batch.frame, &self.place(seq))?;
-            let size = i64::try_from(body.len()).unwrap_or(i64::MAX);
-            tx.prepare_cached("INSERT INTO batch VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
-                seq,
-                class_number(batch.class),
-                batch.items.cast_signed(),
-                size,
-                batch.at_ms,
-                body
-            ])?;
-        }
-        for (sensor, key, value) in remember {
-            match value {
-                Some(value) => {
-                    let sealed = self.ring.seal(value, format!("remembered:{sensor}:{key}").as_bytes())?;
-                    tx.prepare_cached("INSERT OR REPLACE INTO remembered VALUES (?1, ?2, ?3)")?.execute(params![sensor, key, sealed])?
-                }
-                None => tx.prepare_cached("DELETE FROM remembered WHERE sensor = ?1 AND key = ?2")?.execute(params![sensor, key])?,
-            };
-        }
-        tx.commit()?;
-        Ok(given_up)
-    }
-
-    /// What `sensor` asked to be remembered.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn remembered(&self, sensor: &str) -> Result<Vec<(String, Vec<u8>)>, BufferError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare("SELECT key, value FROM remembered WHERE sensor = ?1")?;
-        let mut rows = statement.query([sensor])?;
-        let mut out = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (key, sealed): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-            let value = self.ring.unseal(&sealed, format!("remembered:{sensor}:{key}").as_bytes())?;
-            out.push((key, value));
-        }
-        Ok(out)
-    }
-
-    /// The oldest batches, at most so many and so large together (one at least); empty if there are none.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn peek(&self, frames_max: usize, bytes_max: usize, now_ms: i64) -> Result<Front, BufferError> {
-        let mut connection = self.lock();
-        let mut front = Front { epoch: self.epoch, ..Front::default() };
-        let mut damaged = Vec::new();
-        {
-            let mut statement = connection.prepare_cached("SELECT seq, body FROM batch ORDER BY seq LIMIT ?1")?;
-            let mut rows = statement.query([i64::try_from(frames_max).unwrap_or(i64::MAX)])?;
-            let mut bytes = 0;
-            while let Some(row) = rows.next()? {
-                let (seq, body): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
-                bytes += body.len();
-                if bytes > bytes_max && !front.frames.is_empty() {
-                    break;
-                }
-                match self.ring.unseal(&body, &self.place(seq)) {
-                    Ok(frame) => front.frames.push((seq.cast_unsigned(), frame)),
-                    Err(_) => damaged.push(seq),
-                }
-            }
-        }
-        if !damaged.is_empty() {
-            // What does not open never will; what lies behind it must not wait for it.
-            tracing::error!(batches = ?damaged, "batches were damaged on disk and are given up");
-            let tx = connection.transaction()?;
-            for seq in damaged {
-                bound::give_up(&tx, seq, "damaged on disk", now_ms)?;
-            }
-            tx.commit()?;
-        }
-        front.dropped = dropped(&connection)?;
-        front.fit();
-        Ok(front)
-    }
-
-    /// The aggregator has everything up to `cursor` on disk.
-    ///
-    /// # Errors
-    /// The database's; losing this only means that some batches are sent again.
-    pub fn ack(&self, cursor: u64) -> Result<(), BufferError> {
-        let mut connection = self.lock();
-        let tx = connection.transaction()?;
-        tx.prepare_cached("DELETE FROM batch WHERE seq <= ?1")?.execute([cursor.cast_signed()])?;
-        tx.prepare_cached("DELETE FROM dropped WHERE last <= ?1")?.execute([cursor.cast_signed()])?;
-        tx.commit()?;
-        Ok(())
-    }
-
-    /// Gives up one batch that the aggregator will never take.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn set_aside(&self, seq: u64, cause: &str, now_ms: i64) -> Result<(), BufferError> {
-        let mut connection = self.lock();
-        let tx = connection.transaction()?;
-        bound::give_up(&tx, seq.cast_signed(), cause, now_ms)?;
-        tx.commit()?;
-        Ok(())
-    }
-
-    /// Declares numbers that the aggregator asks for and this buffer does not hold: it has forgotten what it acknowledged, or
-    /// it is another one.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn declare_forgotten(&self, range: Range, now_ms: i64) -> Result<(), BufferError> {
-        let mut connection = self.lock();
-        let tx = connection.transaction()?;
-        bound::record_forgotten(&tx, range, now_ms)?;
-        tx.commit()?;
-        Ok(())
-    }
-
-    /// Losses that no batch has told of yet, with their ids.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn gaps(&self) -> Result<Vec<(i64, Gap)>, BufferError> {
-        let connection = self.lock();
-        let mut statement = connection.prepare_cached("SELECT id, first, last, class, items, at_ms, cause FROM gap ORDER BY id LIMIT 1000")?;
-        let rows = statement.query_map([], |row| {
-            let range = Range { first: row.get::<_, i64>(1)?.cast_unsigned(), last: row.get::<_, i64>(2)?.cast_unsigned() };
-            let (class, items) = (class_of(row.get(3)?), row.get::<_, i64>(4)?.cast_unsigned());
-            Ok((row.get(0)?, Gap { range, class, items, at_ms: row.get(5)?, cause: row.get(6)?, epoch: None }))
-        })?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// How full it is.
-    ///
-    /// # Errors
-    /// The database's.
-    pub fn level(&self) -> Result<Level, BufferError> {
-        let connection = self.lock();
-        let sql = "SELECT count(*), ifnull(sum(items), 0), ifnull(sum(bytes), 0), min(at_ms) FROM batch";
-        let mut level = connection.prepare_cached(sql)?.query_row([], |row| {
-            let number = |at| row.get::<_, i64>(at).map(i64::cast_unsigned);
-            Ok(Level { batches: number(0)?, items: number(1)?, bytes: number(2)?, oldest_ms: row.get(3)?, last_seq: 0 })
-        })?;
-        level.last_seq = last_seq(&connection)?.cast_unsigned();
-        Ok(level)
-    }
-
-    fn place(&self, seq: i64) -> Vec<u8> {
-        format!("batch:{}:{seq}", keyvigil_common::hex(&self.epoch)).into_bytes()
-    }
-}
-
-/// The value called `name`, made at first need.
-fn value(connection: &Connection, name: &str, make: impl FnOnce() -> Result<Vec<u8>, SealError>) -> Result<Vec<u8>, BufferError> {
-    if let Some(known) = connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()? {
-        return Ok(known);
-    }
-    let made = make()?;
-    connection.execute("INSERT INTO meta VALUES (?1, ?2)", params![name, made])?;
-    Ok(made)
-}
-
-fn last_seq(connection: &Connection) -> Result<i64, BufferError> {
-    let known: Option<i64> = connection.prepare_cached("SELECT value FROM meta WHERE name = 'last_seq'")?.query_row([], |row| row.get(0)).optional()?;
-    Ok(known.unwrap_or(0))
-}
-
-/// Gives the next number, in the transaction that uses it.
-fn next_seq(connection: &Connection) -> Result<i64, BufferError> {
-    let next = last_seq(connection)? + 1;
-    connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES ('last_seq', ?1)")?.execute([next])?;
-    Ok(next)
-}
-
-fn dropped(connection: &Connection) -> Result<Vec<Range>, BufferError> {
-    let mut statement = connection.prepare_cached("SELECT first, last FROM dropped ORDER BY first")?;
-    let rows = statement.query_map([], |row| Ok(Range { first: row.get::<_, i64>(0)?.cast_unsigned(), last: row.get::<_, i64>(1)?.cast_unsigned() }))?;
-    let mut ranges = Ranges::default();
-    for range in rows {
-        ranges.insert(range?);
-    }
-    Ok(ranges.as_slice().to_vec())
-}
-
-fn class_number(class: Class) -> i64 {
-    match class {
-        Class::Security => 0,
-        Class::Key => 1,
-        Class::Sample => 2,
-        Class::Alert => 3,
-        Class::Detail => 4,
-    }
-}
-
-fn class_of(number: i64) -> Class {
-    match number {
-        0 => Class::Security,
-        1 => Class::Key,
-        3 => Class::Alert,
-        4 => Class::Detail,
-        _ => Class::Sample,
-    }
-}
-
-/// What can go wrong with the buffer.
-#[derive(Debug, thiserror::Error)]
-pub enum BufferError {
-    /// SQLite's own words.
-    #[error("buffer")]
-    Sqlite(#[from] rusqlite::Error),
-    /// Sealing.
-    #[error("buffer")]
-    Seal(#[from] SealError),
-    /// Made by another version.
-    #[error("the buffer has schema {0}, this agent knows {SCHEMA_VERSION}: upgrade the agent, or move the file away to begin a new one")]
-    Version(i64),
-    /// A library with a known bug.
-    #[error("SQLite {0} can lose committed data; 3.51.3 or newer is needed: build with the bundled one")]
-    SqliteTooOld(i32),
-}
-
-impl BufferError {
-    /// Whether the file is of no use any more: not a database, damaged, or sealed with a key that is gone.
+    /// How full it is; asks nobody.
     #[must_use]
-    pub fn is_damaged(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        match self {
-            Self::Sqlite(rusqlite::Error::SqliteFailure(e, _)) => matches!(e.code, DatabaseCorrupt | NotADatabase),
-            Self::Seal(SealError::WrongKey | SealError::Version(_)) => true,
-            _ => false,
-        }
+    pub fn level(&self) -> Level {
+        self.level.borrow().clone()
     }
 
-    /// Whether there is no room on the disk: later there may be.
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        matches!(self, Self::Sqlite(rusqlite::Error::SqliteFailure(e, _)) if matches!(e.code, rusqlite::ErrorCode::DiskFull))
+    async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&mut Queue) -> Result<T, BufferError> + Send + 'static) -> Result<T, BufferError> {
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |queue, level| {
+            let out = work(queue);
+            level.send_replace(queue.level());
+            // Whoever asked may have been told to stop.
+            let _ = reply.send(out);
+        });
+        self.jobs.send(job).await.map_err(|_| BufferError::Gone)?;
+        answer.await.map_err(|_| BufferError::Gone)?
+    }
+
+    /// [`Queue::append`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn append(&self, batches: Vec<New>, remember: Vec<Remember>, lost: Vec<Lost>, now_ms: i64) -> Result<Appended, BufferError> {
+        self.ask(move |queue| queue.append(batches, remember, lost, now_ms)).await
+    }
+
+    /// [`Queue::front`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn front(&self, lane: Lane, room: Room, now_ms: i64) -> Result<Option<Front>, BufferError> {
+        self.ask(move |queue| queue.front(lane, room, now_ms)).await
+    }
+
+    /// [`Queue::acked`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn acked(&self, epoch: [u8; 16], cursor: u64, beyond: Vec<Range>, now_ms: i64) -> Result<u64, BufferError> {
+        self.ask(move |queue| queue.acked(epoch, cursor, beyond, now_ms)).await
+    }
+
+    /// [`Queue::missing`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn missing(&self, epoch: [u8; 16], expected: u64, now_ms: i64) -> Result<(), BufferError> {
+        self.ask(move |queue| queue.missing(epoch, expected, now_ms)).await
+    }
+
+    /// [`Queue::forked`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn forked(&self, epoch: [u8; 16], seq: u64, now_ms: i64) -> Result<(), BufferError> {
+        self.ask(move |queue| queue.forked(epoch, seq, now_ms)).await
+    }
+
+    /// [`Queue::set_aside`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn set_aside(&self, epoch: [u8; 16], seq: u64, cause: String, now_ms: i64) -> Result<(), BufferError> {
+        self.ask(move |queue| queue.set_aside(epoch, seq, cause, now_ms)).await
+    }
+
+    /// [`Queue::gaps`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn gaps(&self, now_ms: i64) -> Result<Vec<(i64, Gap)>, BufferError> {
+        self.ask(move |queue| queue.gaps(now_ms)).await
+    }
+
+    /// [`Queue::remembered`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn remembered(&self, sensor: &'static str, now_ms: i64) -> Result<Vec<(String, Vec<u8>)>, BufferError> {
+        self.ask(move |queue| queue.remembered(sensor, now_ms)).await
+    }
+
+    /// [`Queue::close`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn close(&self, now_ms: i64) -> Result<(), BufferError> {
+        self.ask(move |queue| queue.close(now_ms)).await
     }
 }
 

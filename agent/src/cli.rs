@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 
 /// The Keyvigil agent: senses keys, certificates and host health, and delivers every sample.
 #[derive(Debug, Parser)]
 #[command(
     version,
     about,
-    after_help = "Examples:\n  keyvigil-agent join kvj1_agg.example.org:8443_...\n  keyvigil-agent run\n  keyvigil-agent status\n\nExit codes: 0 done, 1 failed, 2 usage, 69 aggregator unreachable, 77 not allowed, 78 bad configuration."
+    after_help = "Examples:\n  keyvigil-agent join kvj1_agg.example.org:8443_...\n  keyvigil-agent run\n  keyvigil-agent status\n  keyvigil-agent doctor\n\nExit codes: 0 done, 1 failed, 2 usage, 3 not well, 69 aggregator unreachable, 77 not allowed, 78 bad configuration."
 )]
 pub struct Cli {
     /// Configuration file (default: /etc/keyvigil/agent.toml if it exists).
@@ -21,6 +21,15 @@ pub struct Cli {
     /// What to do (default: run).
     #[command(subcommand)]
     pub command: Option<Command>,
+}
+
+/// How to answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
 }
 
 /// What to do.
@@ -40,8 +49,27 @@ pub enum Command {
         #[arg(long)]
         name: Option<String>,
     },
-    /// Shows identity, certificate and what waits in the buffer. The agent may be running.
-    Status,
+    /// Shows how the agent stands: delivery, buffer, certificate; what is wrong, and what mends it.
+    Status {
+        /// How to answer.
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Shows what each sensor does and costs, again and again on a terminal.
+    Top {
+        /// Once only.
+        #[arg(long)]
+        once: bool,
+        /// How to answer.
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
+    /// Looks at everything that delivery needs, and says what mends what is wrong. Changes nothing.
+    Doctor {
+        /// How to answer.
+        #[arg(long, value_enum, default_value = "text")]
+        output: Output,
+    },
     /// Checks the configuration and says everything that is wrong with it.
     CheckConfig,
 }

@@ -15,7 +15,7 @@ mod load;
 mod memory;
 mod metric;
 mod network;
-mod own;
+pub(crate) mod own;
 mod pressure;
 mod process;
 mod sockets;
@@ -30,6 +30,7 @@ use keyvigil_common::key::Sighting;
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 use keyvigil_common::telemetry::Registry;
 
+pub(crate) use self::metric::gauge;
 pub use self::metric::{MetricDef, Unit};
 use crate::rootfs::RootFs;
 
@@ -92,7 +93,7 @@ pub struct Context {
 }
 
 /// What waits to be delivered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Waiting {
     /// Batches.
     pub batches: u64,
@@ -100,6 +101,8 @@ pub struct Waiting {
     pub bytes: u64,
     /// When the oldest was sealed, Unix ms.
     pub oldest_ms: Option<i64>,
+    /// Why they are in memory only, if they are.
+    pub degraded: Option<String>,
 }
 
 /// Tells what waits, or why that is not known. A function, so that sensors know nothing of the buffer.
@@ -237,6 +240,10 @@ impl Sink {
     }
 }
 
+/// Sensors of the host's health: when the agent takes more than it may, these are asked less often before those of keys.
+pub const HOST_SENSORS: &[&str] =
+    &["cpu", "memory", "load", "pressure", "process", "network", "sockets", "disk", "filesystem", "kernel", "clock", "own", "temperature"];
+
 /// All polled sensors.
 pub const COLLECTORS: &[Row] = &[
     row("cpu", (10, 60), 5, cpu::METRICS, |c| Box::new(cpu::Cpu::new(c))),
@@ -265,9 +272,9 @@ const fn row(
     Row { name, interval_seconds, deadline_seconds, metrics, make }
 }
 
-/// Every metric that a polled sensor may emit.
+/// Every metric that a polled sensor, or the sampler about one, may emit.
 pub fn metric_defs() -> impl Iterator<Item = &'static MetricDef> {
-    COLLECTORS.iter().flat_map(|row| row.metrics)
+    COLLECTORS.iter().flat_map(|row| row.metrics).chain(crate::sampler::METRICS)
 }
 
 #[cfg(test)]

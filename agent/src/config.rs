@@ -53,11 +53,13 @@ pub struct BufferConfig {
     pub max_bytes: u64,
     /// Age of the oldest batch.
     pub max_age: Period,
+    /// Bytes of the file system that stay free; 0: the smaller of a twentieth of it and 1 GiB.
+    pub min_free_bytes: u64,
 }
 
 impl Default for BufferConfig {
     fn default() -> Self {
-        Self { max_bytes: 256 << 20, max_age: Period::seconds(7 * 86_400) }
+        Self { max_bytes: 256 << 20, max_age: Period::seconds(7 * 86_400), min_free_bytes: 0 }
     }
 }
 
@@ -67,6 +69,8 @@ impl Default for BufferConfig {
 pub struct Sampling {
     /// Whether intervals follow how much values move; else each sensor keeps its shortest.
     pub adaptive: bool,
+    /// Percent of one core that the agent may take; beyond it sensors are asked less often, those of keys last. 0: no bound.
+    pub cpu_budget_percent: f64,
     /// Sensors that are off.
     pub disabled: Vec<String>,
     /// Shortest and longest interval of single sensors, `[sampling.intervals] cpu = ["1s", "10s"]`.
@@ -75,7 +79,7 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { adaptive: true, disabled: Vec::new(), intervals: BTreeMap::new() }
+        Self { adaptive: true, cpu_budget_percent: 1.0, disabled: Vec::new(), intervals: BTreeMap::new() }
     }
 }
 
@@ -120,6 +124,9 @@ impl Config {
             if min.0.as_millis() < 100 || min > max {
                 faults.push(format!("sampling.intervals.{name}: the shortest interval must be at least 100ms and not above the longest"));
             }
+        }
+        if !(0.0..=100_000.0).contains(&self.sampling.cpu_budget_percent) {
+            faults.push("sampling.cpu_budget_percent: must be a percentage of one core, or 0 for no bound".into());
         }
         if self.buffer.max_bytes < 1 << 20 {
             faults.push("buffer.max_bytes: must be at least 1048576 (1 MiB)".into());

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::SendRequest;
 use hyper::header::{CONTENT_TYPE, HOST, RETRY_AFTER};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use keyvigil_common::stop::Tasks;
@@ -26,8 +27,9 @@ pub use fault::Fault;
 
 /// Connecting, the handshake included.
 const CONNECT: Duration = Duration::from_secs(10);
-/// One request with its answer.
-const REQUEST: Duration = Duration::from_secs(60);
+/// One request with its answer, and as much more as a slow link needs for the body.
+const REQUEST: Duration = Duration::from_secs(30);
+const SLOWEST_BYTES_PER_SECOND: u64 = 2 << 10;
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// A stream of bytes in both directions.
@@ -142,13 +144,33 @@ impl Connection {
     /// # Errors
     /// The connection broke, or no answer came in time.
     pub async fn post(&mut self, path: &str, content_type: &str, body: Vec<u8>) -> Result<Answer, HttpError> {
-        let request = Request::builder()
-            .method(Method::POST)
-            .uri(path)
-            .header(HOST, &self.address)
-            .header(CONTENT_TYPE, content_type)
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|e| HttpError::Body(e.to_string()))?;
+        self.send(Request::builder().method(Method::POST).uri(path).header(CONTENT_TYPE, content_type), body).await
+    }
+
+    /// Posts a push of that lane.
+    ///
+    /// # Errors
+    /// As [`Connection::post`].
+    pub async fn push(&mut self, lane: &str, body: Vec<u8>) -> Result<Answer, HttpError> {
+        self.send(
+            Request::builder().method(Method::POST).uri("/v1/push").header(CONTENT_TYPE, "application/vnd.keyvigil.push").header("keyvigil-lane", lane),
+            body,
+        )
+        .await
+    }
+
+    /// Asks for `path`.
+    ///
+    /// # Errors
+    /// As [`Connection::post`].
+    pub async fn get(&mut self, path: &str) -> Result<Answer, HttpError> {
+        self.send(Request::builder().method(Method::GET).uri(path), Vec::new()).await
+    }
+
+    async fn send(&mut self, request: Builder, body: Vec<u8>) -> Result<Answer, HttpError> {
+        let patience = REQUEST + Duration::from_secs(body.len() as u64 / SLOWEST_BYTES_PER_SECOND);
+        let request = request.header(HOST, &self.address).body(Full::new(Bytes::from(body)));
+        let request = request.map_err(|e| HttpError::Body(e.to_string()))?;
         let exchange = async {
             self.sender.ready().await?;
             let response = self.sender.send_request(request).await?;
@@ -157,7 +179,7 @@ impl Connection {
             let asked = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
             Ok(Answer { status: head.status, body, retry_after: asked.map(Duration::from_secs) })
         };
-        tokio::time::timeout(REQUEST, exchange).await.map_err(|_| HttpError::Timeout)?
+        tokio::time::timeout(patience, exchange).await.map_err(|_| HttpError::Timeout)?
     }
 }
 
@@ -189,4 +211,18 @@ pub enum HttpError {
     /// Too slow.
     #[error("no answer in time")]
     Timeout,
+}
+
+impl HttpError {
+    /// What mends it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            _ if Fault::of(self).is_some() => Fault::of(self).map_or("", Fault::words),
+            Self::Connect { .. } => "check that the aggregator runs, and that this host may connect to it (`keyvigil-agent doctor`)",
+            Self::Handshake { .. } => "`keyvigil-agent doctor` says which certificate or clock is wrong",
+            Self::Http(_) | Self::Body(_) => "nothing to do if it passes; else look for what cuts connections between this host and the aggregator",
+            Self::Timeout => "the aggregator or the way to it is very slow: look at its load and at the network",
+        }
+    }
 }

@@ -5,6 +5,8 @@ pub mod buffer;
 pub mod cli;
 pub mod collect;
 pub mod config;
+pub mod control;
+pub mod doctor;
 pub mod enhanced;
 pub mod enroll;
 pub mod http;
@@ -13,8 +15,10 @@ pub mod parse;
 pub mod rootfs;
 pub mod run;
 pub mod sampler;
+pub mod sender;
 pub mod standing;
 pub mod status;
+pub mod top;
 pub mod uplink;
 
 #[cfg(test)]

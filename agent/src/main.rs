@@ -4,12 +4,12 @@ use std::io::Read;
 use std::process::ExitCode;
 
 use clap::Parser;
-use keyvigil_agent::cli::{Cli, Command};
+use keyvigil_agent::cli::{Cli, Command, Output};
 use keyvigil_agent::config::{ALIASES, Config};
 use keyvigil_agent::enroll::{self, EnrollError};
 use keyvigil_agent::http::Dialer;
 use keyvigil_agent::rootfs::RootFs;
-use keyvigil_agent::{collect, run, status};
+use keyvigil_agent::{collect, doctor, run, status, top};
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::config::{AGGREGATOR_SECTIONS, Faults, Sources};
 use keyvigil_common::process::{self, EXIT_CONFIG, EXIT_PERMISSION, EXIT_TEMPORARY, EXIT_UNREACHABLE};
@@ -30,9 +30,11 @@ fn main() -> ExitCode {
         Err(faults) => return process::config_faults(file.as_deref(), &faults),
     };
     match cli.command.unwrap_or(Command::Run { stop_with_stdin: false }) {
-        Command::Run { stop_with_stdin } => process::runtime(2, async move { sense(config, stop_with_stdin).await }),
+        Command::Run { stop_with_stdin } => process::runtime(1, async move { sense(config, stop_with_stdin).await }),
         Command::Join { token, name } => process::runtime(1, async move { join(config, token, name).await }),
-        Command::Status => status::print(&config.state_dir, SystemClock::shared().now_ms()),
+        Command::Status { output } => status::print(&config.state_dir, SystemClock::shared().now_ms(), output == Output::Json),
+        Command::Top { once, output } => top::show(&config.state_dir, once, output == Output::Json),
+        Command::Doctor { output } => process::runtime(1, async move { doctor::run(&config, &SystemClock::shared(), output == Output::Json).await }),
         Command::CheckConfig => process::say("the configuration is valid"),
     }
 }

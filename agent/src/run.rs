@@ -2,29 +2,30 @@
 //! dialer and configuration come in as arguments, so that a test owns them.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use keyvigil_common::clock::SharedClock;
-use keyvigil_common::limits::PUSH_FRAMES_MAX;
 use keyvigil_common::process;
 use keyvigil_common::seal::{MasterKey, SealError};
 use keyvigil_common::stop::{Stop, StopError, Tasks};
-use keyvigil_common::telemetry::{Registry, chain};
-use keyvigil_common::wire::Class;
+use keyvigil_common::telemetry::Registry;
 use tokio::sync::{Notify, watch};
 
-use crate::buffer::{Bounds, Buffer, BufferError};
+use crate::buffer::{Bounds, Buffer, BufferError, Place};
+use crate::collect::own;
 use crate::collect::{AskWaiting, COLLECTORS, Context, Row, Waiting};
 use crate::config::Config;
+use crate::control::{self, Report, Reporting};
 use crate::enhanced::Enhanced;
 use crate::enroll::{Renewal, Renewer};
 use crate::http::Dialer;
 use crate::identity::{Identity, IdentityError};
 use crate::rootfs::RootFs;
-use crate::sampler::{Parts, Sampler};
-use crate::standing::Standing;
+use crate::sampler::{DROPPED, Parts, Sampler, Shown};
+use crate::sender::Itself;
+use crate::standing::Board;
+use crate::uplink::courier::Courier;
 use crate::uplink::{Metrics, Uplink};
 
 /// Shorter than systemd's patience.
@@ -34,9 +35,12 @@ const DRAIN: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Running {
     /// Its queue.
-    pub buffer: Arc<Buffer>,
+    pub buffer: Buffer,
+    /// How it stands.
+    pub board: Board,
     /// Its own numbers.
     pub registry: Registry,
+    clock: SharedClock,
     sampling: Tasks,
     delivery: Tasks,
     _lock: File,
@@ -58,6 +62,9 @@ impl Running {
     pub async fn stop(self) -> Result<(), StopError> {
         let sampled = self.sampling.drain(DRAIN).await;
         let delivered = self.delivery.drain(DRAIN).await;
+        if let Err(e) = self.buffer.close(self.clock.now_ms()).await {
+            tracing::warn!(error = %e, "the last acks are not stored; what they were for is sent again");
+        }
         sampled.and(delivered)
     }
 }
@@ -75,79 +82,113 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     let identity = Identity::load(dir)?.ok_or_else(|| StartError::NotJoined(dir.display().to_string()))?;
     identity.tls(&clock)?;
     let master = MasterKey::load_or_create(&dir.join("buffer.key"))?;
-    let bounds = Bounds { bytes: config.buffer.max_bytes, age_ms: config.buffer.max_age.as_ms() };
+    let bounds = Bounds { bytes: config.buffer.max_bytes, age_ms: config.buffer.max_age.as_ms(), min_free_bytes: config.buffer.min_free_bytes };
+    let (root, board) = (RootFs::new(&config.root), Board::default());
+    let itself = Itself::starting(&root, dir, Arc::clone(&clock));
     let path = dir.join("buffer.db");
-    let buffer = open_buffer(&path, &master, bounds, clock.now_ms())?;
-    let (buffer, registry, filled) = (Arc::new(buffer), Registry::default(), Arc::new(Notify::new()));
+    let place = Place { path: path.clone(), vfs: None, origin: itself.machine().to_owned(), clock: Arc::clone(&clock) };
+    let opened = Buffer::open(place, master, bounds, clock.now_ms());
+    let buffer = opened.map_err(|source| StartError::Buffer { path: path.display().to_string(), source })?;
+    let (registry, filled) = (Registry::default(), Arc::new(Notify::new()));
     let (sampling, delivery) = (Tasks::new(stop.child()), Tasks::new(Stop::new()));
     let (enhanced, enhanced_seen) = watch::channel(Enhanced::default());
     let host = identity.host.clone();
     let (identity, identity_seen) = watch::channel(identity);
+    let (identity_told, shown) = (identity_seen.clone(), Shown::default());
     let renewal = Renewal::default();
     let uplink = Uplink {
-        buffer: Arc::clone(&buffer),
+        buffer: buffer.clone(),
         identity: identity_seen,
         dialer: dialer.clone(),
         clock: Arc::clone(&clock),
         filled: Arc::clone(&filled),
         enhanced,
         renewal: renewal.clone(),
-        standing: Arc::new(Standing::load(dir)),
-        instance: keyvigil_common::random(),
+        itself: itself.clone(),
+        board: board.clone(),
+        courier: Courier::default(),
         tasks: delivery.clone(),
         metrics: Metrics::new(&registry),
-        frames_max: PUSH_FRAMES_MAX,
     };
-    let renewer = Renewer { dir: dir.clone(), identity, renewal, dialer, clock: Arc::clone(&clock), tasks: delivery.clone() };
+    let renewer = Renewer { dir: dir.clone(), identity, renewal, board: board.clone(), dialer, clock: Arc::clone(&clock), tasks: delivery.clone() };
     let context = Context {
         root: RootFs::new(&config.root),
         started_ms: clock.now_ms(),
         keystore: config.keystore.clone(),
         registry: registry.clone(),
-        waiting: Some(ask_waiting(Arc::clone(&buffer))),
+        waiting: Some(ask_waiting(buffer.clone())),
     };
+    let own_clock = Arc::clone(&clock);
     let sampler = Sampler::new(Parts {
         rows: rows(config),
         context,
         adaptive: config.sampling.adaptive,
-        buffer: Arc::clone(&buffer),
+        cpu_budget_percent: config.sampling.cpu_budget_percent,
+        buffer: buffer.clone(),
+        itself,
+        shown: shown.clone(),
         clock,
         host,
         filled,
         enhanced: enhanced_seen,
         registry: registry.clone(),
     });
+    let reporting =
+        reporting(buffer.clone(), config.buffer.max_bytes, identity_told, board.clone(), shown, (Arc::clone(&own_clock), own_clock.now_ms()), &registry);
+    match control::bind(dir) {
+        Ok(listener) => delivery.spawn("control", control::serve(listener, reporting, delivery.stop().clone())),
+        Err(e) => tracing::warn!(error = %e, "`keyvigil-agent status` will not know more than lies on disk"),
+    }
     sampling.spawn("sampler", sampler.run(sampling.stop().clone()));
     delivery.spawn("uplink", uplink.run());
     delivery.spawn("renewer", renewer.run());
-    Ok(Running { buffer, registry, sampling, delivery, _lock: lock })
+    Ok(Running { buffer, board, registry, clock: own_clock, sampling, delivery, _lock: lock })
 }
 
-/// Opens the buffer. One that is damaged is set aside, so that the agent goes on; that it was is declared.
-fn open_buffer(path: &Path, master: &MasterKey, bounds: Bounds, now_ms: i64) -> Result<Buffer, StartError> {
-    let fault = |source| StartError::Buffer { path: path.display().to_string(), source };
-    let damaged = match Buffer::open(path, master, bounds) {
-        Err(e) if e.is_damaged() => e,
-        other => return other.map_err(fault),
-    };
-    let aside = path.with_extension(format!("db.damaged-{now_ms}"));
-    tracing::error!(error = chain(&damaged), kept = %aside.display(), "the buffer is damaged; it is set aside and a new one begins");
-    for suffix in ["", "-wal", "-shm"] {
-        let with = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
-        match std::fs::rename(with(path), with(&aside)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(StartError::Aside(path.display().to_string(), e)),
-            _ => {}
+/// What the agent tells of itself on its socket.
+fn reporting(
+    buffer: Buffer,
+    bytes_max: u64,
+    identity: watch::Receiver<Identity>,
+    board: Board,
+    shown: Shown,
+    (clock, started_ms): (SharedClock, i64),
+    registry: &Registry,
+) -> Reporting {
+    let dropped = registry.all().into_iter().find(|own| own.metric_id == DROPPED).map(|own| own.value).unwrap_or_default();
+    Arc::new(move || {
+        let (level, identity) = (buffer.level(), identity.borrow().clone());
+        let (cpu_seconds, resident_bytes) = own::cost();
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            certificate_ms: identity.validity_ms().unwrap_or_default(),
+            host: identity.host,
+            agent: identity.agent,
+            aggregator: identity.address,
+            started_ms,
+            now_ms: clock.now_ms(),
+            buffer: control::Waiting {
+                batches: level.batches,
+                items: level.items,
+                bytes: level.bytes,
+                bytes_max,
+                oldest_ms: level.oldest_ms,
+                degraded: level.degraded,
+            },
+            standing: board.read(),
+            sensors: shown.all(),
+            cpu_seconds: cpu_seconds.unwrap_or(0.0),
+            resident_bytes: resident_bytes.unwrap_or(0),
+            given_up: dropped.get(),
         }
-    }
-    let buffer = Buffer::open(path, master, bounds).map_err(fault)?;
-    buffer.append(&[], &[], &[(Class::Sample, 0, "the buffer was damaged; how much it held is not known")], now_ms).map_err(fault)?;
-    Ok(buffer)
+    })
 }
 
-fn ask_waiting(buffer: Arc<Buffer>) -> AskWaiting {
+fn ask_waiting(buffer: Buffer) -> AskWaiting {
     AskWaiting::new(move || {
-        let level = buffer.level().map_err(|e| chain(&e))?;
-        Ok(Waiting { batches: level.batches, bytes: level.bytes, oldest_ms: level.oldest_ms })
+        let level = buffer.level();
+        Ok(Waiting { batches: level.batches, bytes: level.bytes, oldest_ms: level.oldest_ms, degraded: level.degraded })
     })
 }
 
@@ -170,9 +211,6 @@ pub enum StartError {
     /// Another agent works here.
     #[error("{0} is in use by another agent: stop it, or name another directory with --dir")]
     Locked(String),
-    /// A damaged buffer that cannot be moved.
-    #[error("the damaged buffer {0} cannot be set aside")]
-    Aside(String, #[source] std::io::Error),
     /// Identity.
     #[error(transparent)]
     Identity(#[from] IdentityError),

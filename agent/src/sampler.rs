@@ -1,12 +1,16 @@
 //! Asks each sensor when it is due, all that are due at one instant, and seals what they saw into batches: encoded once,
-//! stored with its number in one transaction. A sensor runs on a blocking thread; one that does not answer in time is
+//! stored with its number in one transaction. Sensors run on blocking threads; one that does not answer in time is
 //! reported as blind and asked again once it has returned. Cadence is by the monotonic clock, time stamps are aligned.
 
-mod adaptive;
+pub mod adaptive;
+mod budget;
 mod coverage;
+mod crew;
+mod detail;
+mod pace;
 mod seal;
+mod shown;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +21,18 @@ use keyvigil_common::wire::HostFacts;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::buffer::Buffer;
-use crate::collect::{At, Collector, Context, Poke, Row, Sink};
+use crate::collect::{At, Collector, Context, Poke, Row};
 use crate::enhanced::Enhanced;
+use crate::sender::Itself;
 use adaptive::Adaptive;
+use budget::Budget;
 use coverage::Coverage;
+use crew::{Answer, Crew, Job};
+pub(crate) use pace::METRICS;
+use pace::Pace;
+pub(crate) use seal::DROPPED;
 use seal::Pending;
+pub use shown::Shown;
 
 /// How long a poke waits for more of its kind: an editor writes a file in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(300);
@@ -30,12 +41,15 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// The host is described again after this time.
 const FACTS_AGAIN: Duration = Duration::from_secs(3_600);
 
+/// Sensors of which one that moves makes the others look (docs/adr/0006-a-light-agent.md).
+const TOGETHER: [&str; 6] = ["cpu", "memory", "load", "pressure", "network", "disk"];
+
 /// A sensor with its place in the schedule.
 struct Slot {
     row: Row,
     /// Away while it runs.
     collector: Option<Box<dyn Collector>>,
-    interval: Adaptive,
+    interval: Pace,
     due: Duration,
     started: Option<Duration>,
     late: bool,
@@ -50,8 +64,14 @@ pub struct Parts {
     pub context: Context,
     /// Whether intervals adapt.
     pub adaptive: bool,
+    /// Percent of one core that the agent may take before sensors are asked less often; 0 for no bound.
+    pub cpu_budget_percent: f64,
     /// Where batches go.
-    pub buffer: Arc<Buffer>,
+    pub buffer: Buffer,
+    /// This start of the agent.
+    pub itself: Itself,
+    /// How each sensor stands, for those who ask.
+    pub shown: Shown,
     /// Time.
     pub clock: SharedClock,
     /// Value of the `host` tag.
@@ -64,8 +84,6 @@ pub struct Parts {
     pub registry: Registry,
 }
 
-type Returned = (usize, Box<dyn Collector>, Sink, At);
-
 /// The schedule.
 pub struct Sampler {
     slots: Vec<Slot>,
@@ -73,7 +91,12 @@ pub struct Sampler {
     coverage: Coverage,
     pending: Pending,
     pokes: (mpsc::Sender<usize>, mpsc::Receiver<usize>),
-    returns: (mpsc::Sender<Returned>, mpsc::Receiver<Returned>),
+    crew: Crew,
+    /// When those who wait for a sensor at work get another thread.
+    relief: Option<Duration>,
+    budget: Budget,
+    /// One of those that look together has moved.
+    moved: bool,
     facts_due: Duration,
     scrapes: Number,
     late: Number,
@@ -86,33 +109,39 @@ impl std::fmt::Debug for Sampler {
 }
 
 impl Sampler {
-    /// Makes the sensors and gives them back what they remember.
+    /// Makes the sensors.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let pokes = mpsc::channel(1_024);
         let mut slots = Vec::new();
         for (at, (row, min, max)) in parts.rows.iter().enumerate() {
             let mut collector = (row.make)(&parts.context);
-            match parts.buffer.remembered(row.name) {
-                Ok(remembered) => collector.restore(remembered),
-                Err(e) => tracing::warn!(sensor = row.name, error = %e, "what the sensor remembered cannot be read; it begins anew"),
-            }
             let sender = pokes.0.clone();
             // A full channel holds a poke of this sensor already, or so many that it will be asked anyway.
             collector.on_change(Poke::new(move || {
                 let _ = sender.try_send(at);
             }));
             let max = if parts.adaptive { *max } else { *min };
-            slots.push(Slot { row: *row, collector: Some(collector), interval: Adaptive::new(*min, max), due: Duration::ZERO, started: None, late: false });
+            slots.push(Slot {
+                row: *row,
+                collector: Some(collector),
+                interval: Pace::new(Adaptive::new(*min, max), is_last(row.name)),
+                due: Duration::ZERO,
+                started: None,
+                late: false,
+            });
         }
         let registry = &parts.registry;
-        let pending = Pending::new(Arc::clone(&parts.buffer), Arc::clone(&parts.clock), Arc::clone(&parts.filled), registry);
+        let pending = Pending::new(parts.buffer.clone(), parts.itself.clone(), Arc::clone(&parts.clock), Arc::clone(&parts.filled), registry);
         Self {
             slots,
             coverage: Coverage::default(),
             pending,
             pokes,
-            returns: mpsc::channel(64),
+            crew: Crew::default(),
+            relief: None,
+            budget: Budget::new(parts.cpu_budget_percent),
+            moved: false,
             facts_due: Duration::ZERO,
             scrapes: registry.counter("keyvigil.agent.scrapes_total", "Times that a sensor was asked."),
             late: registry.counter("keyvigil.agent.late_total", "Times that a sensor did not answer before its deadline."),
@@ -122,6 +151,7 @@ impl Sampler {
 
     /// Samples until stopped; then waits for sensors that are at work and seals what they saw.
     pub async fn run(mut self, stop: Stop) {
+        self.restore().await;
         while !stop.is_stopped() {
             self.start_due();
             let wake = self.next_wake();
@@ -131,7 +161,7 @@ impl Sampler {
                 () = stop.stopped() => {}
                 () = sleep => self.notice_late(),
                 Some(slot) = self.pokes.1.recv() => self.hurry(slot),
-                Some(returned) = self.returns.1.recv() => self.take_back(returned),
+                () = self.crew.done() => self.take_all_back(),
                 Ok(()) = self.parts.enhanced.changed() => self.sooner(),
             }
             self.seal_if_ready().await;
@@ -139,12 +169,24 @@ impl Sampler {
         // A sensor that hangs does not keep what the others saw from being stored.
         let answers = async {
             while self.running() > 0 {
-                let Some(returned) = self.returns.1.recv().await else { break };
-                self.take_back(returned);
+                self.crew.done().await;
+                self.take_all_back();
             }
         };
         let _ = tokio::time::timeout(LAST_ANSWERS, answers).await;
         self.pending.seal().await;
+    }
+
+    /// Gives the sensors back what they remember.
+    async fn restore(&mut self) {
+        let now_ms = self.parts.clock.now_ms();
+        for slot in &mut self.slots {
+            let Some(collector) = &mut slot.collector else { continue };
+            match self.parts.buffer.remembered(slot.row.name, now_ms).await {
+                Ok(remembered) => collector.restore(remembered),
+                Err(e) => tracing::warn!(sensor = slot.row.name, error = %e, "what the sensor remembered cannot be read; it begins anew"),
+            }
+        }
     }
 
     fn running(&self) -> usize {
@@ -155,32 +197,26 @@ impl Sampler {
     fn start_due(&mut self) {
         let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
         let enhanced = self.parts.enhanced.borrow().clone();
+        let mut jobs = Vec::new();
         for (at, slot) in self.slots.iter_mut().enumerate() {
             if slot.due > now {
                 continue;
             }
-            let Some(mut collector) = slot.collector.take() else { continue };
-            let enhanced = enhanced.holds(slot.row.name, now_ms);
-            let interval_ms = slot.interval.current(enhanced).as_millis().max(1);
-            let interval_ms = i64::try_from(interval_ms).unwrap_or(i64::MAX);
+            let Some(collector) = slot.collector.take() else { continue };
+            let interval = slot.interval.current(enhanced.holds(slot.row.name, now_ms));
+            let interval_ms = i64::try_from(interval.as_millis().max(1)).unwrap_or(i64::MAX);
             // A first look, or one after a poke, lies between two marks and keeps its own time.
             let past_mark = now_ms.rem_euclid(interval_ms);
             let on_mark = past_mark < 500.min(interval_ms / 2);
-            let at_time = At { wall_ms: if on_mark { now_ms - past_mark } else { now_ms }, monotonic: now };
-            slot.due = now + until_mark(now_ms, slot.interval.current(enhanced));
+            let time = At { wall_ms: if on_mark { now_ms - past_mark } else { now_ms }, monotonic: now };
+            slot.due = now + until_mark(now_ms, interval);
             slot.started = Some(now);
             self.scrapes.inc();
-            let (answer, host) = (self.returns.0.clone(), self.parts.host.clone());
-            let (make, context) = (slot.row.make, self.parts.context.clone());
-            tokio::task::spawn_blocking(move || {
-                let mut sink = Sink::new(&host, at_time);
-                if catch_unwind(AssertUnwindSafe(|| collector.collect(at_time, &mut sink))).is_err() {
-                    // A fault of ours: the sensor begins anew, and says that it saw nothing.
-                    (collector, sink) = (make(&context), Sink::new(&host, at_time));
-                    sink.absent("everything", "the sensor failed, and begins anew; the log says how");
-                }
-                let _ = answer.blocking_send((at, collector, sink, at_time));
-            });
+            jobs.push(Job { at, row: slot.row, collector, context: self.parts.context.clone(), host: self.parts.host.clone(), time });
+        }
+        if !jobs.is_empty() {
+            self.crew.start(jobs);
+            self.relief = Some(now + crew::RELIEF);
         }
     }
 
@@ -188,17 +224,24 @@ impl Sampler {
         let due = self.slots.iter().filter(|s| s.collector.is_some()).map(|s| s.due);
         let deadlines = self.slots.iter().filter(|s| !s.late).filter_map(|s| s.started.map(|at| at + s.deadline()));
         let sealing = self.pending.since().map(|since| since + seal::AGE_MAX);
-        due.chain(deadlines).chain(sealing).min().unwrap_or(Duration::MAX)
+        let relief = self.relief.filter(|_| self.crew.is_waiting());
+        due.chain(deadlines).chain(sealing).chain(relief).min().unwrap_or(Duration::MAX)
     }
 
     fn notice_late(&mut self) {
         let now = self.parts.clock.monotonic();
+        if self.relief.is_some_and(|relief| relief <= now) {
+            self.take_all_back();
+            self.crew.relieve();
+            self.relief = Some(now + crew::RELIEF);
+        }
         for slot in &mut self.slots {
             if !slot.late && slot.started.is_some_and(|at| now >= at + slot.deadline()) {
                 slot.late = true;
                 self.late.inc();
                 let reason = format!("no answer within {} s", slot.row.deadline_seconds);
                 let now_ms = self.parts.clock.now_ms();
+                self.parts.shown.late(slot.row.name, &reason);
                 let lost = self.coverage.late(slot.row.name, &reason, now_ms);
                 self.pending.events(lost.into_iter().collect());
                 self.pending.coverage(slot.row.name, &self.parts.host, 1, now_ms);
@@ -224,7 +267,26 @@ impl Sampler {
         }
     }
 
-    fn take_back(&mut self, (at, collector, sink, time): Returned) {
+    fn take_all_back(&mut self) {
+        for answer in self.crew.answers() {
+            self.take_back(answer);
+        }
+        if std::mem::take(&mut self.moved) {
+            self.look_together();
+        }
+        self.mind_budget();
+    }
+
+    /// What moves one part of a host seldom leaves the others alone: they look once at the next mark of their shortest interval.
+    fn look_together(&mut self) {
+        let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
+        for slot in self.slots.iter_mut().filter(|slot| TOGETHER.contains(&slot.row.name)) {
+            slot.due = slot.due.min(now + until_mark(now_ms, slot.interval.at_once()));
+        }
+    }
+
+    fn take_back(&mut self, answer: Answer) {
+        let Answer { at, collector, sink, time, cost } = answer;
         let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
         let Some(slot) = self.slots.get_mut(at) else { return };
         let enhanced = self.parts.enhanced.borrow().holds(slot.row.name, now_ms);
@@ -232,18 +294,47 @@ impl Sampler {
         slot.started = None;
         slot.late = false;
         let interval = slot.interval.current(enhanced);
-        slot.interval.learn(&sink.samples);
+        let moved = slot.interval.learn(&sink.samples, cost, enhanced);
         // What was learnt counts from now on, not only after an interval of the old length.
         slot.due = slot.due.min(now + until_mark(now_ms, slot.interval.current(enhanced)));
         let name = slot.row.name;
+        self.moved |= moved && TOGETHER.contains(&name);
+        let longest = slot.interval.longest();
+        if let Some(interval) = slot.interval.to_tell(enhanced, now) {
+            self.pending.own(name, pace::INTERVAL, &[("host", &self.parts.host), ("sensor", name)], interval.as_secs_f64(), time.wall_ms);
+        }
+        self.parts.shown.answered(name, interval, cost, now_ms, &sink);
         let changes = self.coverage.update(name, &sink.blind, now_ms);
         self.pending.events(changes);
         self.pending.coverage(name, &self.parts.host, sink.blind.len(), time.wall_ms);
+        if name == "own" {
+            self.tell_budget(time.wall_ms);
+        }
         if now >= self.facts_due {
             self.facts_due = now + FACTS_AGAIN;
             self.pending.facts(self.facts());
         }
-        self.pending.take(name, interval, sink, now);
+        self.pending.take(name, (interval, longest), sink, now);
+    }
+
+    /// Stretches intervals while the agent takes more than it may.
+    fn mind_budget(&mut self) {
+        let now = self.parts.clock.monotonic();
+        let slots = &self.slots;
+        let levels = self.budget.look(now, crew::process_time(), || slots.iter().map(|slot| slot.interval.load()).collect());
+        let far_over = self.budget.is_far_over();
+        for (slot, level) in self.slots.iter_mut().zip(levels.into_iter().flatten()) {
+            slot.interval.stretch(level, far_over);
+        }
+    }
+
+    fn tell_budget(&mut self, at_ms: i64) {
+        let host = [("host", self.parts.host.as_str())];
+        if let Some(used) = self.budget.used() {
+            self.pending.own("own", pace::CPU, &host, used, at_ms);
+        }
+        let throttled = self.slots.iter().filter(|slot| slot.interval.load().level > 0).count();
+        self.pending.own("own", pace::THROTTLED, &host, throttled as f64, at_ms);
     }
 
     fn facts(&self) -> HostFacts {
@@ -258,6 +349,11 @@ impl Sampler {
             self.pending.seal().await;
         }
     }
+}
+
+/// Sensors that are stretched only when nothing else is left: those of keys, and of what is done with them.
+fn is_last(sensor: &str) -> bool {
+    !crate::collect::HOST_SENSORS.contains(&sensor)
 }
 
 /// Time to the next multiple of `interval` on the wall clock.

@@ -1,76 +1,91 @@
-//! What stands between this agent and its aggregator, if anything: kept in a small file beside the identity, so that
-//! `keyvigil-agent status` can say it while the agent runs. Says it in the log once, not at each attempt.
+//! How delivery stands, for those who ask: the last ack, what holds it up in words and with what mends it. Written by the
+//! uplink and the renewer, read by the control socket.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use keyvigil_common::seal::write_private;
 use serde::{Deserialize, Serialize};
 
-/// Why the aggregator does not take what this agent has.
+/// What is known now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Standing {
+    /// When the last ack came, Unix ms.
+    pub last_ack_ms: Option<i64>,
+    /// How far this host's clock is behind the aggregator's by the last ack, ms.
+    pub clock_offset_ms: Option<i64>,
+    /// What holds delivery up.
+    pub trouble: Option<Trouble>,
+    /// What holds the renewal of the certificate up.
+    pub renewal: Option<Trouble>,
+}
+
+/// Something that fails again and again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trouble {
-    /// `revoked`, `expired`, `clock`, ...
-    pub code: String,
-    /// What to do.
-    pub words: String,
-    /// Since when, Unix ms.
+    /// When it began, Unix ms.
     pub since_ms: i64,
+    /// When it was seen last, Unix ms.
+    pub at_ms: i64,
+    /// How often in a row.
+    pub times: u32,
+    /// What happens.
+    pub words: String,
+    /// What mends it.
+    pub remedy: String,
 }
 
-impl Trouble {
-    fn path(dir: &Path) -> PathBuf {
-        dir.join("refused.json")
+/// The shared record.
+#[derive(Debug, Clone, Default)]
+pub struct Board(Arc<Mutex<Standing>>);
+
+impl Board {
+    /// A copy of it.
+    #[must_use]
+    pub fn read(&self) -> Standing {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// What the agent that works in `dir` wrote.
-    #[must_use]
-    pub fn load(dir: &Path) -> Option<Self> {
-        std::fs::read(Self::path(dir)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    /// An ack came; the aggregator's clock showed `server_ms`.
+    pub fn acked(&self, now_ms: i64, server_ms: i64) {
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.last_ack_ms = Some(now_ms);
+        standing.clock_offset_ms = Some(server_ms.saturating_sub(now_ms));
+        standing.trouble = None;
+    }
+
+    /// Delivery failed.
+    pub fn failed(&self, now_ms: i64, words: String, remedy: &str) {
+        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).trouble, now_ms, words, remedy);
+    }
+
+    /// Renewal failed, or went well.
+    pub fn renewal(&self, now_ms: i64, failure: Option<(String, &str)>) {
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure {
+            Some((words, remedy)) => note(&mut standing.renewal, now_ms, words, remedy),
+            None => standing.renewal = None,
+        }
     }
 }
 
-/// How it stands now.
-#[derive(Debug)]
-pub struct Standing {
-    dir: PathBuf,
-    trouble: Mutex<Option<Trouble>>,
+fn note(trouble: &mut Option<Trouble>, now_ms: i64, words: String, remedy: &str) {
+    let before = trouble.take();
+    let (since_ms, times) = before.map_or((now_ms, 0), |before| (before.since_ms, before.times));
+    *trouble = Some(Trouble { since_ms, at_ms: now_ms, times: times.saturating_add(1), words, remedy: remedy.to_owned() });
 }
 
-impl Standing {
-    /// As it was when the agent stopped.
-    #[must_use]
-    pub fn load(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), trouble: Mutex::new(Trouble::load(dir)) }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// There is trouble.
-    pub fn refused(&self, code: &str, words: &str, now_ms: i64) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.as_ref().is_some_and(|known| known.code == code) {
-            return;
-        }
-        tracing::error!(code, "{words}");
-        let new = Trouble { code: code.to_owned(), words: words.to_owned(), since_ms: now_ms };
-        let written = serde_json::to_vec(&new).map_err(std::io::Error::from).and_then(|bytes| write_private(&Trouble::path(&self.dir), &bytes));
-        if let Err(e) = written {
-            tracing::debug!(error = %e, "`keyvigil-agent status` will not know of it");
-        }
-        *trouble = Some(new);
-    }
-
-    /// All is well.
-    pub fn fine(&self) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.take().is_some() {
-            tracing::info!("the aggregator takes what this agent has again");
-            let _ = std::fs::remove_file(Trouble::path(&self.dir));
-        }
-    }
-
-    /// What there is now.
-    #[must_use]
-    pub fn trouble(&self) -> Option<Trouble> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    #[test]
+    fn a_trouble_is_counted_from_its_beginning_and_ends_with_an_ack() {
+        let board = Board::default();
+        board.failed(10, "no".into(), "do this");
+        board.failed(30, "no again".into(), "do that");
+        let trouble = board.read().trouble.unwrap();
+        assert_eq!((trouble.since_ms, trouble.at_ms, trouble.times, trouble.words.as_str(), trouble.remedy.as_str()), (10, 30, 2, "no again", "do that"));
+        board.acked(50, 47);
+        assert_eq!(board.read(), Standing { last_ack_ms: Some(50), clock_offset_ms: Some(-3), ..Standing::default() });
     }
 }

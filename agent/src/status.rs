@@ -1,57 +1,251 @@
-//! `keyvigil-agent status`: identity, certificate and buffer, read from the state directory beside a running agent.
+//! `keyvigil-agent status`: how the agent of this host stands, in words, with what mends what is wrong. Asks the running
+//! agent; where none runs, reads what lies in the state directory.
 
 use std::path::Path;
 use std::process::ExitCode;
 
 use keyvigil_common::process::{failure_code, say};
 use keyvigil_common::telemetry::chain;
-use rusqlite::{Connection, OpenFlags};
 
+use crate::control::{self, Report, Waiting};
 use crate::identity::Identity;
 use crate::standing::Trouble;
 
-/// Prints how the agent in `dir` stands.
-#[must_use]
-pub fn print(dir: &Path, now_ms: i64) -> ExitCode {
-    match Identity::load(dir) {
-        Ok(Some(identity)) => {
-            say(&format!("aggregator   {}", identity.address));
-            say(&format!("host         {} (agent {})", identity.host, identity.agent));
-            let certificate = match identity.validity_ms() {
-                Ok((_, end)) if end > now_ms => {
-                    say(&format!("certificate  valid for {} more hours; renews itself while the agent runs", (end - now_ms) / 3_600_000))
-                }
-                Ok(_) => unhealthy("certificate  has ended: the agent renews it by itself while it runs and reaches the aggregator"),
-                Err(e) => unhealthy(&format!("certificate  {e}")),
-            };
-            let refused = match Trouble::load(dir) {
-                Some(trouble) => unhealthy(&format!("refused      {} for {} minutes: {}", trouble.code, (now_ms - trouble.since_ms) / 60_000, trouble.words)),
-                None => ExitCode::SUCCESS,
-            };
-            let path = dir.join("buffer.db");
-            let buffer = match waiting(&path) {
-                Err(_) if !path.exists() => unhealthy("buffer       none yet: start the agent (`systemctl start keyvigil-agent` or `keyvigil-agent run`)"),
-                Ok((batches, items, bytes)) => say(&format!("buffer       {batches} batches with {items} items wait, {bytes} bytes")),
-                Err(e) => unhealthy(&format!("buffer       cannot be read: {e}")),
-            };
-            [certificate, refused, buffer].into_iter().find(|code| *code != ExitCode::SUCCESS).unwrap_or(ExitCode::SUCCESS)
-        }
-        Ok(None) => unhealthy(&format!("not joined   no identity in {}: run `keyvigil-agent join TOKEN`", dir.display())),
-        Err(e) => {
-            say(&format!("identity     {}", chain(&e)));
-            ExitCode::from(failure_code(&e))
+/// Silence after which delivery is not well though nothing failed, ms.
+const SILENT_MS: i64 = 180_000;
+
+/// A line of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Line {
+    name: &'static str,
+    text: String,
+    /// What mends it; then all is not well.
+    remedy: Option<String>,
+}
+
+impl Line {
+    fn well(name: &'static str, text: impl Into<String>) -> Self {
+        Self { name, text: text.into(), remedy: None }
+    }
+
+    fn wrong(name: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name, text: text.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// What is wrong, and what mends it.
+    pub(crate) fn trouble(&self) -> Option<(&'static str, String, String)> {
+        self.remedy.as_ref().map(|remedy| (self.name, self.text.clone(), remedy.clone()))
+    }
+
+    fn print(&self) {
+        say(&format!("{:<12} {}", self.name, self.text));
+        if let Some(remedy) = &self.remedy {
+            say(&format!("{:<12} -> {remedy}", ""));
         }
     }
 }
 
-/// Says it, and that all is not well.
-fn unhealthy(line: &str) -> ExitCode {
-    say(line);
-    ExitCode::from(3)
+/// Prints how the agent in `dir` stands; `json`: as one object.
+#[must_use]
+pub fn print(dir: &Path, now_ms: i64, json: bool) -> ExitCode {
+    let report = match control::ask(dir) {
+        Ok(report) => report,
+        Err(e) => {
+            say(&format!("cannot ask the agent in {}: {e}", dir.display()));
+            return ExitCode::from(failure_code(&e));
+        }
+    };
+    if json && let Some(report) = &report {
+        let code = exit(&running(report));
+        say(&serde_json::to_string_pretty(report).unwrap_or_default());
+        return code;
+    }
+    let lines = match &report {
+        Some(report) => running(report),
+        None => match resting(dir, now_ms) {
+            Ok(lines) => lines,
+            Err(code) => return code,
+        },
+    };
+    if json {
+        let told = |line: &Line| serde_json::json!({"name": line.name, "text": line.text, "remedy": line.remedy});
+        say(&serde_json::json!({"running": false, "lines": lines.iter().map(told).collect::<Vec<_>>()}).to_string());
+    } else {
+        lines.iter().for_each(Line::print);
+    }
+    exit(&lines)
 }
 
-/// Batches, items and bytes that wait.
-fn waiting(path: &Path) -> Result<(i64, i64, i64), rusqlite::Error> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.query_row("SELECT count(*), ifnull(sum(items), 0), ifnull(sum(bytes), 0) FROM batch", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+fn exit(lines: &[Line]) -> ExitCode {
+    if lines.iter().all(|line| line.remedy.is_none()) { ExitCode::SUCCESS } else { ExitCode::from(3) }
+}
+
+/// What a running agent told.
+pub(crate) fn running(report: &Report) -> Vec<Line> {
+    let mut lines = vec![
+        Line::well("host", format!("{} (agent {})", report.host, report.agent)),
+        Line::well("aggregator", report.aggregator.clone()),
+        Line::well("agent", format!("version {}, process {}, running for {}", report.version, report.pid, span(report.now_ms - report.started_ms))),
+        delivery(report),
+        buffer(&report.buffer, report.now_ms),
+        certificate(report.certificate_ms, report.now_ms, report.standing.renewal.as_ref()),
+    ];
+    if report.given_up > 0 {
+        lines.push(Line::well("losses", format!("{} batches were given up since the start; each is declared: `keyvigil gaps` shows them", report.given_up)));
+    }
+    for sensor in &report.sensors {
+        for (what, why) in &sensor.blind {
+            lines.push(Line::well("blind", format!("the {} sensor cannot see {what}: {why}", sensor.name)));
+        }
+    }
+    lines
+}
+
+fn delivery(report: &Report) -> Line {
+    let standing = &report.standing;
+    let last = standing.last_ack_ms.map(|at| report.now_ms - at);
+    if let Some(Trouble { since_ms, times, words, remedy, .. }) = &standing.trouble {
+        let since = span(report.now_ms - since_ms);
+        let last = last.map_or("none came yet".to_owned(), |ago| format!("the last ack came {} ago", span(ago)));
+        return Line::wrong("delivery", format!("fails for {since}, {times} times; {last}; nothing is lost: {words}"), remedy.clone());
+    }
+    match last {
+        None => Line::wrong("delivery", "no ack came yet", "wait for a minute; then `keyvigil-agent doctor` says more"),
+        Some(ago) if ago > SILENT_MS => Line::wrong("delivery", format!("the last ack came {} ago", span(ago)), "`keyvigil-agent doctor` says more"),
+        Some(ago) => {
+            let offset = standing.clock_offset_ms.unwrap_or(0);
+            let clock = match offset {
+                -1_000..=1_000 => "the clocks agree".to_owned(),
+                behind @ 1_001.. => format!("this host's clock is {} behind the aggregator's", span(behind)),
+                ahead => format!("this host's clock is {} ahead of the aggregator's", span(-ahead)),
+            };
+            Line::well("delivery", format!("the last ack came {} ago; {clock}", span(ago)))
+        }
+    }
+}
+
+fn buffer(waiting: &Waiting, now_ms: i64) -> Line {
+    if let Some(why) = &waiting.degraded {
+        return Line::wrong(
+            "buffer",
+            format!("in memory only, since the disk cannot be used: {why}"),
+            "mend the disk of the state directory; it is tried again by itself",
+        );
+    }
+    let age = waiting.oldest_ms.map_or(String::new(), |oldest| format!(", the oldest for {}", span(now_ms - oldest)));
+    let text = format!("{} batches with {} items wait{age}: {} of {}", waiting.batches, waiting.items, size(waiting.bytes), size(waiting.bytes_max));
+    if waiting.bytes_max > 0 && waiting.bytes > waiting.bytes_max / 10 * 9 {
+        return Line::wrong(
+            "buffer",
+            format!("nearly full: {text}"),
+            "bring the aggregator back, or raise buffer.max_bytes: soon the oldest of the lowest class is given up",
+        );
+    }
+    Line::well("buffer", text)
+}
+
+fn certificate((from_ms, to_ms): (i64, i64), now_ms: i64, renewal: Option<&Trouble>) -> Line {
+    let renewal = renewal.map(|trouble| (format!("; its renewal fails for {}: {}", span(now_ms - trouble.since_ms), trouble.words), trouble.remedy.clone()));
+    if now_ms >= to_ms {
+        let (why, remedy) = renewal.unwrap_or_default();
+        let remedy = if remedy.is_empty() { "it renews itself when the aggregator is reached; else `keyvigil-agent join TOKEN`".to_owned() } else { remedy };
+        return Line::wrong("certificate", format!("ended {} ago{why}", span(now_ms - to_ms)), remedy);
+    }
+    if now_ms < from_ms {
+        let text = format!("is not valid for another {}", span(from_ms - now_ms));
+        return Line::wrong("certificate", text, "set the clock of this host (`timedatectl set-ntp true`)");
+    }
+    match renewal {
+        Some((why, remedy)) => Line::wrong("certificate", format!("valid for {}{why}", span(to_ms - now_ms)), remedy),
+        None => Line::well("certificate", format!("valid for {}; renews itself at half of its life", span(to_ms - now_ms))),
+    }
+}
+
+/// What lies in the directory of an agent that does not run.
+fn resting(dir: &Path, now_ms: i64) -> Result<Vec<Line>, ExitCode> {
+    let identity = match Identity::load(dir) {
+        Ok(identity) => identity,
+        Err(e) => {
+            say(&format!("identity     {}", chain(&e)));
+            return Err(ExitCode::from(failure_code(&e)));
+        }
+    };
+    let Some(identity) = identity else {
+        let text = format!("no identity in {}", dir.display());
+        return Ok(vec![Line::wrong("not joined", text, "make a token with `keyvigil token create`, then run `keyvigil-agent join TOKEN` here")]);
+    };
+    let life = match identity.validity_ms() {
+        Ok(life) => certificate(life, now_ms, None),
+        Err(e) => Line::wrong("certificate", chain(&e), "join again: `keyvigil-agent join TOKEN`"),
+    };
+    let path = dir.join("buffer.db");
+    let waiting = match crate::buffer::waiting(&path) {
+        Err(_) if !path.exists() => Line::well("buffer", "none yet"),
+        Ok((batches, items, bytes)) => Line::well("buffer", format!("{batches} batches with {items} items wait, {}", size(bytes))),
+        Err(e) => Line::wrong("buffer", format!("cannot be read: {}", chain(&e)), "start the agent: it saves what can be read"),
+    };
+    Ok(vec![
+        Line::well("host", format!("{} (agent {})", identity.host, identity.agent)),
+        Line::well("aggregator", identity.address.clone()),
+        Line::wrong("agent", "does not run", "`systemctl start keyvigil-agent`, or `keyvigil-agent run`"),
+        waiting,
+        life,
+    ])
+}
+
+/// A time span for people.
+pub(crate) fn span(ms: i64) -> String {
+    let seconds = (ms.max(0) + 500) / 1_000;
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// A size for people.
+pub(crate) fn size(bytes: u64) -> String {
+    match bytes {
+        0..=9_999 => format!("{bytes} B"),
+        10_000..=9_999_999 => format!("{} kB", bytes / 1_000),
+        _ => format!("{} MB", bytes / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::standing::Standing;
+
+    const NOW: i64 = 1_763_836_800_000;
+    const DAY: i64 = 86_400_000;
+
+    fn healthy() -> Report {
+        let standing = Standing { last_ack_ms: Some(NOW - 4_000), clock_offset_ms: Some(20), ..Standing::default() };
+        Report { now_ms: NOW, started_ms: NOW - DAY, certificate_ms: (NOW - DAY, NOW + DAY), standing, ..Report::default() }
+    }
+
+    fn wrong(report: &Report) -> Vec<&'static str> {
+        running(report).into_iter().filter(|line| line.remedy.is_some()).map(|line| line.name).collect()
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_mends_it_and_nothing_else_is_called_wrong() {
+        assert_eq!(wrong(&healthy()), Vec::<&str>::new());
+        let trouble = Some(Trouble { since_ms: NOW - 600_000, at_ms: NOW, times: 9, words: "no route".into(), remedy: "mend the route".into() });
+        let cut_off = Report { standing: Standing { trouble: trouble.clone(), ..healthy().standing }, ..healthy() };
+        assert_eq!(wrong(&cut_off), ["delivery"]);
+        let said = running(&cut_off)[3].clone();
+        assert_eq!(said.text, "fails for 10 min, 9 times; the last ack came 4 s ago; nothing is lost: no route");
+        assert_eq!(said.remedy.as_deref(), Some("mend the route"));
+        assert_eq!(wrong(&Report { standing: Standing { last_ack_ms: None, ..healthy().standing }, ..healthy() }), ["delivery"]);
+        assert_eq!(wrong(&Report { certificate_ms: (NOW - DAY, NOW - 1), ..healthy() }), ["certificate"]);
+        assert_eq!(wrong(&Report { certificate_ms: (NOW + DAY, NOW + 2 * DAY), ..healthy() }), ["certificate"]);
+        assert_eq!(wrong(&Report { standing: Standing { renewal: trouble, ..healthy().standing }, ..healthy() }), ["certificate"]);
+        let degraded = Waiting { degraded: Some("read-only".into()), ..Waiting::default() };
+        assert_eq!(wrong(&Report { buffer: degraded, ..healthy() }), ["buffer"]);
+        let full = Waiting { bytes: 95, bytes_max: 100, ..Waiting::default() };
+        assert_eq!(wrong(&Report { buffer: full, ..healthy() }), ["buffer"]);
+    }
 }

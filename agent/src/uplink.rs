@@ -1,42 +1,44 @@
-//! Delivers the buffer: peek, send, and only after the ack the rows go. One request at a time; the stored bytes travel
-//! unchanged. Only an answer that says `permanent` lets a batch be set aside; every other failure keeps it, waits with full
-//! jitter, and says why.
+//! Delivers the buffer: takes a push from it, sends it, and only after the ack the batches go. One request at a time, the two
+//! lanes in turn; the stored bytes travel unchanged. What an answer means stands in `verdict`, when to send what in `courier`.
+
+pub mod courier;
+pub mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::StatusCode;
-use keyvigil_common::backoff::{Backoff, random_u64};
+use keyvigil_common::backoff::random_u64;
 use keyvigil_common::clock::SharedClock;
-use keyvigil_common::limits::PUSH_FRAMES_MAX;
-use keyvigil_common::sequence::Range;
 use keyvigil_common::stop::{Stop, Tasks};
 use keyvigil_common::telemetry::{Number, Registry, chain};
-use keyvigil_common::wire::{self, Ack, Directive, Push, Sender};
+use keyvigil_common::wire::{self, Ack, Directive, Push};
 use tokio::sync::{Notify, watch};
 
-use crate::buffer::{Buffer, BufferError, Front};
+use crate::buffer::{Buffer, BufferError, Front, Lane, Room};
 use crate::enhanced::Enhanced;
 use crate::enroll::Renewal;
-use crate::http::{Answer, Connection, Dialer, Fault, HttpError};
+use crate::http::{Connection, Dialer, Fault, HttpError};
 use crate::identity::{Identity, IdentityError};
-use crate::standing::Standing;
+use crate::sender::Itself;
+use crate::standing::Board;
+use courier::{Courier, Holds};
+use verdict::{Refused, Verdict};
 
-/// Bytes of frames in one push.
-const PUSH_BYTES: usize = 2 << 20;
 /// Looked for work at least this often.
 const IDLE: Duration = Duration::from_secs(15);
 /// For delivery after the word to stop.
 const LAST: Duration = Duration::from_secs(10);
-const BACKOFF_FIRST: Duration = Duration::from_secs(1);
-const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A batch that can be neither sent nor split waits this long for a proxy to let it pass.
+const STUCK: Duration = Duration::from_secs(60);
 
 /// What is needed to deliver.
 #[derive(Debug)]
 pub struct Uplink {
     /// What waits.
-    pub buffer: Arc<Buffer>,
-    /// Who this is; watched.
+    pub buffer: Buffer,
+    /// Who sends.
+    pub itself: Itself,
+    /// By what certificate; watched.
     pub identity: watch::Receiver<Identity>,
     /// How to connect.
     pub dialer: Dialer,
@@ -48,16 +50,14 @@ pub struct Uplink {
     pub enhanced: watch::Sender<Enhanced>,
     /// Where a certificate sooner than by its time is wished for.
     pub renewal: Renewal,
-    /// What stands between this agent and its aggregator.
-    pub standing: Arc<Standing>,
-    /// Random, of this start.
-    pub instance: [u8; 16],
     /// For connections.
     pub tasks: Tasks,
     /// Own numbers.
     pub metrics: Metrics,
-    /// Batches in one push: halved when that is too much, [`PUSH_FRAMES_MAX`] at first.
-    pub frames_max: usize,
+    /// How it stands, for those who ask.
+    pub board: Board,
+    /// When to send what.
+    pub courier: Courier,
 }
 
 /// Numbers of the uplink.
@@ -67,6 +67,8 @@ pub struct Metrics {
     failures: Number,
     acked: Number,
     set_aside: Number,
+    rewound: Number,
+    forked: Number,
     bytes: Number,
     last_ack_ms: Number,
 }
@@ -80,6 +82,10 @@ impl Metrics {
             failures: registry.counter("keyvigil.agent.push_failures_total", "Requests that failed or were refused; what they held is kept."),
             acked: registry.counter("keyvigil.agent.acked_batches_total", "Batches acknowledged as stored."),
             set_aside: registry.counter("keyvigil.agent.set_aside_total", "Batches that the aggregator will never take; each is declared."),
+            rewound: registry
+                .counter("keyvigil.agent.rewinds_total", "Times that the aggregator had lost what it had acknowledged; what is still held is sent again."),
+            forked: registry
+                .counter("keyvigil.agent.forks_total", "Times that batches had to be counted anew: this host was put back to an earlier state, or copied."),
             bytes: registry.counter("keyvigil.agent.sent_bytes_total", "Bytes of requests sent."),
             last_ack_ms: registry.gauge("keyvigil.agent.last_ack_timestamp_ms", "When the last ack came, Unix ms."),
         }
@@ -90,74 +96,80 @@ impl Uplink {
     /// Delivers until stopped; then once more, for what was sealed last.
     pub async fn run(mut self) {
         let stop = self.tasks.stop().clone();
-        let mut backoff = Backoff::new(BACKOFF_FIRST, BACKOFF_MAX);
         let mut connection = None;
         while !stop.is_stopped() {
-            match stop.or(self.deliver(&mut connection)).await {
+            match stop.or(self.round(&mut connection)).await {
                 None => break,
-                Some(Ok(true)) => backoff.reset(),
-                Some(Ok(false)) => self.rest(&stop).await,
-                Some(Err(failure)) => {
-                    connection = None;
-                    self.back_off(&failure, &mut backoff, &stop).await;
-                }
+                Some(true) => {}
+                Some(false) => self.rest(&stop).await,
             }
         }
         // A request may have been cut off by the word to stop: its connection is of no use any more.
         self.last(&mut None).await;
     }
 
-    /// Waits until there is something to deliver.
-    async fn rest(&self, stop: &Stop) {
-        stop.or(async {
-            tokio::select! {
-                () = self.filled.notified() => {}
-                () = self.clock.sleep(IDLE) => {}
+    /// Serves each lane once; whether anything was delivered.
+    async fn round(&mut self, connection: &mut Option<Connection>) -> bool {
+        let mut delivered = false;
+        for lane in Courier::TURNS {
+            let Some(room) = self.courier.may_send(lane, self.clock.monotonic()) else { continue };
+            let was_connected = connection.is_some();
+            match self.deliver(lane, room, connection).await {
+                Ok(any) => delivered |= any,
+                Err(failure) => self.note(lane, &failure, was_connected, connection),
             }
-        })
-        .await;
+        }
+        delivered
     }
 
-    async fn back_off(&mut self, failure: &Failure, backoff: &mut Backoff, stop: &Stop) {
-        self.note(failure);
-        let delay = backoff.delay(random_u64(), failure.retry_after());
-        self.metrics.failures.inc();
-        // The first failures and then each doubling are worth a line; a night without aggregator is not a thousand lines.
-        if backoff.failures().is_power_of_two() || backoff.failures() < 4 {
-            tracing::warn!(error = chain(failure), retry_in_ms = delay.as_millis(), "nothing is lost; waiting to deliver");
-        }
+    /// Waits until a lane may send again, or there is something new to deliver.
+    async fn rest(&mut self, stop: &Stop) {
+        let now = self.clock.monotonic();
+        let held = self.courier.held_until(now);
         let (clock, identity) = (Arc::clone(&self.clock), &mut self.identity);
-        stop.or(async {
+        let renewed = stop.or(async {
             tokio::select! {
-                () = clock.sleep(delay) => {}
+                () = self.filled.notified() => false,
+                () = clock.sleep(held.map_or(IDLE, |until| until - now)) => false,
                 // With another certificate it may go at once.
-                Ok(()) = identity.changed() => {}
+                changed = identity.changed() => changed.is_ok(),
             }
-        })
-        .await;
-    }
-
-    /// Tells who can do something about a failure. Nothing is ever given up for it: not the data, not the key.
-    fn note(&self, failure: &Failure) {
-        let Some((code, words)) = failure.standing() else { return };
-        self.standing.refused(&code, &words, self.clock.now_ms());
-        // By this host's own clock nothing can be renewed.
-        if !matches!(failure, Failure::Http(_)) || code != Fault::Clock.code() {
-            self.renewal.at_once(self.clock.monotonic());
+        });
+        if renewed.await == Some(true) {
+            // The connection must still see that it is another one.
+            self.identity.mark_changed();
+            self.courier = Courier::default();
         }
     }
 
-    fn sender(&self) -> Result<Sender, Failure> {
-        let boot_ms = i64::try_from(self.clock.since_boot().as_millis()).unwrap_or(i64::MAX);
-        let trusts = self.identity.borrow().trusts()?;
-        Ok(Sender { instance: self.instance, machine: [0; 32], boot: self.instance, boot_ms, wall_ms: self.clock.now_ms(), trusts })
+    /// Plans when to try again, and says what is wrong.
+    fn note(&mut self, lane: Lane, failure: &Failure, was_connected: bool, connection: &mut Option<Connection>) {
+        let (now, random) = (self.clock.monotonic(), random_u64());
+        let delay = match failure {
+            Failure::Refused(refused) => self.courier.failed(lane, refused.holds, refused.retry_after, now, random),
+            Failure::Http(_) => {
+                *connection = None;
+                self.courier.cut_off(lane, was_connected, now, random)
+            }
+            _ => self.courier.failed(lane, Holds::All, None, now, random),
+        };
+        if failure.wants_another_certificate() {
+            self.renewal.at_once(now);
+        }
+        self.metrics.failures.inc();
+        self.board.failed(self.clock.now_ms(), chain(failure), failure.remedy());
+        // The first failures and then each doubling are worth a line; a night without aggregator is not a thousand lines.
+        let failures = self.courier.failures();
+        if failures.is_power_of_two() || failures < 4 {
+            tracing::warn!(error = chain(failure), retry_in_ms = delay.as_millis(), remedy = failure.remedy(), "nothing is lost; waiting to deliver");
+        }
     }
 
     /// Delivers what was sealed last, if that can be done before the process must end.
     async fn last(&mut self, connection: &mut Option<Connection>) {
         let all = async {
             loop {
-                match self.deliver(connection).await {
+                match self.deliver(Lane::Live, Room { frames: 64, bytes: 256 << 10 }, connection).await {
                     Ok(true) => {}
                     Ok(false) => return,
                     Err(e) => return tracing::debug!(error = chain(&e), "the last batches stay in the buffer"),
@@ -169,27 +181,19 @@ impl Uplink {
         }
     }
 
-    /// Sends what is at the front of the buffer; whether there was anything.
-    async fn deliver(&mut self, connection: &mut Option<Connection>) -> Result<bool, Failure> {
-        let buffer = Arc::clone(&self.buffer);
-        let (frames_max, now_ms) = (self.frames_max, self.clock.now_ms());
-        let front = blocking(move || buffer.peek(frames_max, PUSH_BYTES, now_ms)).await?;
-        let Front { epoch, dropped, frames } = front;
-        let (Some(first), Some(last)) = (frames.first().map(|f| f.0), frames.last().map(|f| f.0)) else { return Ok(false) };
-        let push = wire::encode_push(&Push { epoch, sender: Some(self.sender()?), dropped, frames, ..Push::default() }).map_err(Failure::Encode)?;
-        let size = push.len() as u64;
-        let answer = self.connected(connection).await?.post("/v1/push", "application/vnd.keyvigil.push", push).await?;
+    /// Sends what a lane holds; whether there was anything.
+    async fn deliver(&mut self, lane: Lane, room: Room, connection: &mut Option<Connection>) -> Result<bool, Failure> {
+        let Some(front) = self.buffer.front(lane, room, self.clock.now_ms()).await? else { return Ok(false) };
+        let Front { epoch, dropped, waiting, frames } = front;
+        let trusts = self.identity.borrow().trusts()?;
+        let push = Push { epoch, sender: Some(self.itself.sender(trusts)), dropped, waiting, frames };
+        let push = wire::encode_push(&push).map_err(Failure::Encode)?;
+        let (size, began) = (push.len() as u64, self.clock.monotonic());
+        let kind = if lane == Lane::Backfill { "backfill" } else { "live" };
+        let answer = self.connected(connection).await?.push(kind, push).await?;
         self.metrics.bytes.add(size);
-        if answer.status == StatusCode::OK {
-            let ack = wire::decode_ack(&answer.body).map_err(Failure::Ack)?;
-            if ack.epoch != epoch || ack.cursor < last {
-                return Err(Failure::Refused(format!("the ack speaks of {} and not of {last}", ack.cursor), None));
-            }
-            self.frames_max = (self.frames_max * 2).min(PUSH_FRAMES_MAX);
-            self.settle(ack).await?;
-            return Ok(true);
-        }
-        self.refused(&answer, first).await?;
+        let took = self.clock.monotonic().saturating_sub(began);
+        self.act(lane, epoch, Verdict::of(&answer, epoch), took).await?;
         Ok(true)
     }
 
@@ -200,26 +204,51 @@ impl Uplink {
             let identity = self.identity.borrow_and_update().clone();
             *connection = Some(Connection::open(&self.dialer, &identity.address, identity.tls(&self.clock)?, &self.tasks).await?);
         }
-        connection.as_mut().ok_or(Failure::Refused("no connection".into(), None))
+        connection.as_mut().ok_or(Failure::Gone)
     }
 
-    async fn settle(&mut self, ack: Ack) -> Result<(), Failure> {
-        let buffer = Arc::clone(&self.buffer);
-        let before = blocking({
-            let buffer = Arc::clone(&buffer);
-            move || buffer.level()
-        })
-        .await?;
-        let cursor = ack.cursor;
-        let after = blocking(move || {
-            buffer.ack(cursor)?;
-            buffer.level()
-        })
-        .await?;
+    /// Does what an answer asks for.
+    async fn act(&mut self, lane: Lane, epoch: [u8; 16], verdict: Verdict, took: Duration) -> Result<(), Failure> {
+        let now_ms = self.clock.now_ms();
+        match verdict {
+            Verdict::Acked(ack) => return self.settle(lane, ack, took).await,
+            Verdict::Missing(expected) => {
+                self.metrics.rewound.inc();
+                tracing::error!(from = expected, "the aggregator has lost what it had acknowledged; what is still held is sent again, the rest is declared");
+                self.buffer.missing(epoch, expected, now_ms).await?;
+            }
+            Verdict::Forked(seq) => {
+                self.metrics.forked.inc();
+                tracing::error!(
+                    batch = seq,
+                    "under this number the aggregator has another batch: this host was put back to an earlier state, or copied; counting anew"
+                );
+                self.buffer.forked(epoch, seq, now_ms).await?;
+            }
+            Verdict::Never { seq, why } => {
+                self.metrics.set_aside.inc();
+                tracing::error!(batch = seq, reason = why, "the aggregator can never store this batch; it is set aside and declared");
+                self.buffer.set_aside(epoch, seq, format!("refused for good: {why}"), now_ms).await?;
+            }
+            Verdict::TooLarge(words) => {
+                if !self.courier.too_large(lane) {
+                    let remedy = "a proxy between this host and the aggregator limits the size of requests: let it pass 8 MiB";
+                    return Err(Failure::Refused(Refused { words, remedy, retry_after: Some(STUCK), holds: Holds::Lane, of_certificate: false }));
+                }
+            }
+            Verdict::Refused(refused) => return Err(Failure::Refused(refused)),
+        }
+        Ok(())
+    }
+
+    async fn settle(&mut self, lane: Lane, ack: Ack, took: Duration) -> Result<(), Failure> {
+        let now_ms = self.clock.now_ms();
+        let acked = self.buffer.acked(ack.epoch, ack.cursor, ack.beyond, now_ms).await?;
+        self.courier.acked(lane, took, Duration::from_millis(u64::from(ack.spread_ms)));
+        self.board.acked(now_ms, ack.now_ms);
         self.metrics.pushes.inc();
-        self.metrics.acked.add(before.batches.saturating_sub(after.batches));
-        self.metrics.last_ack_ms.set(self.clock.now_ms().unsigned_abs());
-        self.standing.fine();
+        self.metrics.acked.add(acked);
+        self.metrics.last_ack_ms.set(now_ms.unsigned_abs());
         self.obey(ack.directives, ack.now_ms);
         Ok(())
     }
@@ -242,81 +271,44 @@ impl Uplink {
             modified
         });
     }
-
-    /// Acts on a refusal. One batch may be set aside only if the aggregator said `permanent`; what is too much at once is sent
-    /// in smaller pieces; numbers that the aggregator has forgotten are declared. All else is kept, and waits.
-    async fn refused(&mut self, answer: &Answer, first: u64) -> Result<(), Failure> {
-        use StatusCode as S;
-        let (buffer, now_ms) = (Arc::clone(&self.buffer), self.clock.now_ms());
-        // Who objects to what was sent has nothing against the sender.
-        if matches!(answer.status, S::CONFLICT | S::PAYLOAD_TOO_LARGE | S::UNPROCESSABLE_ENTITY | S::TOO_MANY_REQUESTS) {
-            self.standing.fine();
-        }
-        let permanent = answer.status == StatusCode::UNPROCESSABLE_ENTITY && answer.member("permanent") == true;
-        if let Some(seq) = answer.member("batch").as_u64().filter(|_| permanent) {
-            tracing::error!(batch = seq, reason = answer.detail(), "the aggregator can never store this batch; it is set aside and declared");
-            let cause = format!("refused for good: {}", answer.detail());
-            blocking(move || buffer.set_aside(seq, &cause, now_ms)).await?;
-            self.metrics.set_aside.inc();
-            return Ok(());
-        }
-        if answer.status == StatusCode::PAYLOAD_TOO_LARGE && self.frames_max > 1 {
-            self.frames_max /= 2;
-            return Ok(());
-        }
-        let forgotten = answer.member("expected").as_u64().filter(|_| answer.member("code") == "gap").and_then(|expected| Range::new(expected, first - 1));
-        if let Some(range) = forgotten {
-            tracing::error!(first = range.first, last = range.last, "the aggregator does not know what was acknowledged before; it is declared");
-            blocking(move || buffer.declare_forgotten(range, now_ms)).await?;
-            return Ok(());
-        }
-        match answer.code().filter(|_| answer.status == StatusCode::FORBIDDEN) {
-            Some(code) => Err(Failure::Unwelcome { code, words: answer.detail() }),
-            None => Err(Failure::Refused(answer.detail(), answer.retry_after)),
-        }
-    }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, BufferError> + Send + 'static) -> Result<T, Failure> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result.map_err(Failure::Buffer),
-        Err(e) => Err(Failure::Refused(format!("the buffer's thread died: {e}"), None)),
-    }
 }
 
 /// Why nothing was delivered this time.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error("buffer")]
-    Buffer(#[source] BufferError),
+    Buffer(#[from] BufferError),
     #[error("cannot reach the aggregator")]
     Http(#[from] HttpError),
     #[error("{0}")]
     Identity(#[from] IdentityError),
     #[error("cannot encode the request")]
     Encode(#[source] wire::WireError),
-    #[error("the ack is not understood")]
-    Ack(#[source] wire::WireError),
-    #[error("the aggregator refused: {0}")]
-    Refused(String, Option<Duration>),
-    #[error("the aggregator refused this agent: {words}")]
-    Unwelcome { code: String, words: String },
+    #[error("the aggregator refused: {}", .0.words)]
+    Refused(Refused),
+    #[error("no connection")]
+    Gone,
 }
 
 impl Failure {
-    fn retry_after(&self) -> Option<Duration> {
+    /// Whether renewing may help. Nothing is ever given up for it: not the data, not the key.
+    fn wants_another_certificate(&self) -> bool {
         match self {
-            Self::Refused(_, after) => *after,
-            _ => None,
+            Self::Refused(refused) => refused.of_certificate,
+            // By this host's own clock nothing can be renewed.
+            Self::Http(e) => Fault::of(e).is_some_and(|fault| fault != Fault::Clock),
+            _ => false,
         }
     }
 
-    /// What it says of how this agent stands: a code and words.
-    fn standing(&self) -> Option<(String, String)> {
+    /// What mends it.
+    fn remedy(&self) -> &'static str {
         match self {
-            Self::Unwelcome { code, words } => Some((code.clone(), words.clone())),
-            Self::Http(error) => Fault::of(error).map(|fault| (fault.code().into(), fault.words().into())),
-            _ => None,
+            Self::Refused(refused) => refused.remedy,
+            Self::Http(e) => e.remedy(),
+            Self::Buffer(_) => "look at the disk of the state directory (`keyvigil-agent doctor`)",
+            Self::Identity(_) => "join again: `keyvigil-agent join TOKEN`",
+            Self::Encode(_) | Self::Gone => "restart the agent; if it stays, report it with the agent's log",
         }
     }
 }

@@ -62,8 +62,8 @@ pub(crate) enum Command {
     Events(Events),
     /// Lists alerts, or acknowledges one.
     Alerts(Alerts),
-    /// Lists samples that were declared lost.
-    Gaps,
+    /// Lists what was declared lost: when, by whom, how much, and why.
+    Gaps(Gaps),
     /// Makes a join token for a new agent.
     #[command(subcommand)]
     Token(Token),
@@ -247,4 +247,18 @@ pub(crate) enum Ca {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// Which losses.
+#[derive(Debug, Args)]
+pub(crate) struct Gaps {
+    /// Of this host only.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Of this class only: security, alert, key, sample, detail.
+    #[arg(long)]
+    pub(crate) class: Option<String>,
+    /// The newest so many; all are shown otherwise.
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
 }

@@ -4,7 +4,7 @@ use keyvigil_common::client::{Client, Method, Query as Question};
 use keyvigil_common::process::say;
 use serde_json::{Value, json};
 
-use crate::args::{Alerts, Events, Keys, Output, Query, Token};
+use crate::args::{Alerts, Events, Gaps, Keys, Output, Query, Token};
 use crate::print::{Failed, cell, clean, failed, relative, short, table, time};
 
 pub(crate) type Done = Result<(), Failed>;
@@ -165,13 +165,33 @@ pub(crate) async fn alerts(client: &Client, args: Alerts, output: Output) -> Don
     Ok(())
 }
 
-pub(crate) async fn gaps(client: &Client, output: Output) -> Done {
-    let gaps = client.gaps().await.map_err(failed)?;
+pub(crate) async fn gaps(client: &Client, args: Gaps, output: Output) -> Done {
+    let mut all = Vec::new();
+    let mut cursor = None;
+    loop {
+        let limit = args.limit.map_or(1_000, |limit| limit.saturating_sub(all.len()).min(1_000)).to_string();
+        let given = [("host", args.host.clone()), ("class", args.class.clone()), ("cursor", cursor.take()), ("limit", Some(limit))];
+        let filters: Vec<(&str, &str)> = given.iter().filter_map(|(name, value)| value.as_deref().map(|value| (*name, value))).collect();
+        let page = client.gaps(&filters).await.map_err(failed)?;
+        all.extend(page["gaps"].as_array().cloned().unwrap_or_default());
+        cursor = page["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() || args.limit.is_some_and(|limit| all.len() >= limit) {
+            break;
+        }
+    }
+    let gaps = json!({"gaps": all});
     if as_json(&gaps, output) {
         return Ok(());
     }
     let lines = rows(&gaps["gaps"], |g| {
-        vec![time(&g["time"]), cell(&g["host"]), cell(&g["class"]), cell(&g["items"]), format!("{}-{}", g["first_seq"], g["last_seq"]), cell(&g["cause"])]
+        vec![
+            time(&g["time"]),
+            cell(&g["host"]),
+            cell(&g["class"]),
+            if g["items"].is_null() { "unknown".to_owned() } else { cell(&g["items"]) },
+            format!("{}-{}", g["first_seq"], g["last_seq"]),
+            cell(&g["cause"]),
+        ]
     });
     if lines.is_empty() {
         say("nothing was lost");

@@ -35,7 +35,7 @@ async fn run(global: Global, command: Command) -> Result<ExitCode, Failed> {
         Command::Hosts => ask::hosts(&client, output).await?,
         Command::Events(args) => ask::events(&client, args, output).await?,
         Command::Alerts(args) => ask::alerts(&client, args, output).await?,
-        Command::Gaps => ask::gaps(&client, output).await?,
+        Command::Gaps(args) => ask::gaps(&client, args, output).await?,
         Command::Token(command) => ask::token(&client, command, output).await?,
         Command::Agents(command) => fleet::agents(&client, command, output).await?,
         Command::Enhance(args) => fleet::enhance(&client, args, output).await?,

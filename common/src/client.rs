@@ -229,12 +229,12 @@ impl Client {
         self.get("/hosts", &[]).await
     }
 
-    /// Declared losses.
+    /// Declared losses; filters `host`, `class`, `limit`, `cursor`.
     ///
     /// # Errors
-    /// Not reachable.
-    pub async fn gaps(&self) -> Result<Value, ClientError> {
-        self.get("/gaps", &[]).await
+    /// Not reachable, or a filter that is not valid.
+    pub async fn gaps(&self, filters: &[(&str, &str)]) -> Result<Value, ClientError> {
+        self.get("/gaps", filters).await
     }
 
     /// Alerts; filters as in the API.

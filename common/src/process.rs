@@ -69,10 +69,13 @@ pub fn config_faults(file: Option<&Path>, faults: &Faults) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
-/// Runs `work` on a runtime of its own, with so many threads (0: one a processor).
+/// Runs `work` on a runtime of its own, with so many threads (0: one a processor; 1: the calling one).
 pub fn runtime(threads: usize, work: impl Future<Output = ExitCode>) -> ExitCode {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if threads > 0 {
+    let mut builder = match threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    if threads > 1 {
         builder.worker_threads(threads);
     }
     match builder.enable_all().build() {

@@ -57,6 +57,16 @@ impl Ranges {
         self.0.splice(from..to, [merged]);
     }
 
+    /// Takes `range` out.
+    pub fn remove(&mut self, range: Range) {
+        let from = self.0.partition_point(|r| r.last < range.first);
+        let to = self.0.partition_point(|r| r.first <= range.last);
+        let touched = self.0[from..to].iter().copied();
+        let before = touched.clone().next().and_then(|r| Range::new(r.first, range.first.checked_sub(1)?));
+        let after = touched.last().and_then(|r| Range::new(range.last.checked_add(1)?, r.last));
+        self.0.splice(from..to, before.into_iter().chain(after));
+    }
+
     /// Whether `seq` is in the set.
     #[must_use]
     pub fn contains(&self, seq: u64) -> bool {
@@ -167,12 +177,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_behave_as_a_set_of_numbers(parts in prop::collection::vec((0u64..60, 0u64..8), 0..20), probe in (0u64..60, 0u64..20)) {
+        fn ranges_behave_as_a_set_of_numbers(
+            parts in prop::collection::vec((0u64..60, 0u64..8), 0..20),
+            taken in prop::collection::vec((0u64..60, 0u64..12), 0..4),
+            probe in (0u64..60, 0u64..20),
+        ) {
             let mut ranges = Ranges::default();
             let mut model = BTreeSet::new();
             for (first, extra) in parts {
                 ranges.insert(Range { first, last: first + extra });
                 model.extend(first..=first + extra);
+            }
+            for (first, extra) in taken {
+                ranges.remove(Range { first, last: first + extra });
+                model.retain(|n| !(first..=first + extra).contains(n));
             }
             prop_assert_eq!(ranges.count(), model.len() as u64);
             prop_assert!(ranges.as_slice().windows(2).all(|w| w[0].last + 1 < w[1].first));

@@ -4,10 +4,15 @@
 pub mod harness;
 pub mod host;
 pub mod link;
+pub mod oracle;
 pub mod process;
 pub mod prometheus;
 pub mod protobuf;
+pub mod proxy;
 pub mod random;
+pub mod recording;
+pub mod replay;
+pub mod sender;
 pub mod slack;
 pub mod smtp;
 pub mod up;

@@ -1,133 +1,55 @@
 //! Promise: what was acknowledged is stored exactly once, whoever is killed, and whatever the link does.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use keyvigil_agent::buffer::{Bounds, Buffer, New};
-use keyvigil_agent::enhanced::Enhanced;
-use keyvigil_agent::enroll::{self, Renewal};
-use keyvigil_agent::http::Dialer;
-use keyvigil_agent::identity::Identity;
+use keyvigil_agent::buffer::{Buffer, Place};
 use keyvigil_agent::rootfs::RootFs;
-use keyvigil_agent::standing::Standing;
-use keyvigil_agent::uplink::{Metrics, Uplink};
+use keyvigil_agent::sender::Itself;
 use keyvigil_common::client::{Client, Query};
 use keyvigil_common::clock::{SharedClock, SystemClock};
-use keyvigil_common::sample::{MetricType, Series, Tags};
 use keyvigil_common::seal::MasterKey;
-use keyvigil_common::stop::{Stop, Tasks};
-use keyvigil_common::telemetry::Registry;
-use keyvigil_common::wire::{Batch, Class, Column, Group, encode_batch};
 use keyvigil_tests::harness::until;
 use keyvigil_tests::host::small_host;
 use keyvigil_tests::link::{Hasty, Link};
+use keyvigil_tests::oracle::{Issued, Stored};
 use keyvigil_tests::process::{Agent, Aggregator, run};
+use keyvigil_tests::sender::{self, Options, Sender};
 use keyvigil_tests::up::Up;
-use tokio::sync::{Notify, watch};
-
-const BOUNDS: Bounds = Bounds { bytes: 1 << 30, age_ms: 1 << 40 };
-
-/// A sender with a real buffer and uplink, whose samples are known: value n at instant n.
-struct Sender {
-    buffer: Arc<Buffer>,
-    filled: Arc<Notify>,
-    tasks: Tasks,
-    issued: BTreeMap<i64, f64>,
-    base_ms: i64,
-}
-
-impl Sender {
-    async fn join(aggregator: &Aggregator, dir: &std::path::Path, link: &Link) -> Self {
-        let token = aggregator.client().create_token(1, "5m").await.expect("a token");
-        let token = token["token"].as_str().expect("text").parse().expect("a token");
-        let identity = enroll::join(&token, dir, &RootFs::new(dir), "sender", &Dialer::tcp(), &SystemClock::shared()).await.expect("it joins");
-        let buffer = Arc::new(Buffer::open(&dir.join("buffer.db"), &MasterKey::generate(), BOUNDS).expect("a buffer"));
-        let clock: SharedClock = Arc::new(Hasty(SystemClock::shared()));
-        let base_ms = clock.now_ms() - 3_600_000;
-        let (filled, tasks, registry) = (Arc::new(Notify::new()), Tasks::new(Stop::new()), Registry::default());
-        let (_identity, seen): (watch::Sender<Identity>, _) = watch::channel(identity);
-        let uplink = Uplink {
-            buffer: Arc::clone(&buffer),
-            identity: seen,
-            dialer: link.dialer(),
-            clock,
-            filled: Arc::clone(&filled),
-            enhanced: watch::channel(Enhanced::default()).0,
-            renewal: Renewal::default(),
-            standing: Arc::new(Standing::load(dir)),
-            instance: [1; 16],
-            tasks: tasks.clone(),
-            metrics: Metrics::new(&registry),
-            frames_max: keyvigil_common::limits::PUSH_FRAMES_MAX,
-        };
-        tasks.spawn("uplink", uplink.run());
-        Self { buffer, filled, tasks, issued: BTreeMap::new(), base_ms }
-    }
-
-    fn send(&mut self, count: usize) {
-        let mut times = Vec::new();
-        let mut values = Vec::new();
-        for _ in 0..count {
-            let n = self.issued.len() as i64;
-            let (at, value) = (self.base_ms + n, n as f64);
-            self.issued.insert(at, value);
-            times.push(at);
-            values.push(value);
-        }
-        let series = Series::new("oracle.value", MetricType::Gauge, Tags::default()).expect("valid");
-        let group = Group { sensor: "oracle".into(), interval_ms: 1, times, columns: vec![Column { series: 0, start_ms: 0, values }] };
-        let batch = Batch { sealed_ms: self.base_ms, series: vec![series], groups: vec![group], ..Batch::default() };
-        let frame = encode_batch(&batch).expect("valid");
-        let new = New { class: Class::Sample, items: count as u64, at_ms: self.base_ms, frame, told: Vec::new() };
-        self.buffer.append(&[new], &[], &[], self.base_ms).expect("stored");
-        self.filled.notify_one();
-    }
-}
-
-async fn stored(client: &Client) -> Option<BTreeMap<i64, f64>> {
-    let query = Query { metric_pattern: "oracle.value".into(), start_time: Some("-2h".into()), ..Query::default() };
-    let answer = client.query_metrics(&query).await.ok()?;
-    Some(answer.series.first()?.points.iter().map(|(at, v)| (*at, v.as_f64().unwrap_or(f64::NAN))).collect())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_fails_and_an_aggregator_that_is_killed_lose_and_double_nothing() {
-    keyvigil_common::tls::install_provider();
     let seed = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(keyvigil_common::backoff::random_u64);
     println!("seed {seed}");
     let dir = tempfile::tempdir().expect("a directory");
-    let store = dir.path().join("aggregator");
+    let (store, agent) = (dir.path().join("aggregator"), dir.path().join("agent"));
     let mut aggregator = Aggregator::start(&store, &[]);
     let link = Link::new(seed, &aggregator.ingest_address());
-    let mut sender = Sender::join(&aggregator, &dir.path().join("agent"), &link).await;
+    sender::join(&aggregator.client(), &agent, "sender").await;
+    let clock: SharedClock = Arc::new(Hasty(SystemClock::shared()));
+    let base_ms = clock.now_ms() - 3_600_000;
+    let sender = Sender::start(Options { clock, dialer: link.dialer(), ..Options::of(&agent, base_ms) });
+    let mut issued = Issued::default();
     for round in 0..6 {
-        for _ in 0..30 {
-            sender.send(1 + usize::try_from(link.random() % 40).expect("small"));
-            tokio::task::yield_now().await;
+        for n in 1 + round * 60..=60 + round * 60 {
+            sender.send(n).await.expect("committed");
+            issued.attempted.insert(n);
+            issued.committed.insert(n);
         }
         // Some of it has arrived, some is on its way: then the aggregator dies.
-        let seen = sender.buffer.level().expect("a level").batches;
-        until("something is acknowledged", || async { (sender.buffer.level().ok()?.batches < seen.max(1)).then_some(()) }).await;
+        let seen = sender.buffer.level().batches;
+        until("something is acknowledged", || async { (sender.buffer.level().batches < seen.max(1)).then_some(()) }).await;
         aggregator.kill();
         aggregator = Aggregator::start(&store, &[]);
         link.lead_to(&aggregator.ingest_address());
         println!("round {round}: {} faults", link.faults.load(std::sync::atomic::Ordering::Relaxed));
     }
     link.heal();
-    until("everything is acknowledged", || async { (sender.buffer.level().ok()?.batches == 0).then_some(()) }).await;
-    let client = aggregator.client();
-    assert_eq!(stored(&client).await.expect("an answer"), sender.issued, "seed {seed}");
-    // Time stamps alone would hide a batch that was stored twice: level 0 counts rows.
-    let status = client.status().await.expect("a status");
-    assert_eq!(status["samples_in_level0"].as_u64(), Some(own_samples(&client).await + sender.issued.len() as u64), "seed {seed}");
+    until("everything is acknowledged", || async { sender.is_drained().then_some(()) }).await;
+    let stored = Stored::ask(&aggregator.client(), "sender", base_ms).await.expect("an answer");
+    println!("{}", stored.judge(&issued).unwrap_or_else(|broken| panic!("seed {seed}: {broken}")));
+    assert_eq!(stored.gaps, [], "seed {seed}: nothing was given up");
     assert!(link.faults.load(std::sync::atomic::Ordering::Relaxed) > 0, "the link never failed: the test tests nothing");
-    sender.tasks.drain(std::time::Duration::from_secs(20)).await.expect("a clean end");
-}
-
-/// Samples that the aggregator has of itself.
-async fn own_samples(client: &Client) -> u64 {
-    let query = Query { metric_pattern: "**".into(), tag: vec!["component:aggregator".into()], start_time: Some("-2h".into()), ..Query::default() };
-    client.query_metrics(&query).await.map_or(0, |answer| answer.series.iter().map(|s| s.points.len() as u64).sum())
+    sender.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,16 +76,20 @@ async fn an_agent_that_is_killed_again_and_again_delivers_every_number_once() {
     let agent = Agent::start(&config);
     until("the last agent delivers", || async { cursor().await.filter(|now| *now > last) }).await;
     agent.stop();
-    let key = MasterKey::load_or_create(&dir.path().join("agent/buffer.key")).expect("a key");
-    let buffer = Buffer::open(&dir.path().join("agent/buffer.db"), &key, BOUNDS).expect("the buffer");
-    let level = buffer.level().expect("a level");
+    let master = MasterKey::load_or_create(&dir.path().join("agent/buffer.key")).expect("a key");
+    let clock = SystemClock::shared();
+    let options = Options::of(&dir.path().join("agent"), 0);
+    let root = RootFs::new(dir.path().join("host"));
+    let origin = Itself::starting(&root, &options.dir, Arc::clone(&clock)).machine().to_owned();
+    let place = Place { path: options.dir.join("buffer.db"), vfs: None, origin, clock: Arc::clone(&clock) };
+    let level = Buffer::open(place, master, options.bounds, clock.now_ms()).expect("the buffer").level();
     assert_eq!(level.batches, 0, "a clean end delivers what is left");
     assert_eq!(cursor().await, Some(level.last_seq), "each number was settled");
-    assert_eq!(client.gaps().await.expect("gaps")["gaps"], serde_json::json!([]), "nothing was given up");
+    assert_eq!(client.gaps(&[]).await.expect("gaps")["gaps"], serde_json::json!([]), "nothing was given up");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_joins_again_goes_on_and_one_that_meets_another_aggregator_declares_what_that_does_not_know() {
+async fn an_agent_that_joins_again_goes_on_and_one_that_meets_another_aggregator_sends_again_what_it_still_holds() {
     keyvigil_common::tls::install_provider();
     let dir = tempfile::tempdir().expect("a directory");
     let state = dir.path().join("up");
@@ -175,19 +101,22 @@ async fn an_agent_that_joins_again_goes_on_and_one_that_meets_another_aggregator
         until("it delivers", || async { cursor(&client).await.filter(|now| *now > 0) }).await;
         let hosts = client.hosts().await.expect("hosts");
         assert_eq!(hosts["hosts"].as_array().map(Vec::len), Some(1), "the same host, once: {hosts}");
-        assert_eq!(client.gaps().await.expect("gaps")["gaps"], serde_json::json!([]));
+        assert_eq!(client.gaps(&[]).await.expect("gaps")["gaps"], serde_json::json!([]));
         assert!(up.interrupt(), "a clean end");
     }
     std::fs::remove_dir_all(state.join("aggregator")).expect("the aggregator's state is gone");
+    let lost_ms = SystemClock::shared().now_ms();
     let up = Up::start(&state, &[("KEYVIGIL_KEYSTORE__PATHS", "/nonexistent")]);
     let client = up.client();
     until("it delivers to the new one", || async { cursor(&client).await.filter(|now| *now > 0) }).await;
-    let gaps = until("what the new one does not know is told", || async {
-        let gaps = client.gaps().await.ok()?;
-        gaps["gaps"].as_array().filter(|g| !g.is_empty()).cloned()
+    // What it acknowledged to the old one lies in the replay window still.
+    until("the new one has what was sampled before it was there", || async {
+        let query = Query { metric_pattern: "system.load.1m".into(), start_time: Some("-1h".into()), ..Query::default() };
+        let answer = client.query_metrics(&query).await.ok()?;
+        answer.series.iter().flat_map(|series| &series.points).any(|(at, _)| *at < lost_ms).then_some(())
     })
     .await;
-    assert!(gaps[0]["cause"].as_str().is_some_and(|cause| cause.contains("acknowledged before")), "{gaps:?}");
+    assert_eq!(client.gaps(&[]).await.expect("gaps")["gaps"], serde_json::json!([]), "nothing of it was lost");
     let second = Up::try_start(&state);
     assert!(second.contains("is in use by another aggregator"), "two in one directory: {second}");
 }

@@ -142,7 +142,7 @@ async fn what_an_agent_loses_to_a_limit_is_counted_and_told_once_an_hour() {
     let mut bad = Agent::join(&harness, "bad").await;
     let start_ms = harness.running().app.clock.now_ms();
     let told = async |harness: &Harness| {
-        let gaps = harness.client().gaps().await.expect("gaps")["gaps"].clone();
+        let gaps = harness.client().gaps(&[]).await.expect("gaps")["gaps"].clone();
         let events = harness.client().call(keyvigil_common::client::Method::GET, "/events", &[("kind", "data_lost")], None).await.expect("events");
         (gaps.as_array().cloned().expect("a list"), events["events"].as_array().cloned().expect("a list"))
     };

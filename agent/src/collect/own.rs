@@ -13,6 +13,7 @@ pub(super) const METRICS: &[MetricDef] = &[
     gauge("keyvigil.agent.buffer_bytes", Unit::Bytes, "Bytes that wait to be delivered."),
     gauge("keyvigil.agent.buffer_batches", Unit::Count, "Batches that wait to be delivered."),
     gauge("keyvigil.agent.buffer_oldest_seconds", Unit::Seconds, "Age of the oldest batch that waits; 0 if none does."),
+    gauge("keyvigil.agent.buffer_degraded", Unit::Count, "1 while batches are kept in memory only, since the disk takes nothing; else 0."),
 ];
 
 /// The sensor.
@@ -28,22 +29,28 @@ impl Own {
 
     fn cost(&self, sink: &mut Sink) {
         let started = Some(self.context.started_ms);
-        let stat = std::fs::read_to_string("/proc/self/stat").ok();
-        // The name may hold spaces; what follows it is fixed: utime and stime are fields 14 and 15.
-        let ticks = stat.as_deref().and_then(|s| s.rsplit_once(") ")).map(|(_, rest)| {
-            let fields: Vec<&str> = rest.split(' ').collect();
-            [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum::<f64>()
-        });
-        match ticks {
-            Some(ticks) => sink.counter("keyvigil.agent.cpu_seconds_total", &[], ticks / TICKS, started),
+        let (seconds, bytes) = cost();
+        match seconds {
+            Some(seconds) => sink.counter("keyvigil.agent.cpu_seconds_total", &[], seconds, started),
             None => sink.absent("own CPU time", "/proc/self/stat cannot be read"),
         }
-        let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|s| s.split(' ').nth(1)?.parse::<u64>().ok());
-        match pages {
-            Some(pages) => sink.gauge("keyvigil.agent.resident_bytes", &[], (pages * rustix::param::page_size() as u64) as f64),
+        match bytes {
+            Some(bytes) => sink.gauge("keyvigil.agent.resident_bytes", &[], bytes as f64),
             None => sink.absent("own memory", "/proc/self/statm cannot be read"),
         }
     }
+}
+
+/// CPU time that this process took, seconds, and memory that it holds, bytes.
+pub(crate) fn cost() -> (Option<f64>, Option<u64>) {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok();
+    // The name may hold spaces; what follows it is fixed: utime and stime are fields 14 and 15.
+    let ticks = stat.as_deref().and_then(|s| s.rsplit_once(") ")).map(|(_, rest)| {
+        let fields: Vec<&str> = rest.split(' ').collect();
+        [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<f64>().ok()).sum::<f64>()
+    });
+    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|s| s.split(' ').nth(1)?.parse::<u64>().ok());
+    (ticks.map(|ticks| ticks / TICKS), pages.map(|pages| pages * rustix::param::page_size() as u64))
 }
 
 impl Collector for Own {
@@ -56,6 +63,10 @@ impl Collector for Own {
                     sink.gauge("keyvigil.agent.buffer_batches", &[], waiting.batches as f64);
                     let age = waiting.oldest_ms.map_or(0, |oldest| (at.wall_ms - oldest).max(0));
                     sink.gauge("keyvigil.agent.buffer_oldest_seconds", &[], age as f64 / 1_000.0);
+                    sink.gauge("keyvigil.agent.buffer_degraded", &[], f64::from(u8::from(waiting.degraded.is_some())));
+                    if let Some(why) = waiting.degraded {
+                        sink.absent("the disk of its buffer", why);
+                    }
                 }
                 Err(e) => sink.absent("own buffer", e),
             }

@@ -1,8 +1,8 @@
 //! What was seen and is not stored yet, and its sealing into batches. Security events, key events and samples go into batches of their
-//! own class, so that what must be given up can be given up by class. When the disk takes nothing, batches wait in memory,
-//! bounded; what does not fit there is counted and declared once the disk is back.
+//! own class, so that what must be given up can be given up by class. The buffer takes whatever it is given, into memory if the
+//! disk takes nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,32 +13,35 @@ use keyvigil_common::telemetry::{Number, Registry, chain};
 use keyvigil_common::wire::{self, Batch, Class, Column, Gap, Group, HostFacts};
 use tokio::sync::Notify;
 
-use crate::buffer::{Buffer, Lost, New, Remember, Told};
+use crate::buffer::{Buffer, Lost, New, Remember};
 use crate::collect::Sink;
+use crate::sender::Itself;
+
+use super::detail::{Details, Seen};
 
 /// Longest time that something seen waits to be sealed.
 pub(super) const AGE_MAX: Duration = Duration::from_secs(2);
 /// Samples, sightings and events after which a batch is sealed at once.
 const ITEMS_MAX: usize = 5_000;
-/// Bytes of batches kept in memory while the disk takes nothing.
-const WAITING_BYTES_MAX: usize = 8 << 20;
+
+/// Name of the counter of batches given up.
+pub(crate) const DROPPED: &str = "keyvigil.agent.dropped_batches_total";
 
 /// Seen, not stored.
 pub(super) struct Pending {
-    groups: Vec<(&'static str, Duration, Vec<Sample>)>,
+    groups: Vec<Seen>,
+    details: Details,
     sightings: Vec<keyvigil_common::key::Sighting>,
     events: Vec<Event>,
     facts: Option<HostFacts>,
     remember: Vec<Remember>,
     since: Option<Duration>,
-    /// Encoded batches that the disk did not take.
-    waiting: VecDeque<New>,
-    waiting_remember: Vec<Remember>,
-    /// The disk took nothing the last time.
-    stuck: bool,
-    /// Items given up because even memory was full.
-    lost: HashMap<Class, u64>,
-    buffer: Arc<Buffer>,
+    /// Encoded, to be stored next.
+    sealed: Vec<New>,
+    /// What could not be encoded.
+    lost: Vec<Lost>,
+    buffer: Buffer,
+    itself: Itself,
     clock: SharedClock,
     filled: Arc<Notify>,
     numbers: Numbers,
@@ -53,26 +56,26 @@ struct Numbers {
 }
 
 impl Pending {
-    pub(super) fn new(buffer: Arc<Buffer>, clock: SharedClock, filled: Arc<Notify>, registry: &Registry) -> Self {
+    pub(super) fn new(buffer: Buffer, itself: Itself, clock: SharedClock, filled: Arc<Notify>, registry: &Registry) -> Self {
         let numbers = Numbers {
             collected: registry.counter("keyvigil.agent.samples_total", "Samples taken."),
             batches: registry.counter("keyvigil.agent.batches_total", "Batches sealed."),
             failures: registry.counter("keyvigil.agent.buffer_failures_total", "Times that the buffer could not be written."),
-            dropped: registry.counter("keyvigil.agent.dropped_batches_total", "Batches given up for want of room; each is declared."),
+            dropped: registry.counter(DROPPED, "Batches given up for want of room; each is declared."),
             invalid: registry.counter("keyvigil.agent.invalid_samples_total", "Samples with a name or tag that is not valid: a fault of a sensor."),
         };
         Self {
             groups: Vec::new(),
+            details: Details::default(),
             sightings: Vec::new(),
             events: Vec::new(),
             facts: None,
             remember: Vec::new(),
             since: None,
-            waiting: VecDeque::new(),
-            waiting_remember: Vec::new(),
-            stuck: false,
-            lost: HashMap::new(),
+            sealed: Vec::new(),
+            lost: Vec::new(),
             buffer,
+            itself,
             clock,
             filled,
             numbers,
@@ -106,22 +109,27 @@ impl Pending {
 
     /// How many things a sensor does not see, as a metric.
     pub(super) fn coverage(&mut self, sensor: &'static str, host: &str, blind: usize, at_ms: i64) {
-        let tags = Tags::new([("host", host), ("sensor", sensor)]);
-        let series = tags.and_then(|tags| Series::new("keyvigil.agent.blind", MetricType::Gauge, tags));
-        if let Ok(series) = series {
-            self.groups.push((sensor, Duration::ZERO, vec![Sample { series, at_ms, value: blind as f64, start_ms: None }]));
+        self.own(sensor, "keyvigil.agent.blind", &[("host", host), ("sensor", sensor)], blind as f64, at_ms);
+    }
+
+    /// What the sampler itself knows, as a metric in the group of `sensor`.
+    pub(super) fn own(&mut self, sensor: &'static str, metric: &str, tags: &[(&str, &str)], value: f64, at_ms: i64) {
+        let tags = Tags::new(tags.iter().copied());
+        if let Ok(series) = tags.and_then(|tags| Series::new(metric, MetricType::Gauge, tags)) {
+            self.groups.push((sensor, Duration::ZERO, vec![Sample { series, at_ms, value, start_ms: None }]));
         }
     }
 
-    /// Takes what a sensor saw.
-    pub(super) fn take(&mut self, sensor: &'static str, interval: Duration, sink: Sink, now: Duration) {
+    /// Takes what a sensor saw, with its interval then and its longest.
+    pub(super) fn take(&mut self, sensor: &'static str, (interval, longest): (Duration, Duration), sink: Sink, now: Duration) {
         self.since.get_or_insert(now);
         self.numbers.collected.add(sink.samples.len() as u64);
         self.numbers.invalid.add(sink.invalid);
         self.sightings.extend(sink.sightings);
         self.events.extend(sink.events);
         self.remember.extend(sink.remember.into_iter().map(|(key, value)| (sensor, key, value)));
-        if !sink.samples.is_empty() {
+        if let Some(first) = sink.samples.first() {
+            self.details.note(sensor, interval, longest, first.at_ms);
             self.groups.push((sensor, interval, sink.samples));
         }
     }
@@ -130,41 +138,41 @@ impl Pending {
     pub(super) async fn seal(&mut self) {
         self.since = None;
         let now_ms = self.clock.now_ms();
-        let (told, gaps) = self.untold();
+        let (told, gaps) = self.untold(now_ms).await;
         let (security, ordinary): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.events).into_iter().partition(|e| is_security(e.kind));
         let sightings = std::mem::take(&mut self.sightings);
-        let empty = || Batch { sealed_ms: now_ms, ..Batch::default() };
-        let samples = samples_batch(std::mem::take(&mut self.groups), self.facts.take(), empty());
-        let urgent = Batch { events: security, gaps, ..empty() };
+        let sealed = Some(self.itself.sealed());
+        let empty = || Batch { sealed_ms: now_ms, sealed, ..Batch::default() };
+        let (ordinary_looks, detail) = self.details.part(std::mem::take(&mut self.groups), self.buffer.level().bytes);
+        let samples = samples_batch(ordinary_looks, self.facts.take(), empty());
+        let detail = samples_batch(detail, None, empty());
+        let (alerting, security): (Vec<Event>, Vec<Event>) = security.into_iter().partition(|e| is_alerting(e.kind));
+        let alerts = Batch { events: alerting, gaps, ..empty() };
+        let security = Batch { events: security, ..empty() };
         let keys = Batch { sightings, events: ordinary, ..empty() };
-        for (class, batch, told) in [(Class::Security, urgent, told), (Class::Key, keys, Vec::new()), (Class::Sample, samples, Vec::new())] {
+        let mut told = Some(told);
+        let classes = [(Class::Security, security), (Class::Alert, alerts), (Class::Key, keys), (Class::Sample, samples), (Class::Detail, detail)];
+        for (class, batch) in classes {
+            let told = if class == Class::Alert { told.take().unwrap_or_default() } else { Vec::new() };
             if batch.items() > 0 || !batch.gaps.is_empty() || batch.host.is_some() {
                 self.enqueue(class, batch, told, now_ms);
             }
         }
-        for (sensor, key, value) in std::mem::take(&mut self.remember) {
-            // Only while the disk takes nothing is there an older one.
-            if !self.waiting_remember.is_empty() && self.stuck {
-                self.waiting_remember.retain(|(s, k, _)| *s != sensor || *k != key);
-            }
-            self.waiting_remember.push((sensor, key, value));
-        }
         self.store(now_ms).await;
     }
 
-    /// Losses that no batch tells of yet, stored or waiting.
-    fn untold(&self) -> (Vec<Told>, Vec<Gap>) {
-        let waiting: Vec<i64> = self.waiting.iter().flat_map(|batch| &batch.told).map(|told| told.id).collect();
-        let gaps = self.buffer.gaps().unwrap_or_default().into_iter().filter(|(id, _)| !waiting.contains(id));
-        gaps.map(|(id, gap)| (Told { id, last: gap.range.last, items: gap.items }, gap)).unzip()
+    /// Losses that no batch tells of yet.
+    async fn untold(&self, now_ms: i64) -> (Vec<i64>, Vec<Gap>) {
+        // One that cannot be read now is told later.
+        self.buffer.gaps(now_ms).await.unwrap_or_default().into_iter().unzip()
     }
 
     /// Encodes a batch; one that is too large is split in halves.
-    fn enqueue(&mut self, class: Class, mut batch: Batch, told: Vec<Told>, at_ms: i64) {
+    fn enqueue(&mut self, class: Class, mut batch: Batch, told: Vec<i64>, at_ms: i64) {
         batch.clamp();
         let items = batch.items();
         match wire::encode_batch(&batch) {
-            Ok(frame) => self.waiting.push_back(New { class, items, at_ms, frame, told }),
+            Ok(frame) => self.sealed.push(New { class, items, at_ms, frame, told }),
             Err(e) if items > 1 => {
                 tracing::debug!(error = %e, items, "a batch is too large; splitting");
                 let second = split(&mut batch);
@@ -173,50 +181,30 @@ impl Pending {
             }
             Err(e) => {
                 tracing::error!(error = %e, "one item that cannot be encoded was given up");
-                *self.lost.entry(class).or_default() += items;
+                self.lost.push((class, items, "it could not be encoded"));
             }
         }
     }
 
-    /// Hands everything to the buffer; what it does not take waits in memory, bounded.
+    /// Hands everything to the buffer.
     async fn store(&mut self, now_ms: i64) {
-        let (batches, remember): (Vec<New>, Vec<Remember>) = (self.waiting.iter().cloned().collect(), self.waiting_remember.clone());
-        if batches.is_empty() && remember.is_empty() {
+        let (batches, remember, lost) = (std::mem::take(&mut self.sealed), std::mem::take(&mut self.remember), std::mem::take(&mut self.lost));
+        if batches.is_empty() && remember.is_empty() && lost.is_empty() {
             return;
         }
-        let buffer = Arc::clone(&self.buffer);
-        let lost: Vec<Lost> = self.lost.iter().map(|(class, items)| (*class, *items, "the disk took nothing and memory was full")).collect();
-        let stored = tokio::task::spawn_blocking(move || buffer.append(&batches, &remember, &lost, now_ms));
-        match stored.await {
-            Ok(Ok(given_up)) => {
-                self.numbers.batches.add(self.waiting.len() as u64);
-                self.numbers.dropped.add(given_up);
-                self.waiting.clear();
-                self.waiting_remember.clear();
-                self.lost.clear();
-                self.stuck = false;
+        let count = batches.len() as u64;
+        match self.buffer.append(batches, remember, lost, now_ms).await {
+            Ok(appended) => {
+                self.numbers.batches.add(count);
+                self.numbers.dropped.add(appended.given_up);
+                if self.buffer.level().degraded.is_some() {
+                    self.numbers.failures.inc();
+                }
                 self.filled.notify_one();
             }
-            Ok(Err(e)) => {
+            Err(e) => {
                 self.numbers.failures.inc();
-                self.stuck = true;
-                let advice = if e.is_full() { "free some space on the disk of the state directory" } else { "look at the disk of the state directory" };
-                tracing::error!(buffer = %self.buffer.path().display(), error = chain(&e), waiting = self.waiting.len(), "cannot store; keeping it in memory: {advice}");
-                self.keep_within_memory();
-            }
-            Err(e) => tracing::error!(error = %e, "the buffer's thread died"),
-        }
-    }
-
-    fn keep_within_memory(&mut self) {
-        let mut bytes: usize = self.waiting.iter().map(|b| b.frame.len()).sum();
-        while bytes > WAITING_BYTES_MAX {
-            let lowest = self.waiting.iter().map(|b| b.class).max();
-            let Some(at) = self.waiting.iter().position(|b| Some(b.class) == lowest) else { return };
-            if let Some(gone) = self.waiting.remove(at) {
-                bytes -= gone.frame.len();
-                *self.lost.entry(gone.class).or_default() += gone.items;
-                self.numbers.dropped.inc();
+                tracing::error!(buffer = %self.buffer.path().display(), error = chain(&e), batches = count, "neither disk nor memory took what was sealed; it is lost");
             }
         }
     }
@@ -227,7 +215,12 @@ fn is_security(kind: EventKind) -> bool {
     !matches!(kind, EventKind::Created | EventKind::Removed | EventKind::AgentStarted | EventKind::Accessed)
 }
 
-fn samples_batch(seen: Vec<(&'static str, Duration, Vec<Sample>)>, host: Option<HostFacts>, mut batch: Batch) -> Batch {
+/// Events of which alerts are made that tell of the agent's own sight, not of what somebody did.
+fn is_alerting(kind: EventKind) -> bool {
+    matches!(kind, EventKind::CoverageLost | EventKind::CoverageRestored | EventKind::Unreadable | EventKind::DataLost | EventKind::ClockWrong)
+}
+
+fn samples_batch(seen: Vec<Seen>, host: Option<HostFacts>, mut batch: Batch) -> Batch {
     batch.host = host;
     let mut places: HashMap<Series, u32> = HashMap::new();
     for (sensor, interval, samples) in seen {

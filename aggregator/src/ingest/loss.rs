@@ -37,20 +37,52 @@ pub struct GapRecord {
     pub items: u64,
     /// When it was given up, Unix ms.
     pub at_ms: i64,
+    /// What counts these numbers, hex; not known of what an agent of version 1 told.
+    #[serde(default)]
+    pub epoch: Option<String>,
 }
 
 impl GapRecord {
     /// What an agent declares, at a time that can be believed.
     pub(super) fn declared(host: &str, gap: Gap, at_ms: i64) -> Self {
         let (first_seq, last_seq) = (gap.range.first, gap.range.last);
-        Self { host: host.to_owned(), class: gap.class.as_str().to_owned(), cause: gap.cause, first_seq, last_seq, items: gap.items, at_ms }
+        Self {
+            host: host.to_owned(),
+            class: gap.class.as_str().to_owned(),
+            cause: gap.cause,
+            first_seq,
+            last_seq,
+            items: gap.items,
+            at_ms,
+            epoch: gap.epoch.map(|epoch| keyvigil_common::hex(&epoch)),
+        }
     }
 
     /// What limits kept out of batch `seq`.
     pub(super) fn refused(host: &str, seq: u64, items: u64, why: &str, at_ms: i64) -> Self {
         let (class, mut cause) = (Class::Sample.as_str().to_owned(), why.to_owned());
         clamp_text(&mut cause);
-        Self { host: host.to_owned(), class, cause, first_seq: seq, last_seq: seq, items, at_ms }
+        Self { host: host.to_owned(), class, cause, first_seq: seq, last_seq: seq, items, at_ms, epoch: None }
+    }
+
+    /// How much was lost, where that is known: nothing is declared that is nothing.
+    #[must_use]
+    pub fn known_items(&self) -> Option<u64> {
+        (self.items > 0).then_some(self.items)
+    }
+
+    /// All of tenant 1, for tests.
+    #[cfg(test)]
+    pub(super) async fn all(store: &crate::store::Store) -> Vec<Self> {
+        let read = |connection: &rusqlite::Connection, ring: &keyvigil_common::seal::KeyRing| {
+            let mut all = Vec::new();
+            crate::store::ledger::gaps(connection, ring, 1, i64::MAX, |stored| {
+                all.push(stored.record);
+                true
+            })?;
+            Ok(all)
+        };
+        store.read(read).await.unwrap()
     }
 
     /// Stores it, and the event that tells of it. Returns its row.
@@ -119,7 +151,6 @@ mod tests {
 
     use super::*;
     use crate::store::Store;
-    use crate::store::ledger::{self, Stored};
 
     const NOW: i64 = 1_763_836_800_000;
 
@@ -143,8 +174,8 @@ mod tests {
         refuse("a", 4, NOW + RECORD_MS - 1, false).await;
         refuse("a", 5, NOW + RECORD_MS, false).await;
         refuse("a", 6, NOW - 1, false).await;
-        let found = store.read(|connection, ring| ledger::gaps::<GapRecord>(connection, ring, 1, 10)).await.unwrap();
-        let found: Vec<_> = found.into_iter().map(|Stored { record, .. }| (record.host, record.first_seq, record.last_seq, record.items)).collect();
+        let found = GapRecord::all(&store).await.into_iter();
+        let found: Vec<_> = found.map(|record| (record.host, record.first_seq, record.last_seq, record.items)).collect();
         let expected =
             [("a", 6, 6, 10), ("a", 5, 5, 10), ("a", 2, 4, 20), ("b", 7, 7, 10)].map(|(host, first, last, items)| (host.to_owned(), first, last, items));
         assert_eq!(found, expected);

@@ -96,7 +96,7 @@ impl Ingest {
         let standing = settled?.0;
         let beyond = standing.beyond.as_slice().to_vec();
         let spread_ms = u32::try_from(self.fleet.len() * SPREAD_MS_PER_AGENT).unwrap_or(u32::MAX).min(SPREAD_MS_MAX);
-        let directives = self.orders.of(tenant, &agent, push.sender.as_ref(), now_ms);
+        let directives = self.orders.of(from.tenant, &agent, push.sender.as_ref(), now_ms);
         let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, now_ms, spread_ms, directives };
         Ok((ack, version))
     }
@@ -273,7 +273,8 @@ impl Ingest {
             gap.items = gap.items.saturating_sub(items);
             let at_ms = plausible(gap.at_ms, now_ms);
             let record = GapRecord::declared(host, gap, at_ms);
-            record.put(tx, tenant, format!("{} {} items were given up: {}", record.items, record.class, record.cause))?;
+            let many = record.known_items().map_or("an unknown number of".to_owned(), |items| items.to_string());
+            record.put(tx, tenant, format!("{many} {} items were given up: {}", record.class, record.cause))?;
         }
         let inventory = Arc::clone(&self.inventory);
         tx.after_commit(move || changed.into_iter().for_each(|record| inventory.put(tenant, record)));

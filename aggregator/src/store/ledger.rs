@@ -235,18 +235,25 @@ pub fn events<T: DeserializeOwned>(
     Ok(())
 }
 
-/// The newest `limit` declared losses of a tenant, newest first.
+/// Declared losses of a tenant that were told before the one of row `before`, newest first, until `take` says that it has enough.
 ///
 /// # Errors
 /// The database's.
-pub fn gaps<T: DeserializeOwned>(connection: &Connection, ring: &KeyRing, tenant: TenantId, limit: usize) -> Result<Vec<Stored<T>>, StoreError> {
-    let mut statement = connection.prepare_cached("SELECT id, at_ms, body FROM gap WHERE tenant = ?1 ORDER BY id DESC LIMIT ?2")?;
-    let mut rows = statement.query(params![tenant, i64::try_from(limit).unwrap_or(i64::MAX)])?;
-    let mut out = Vec::new();
+pub fn gaps<T: DeserializeOwned>(
+    connection: &Connection,
+    ring: &KeyRing,
+    tenant: TenantId,
+    before: i64,
+    mut take: impl FnMut(Stored<T>) -> bool,
+) -> Result<(), StoreError> {
+    let mut statement = connection.prepare_cached("SELECT id, at_ms, body FROM gap WHERE tenant = ?1 AND id < ?2 ORDER BY id DESC")?;
+    let mut rows = statement.query(params![tenant, before])?;
     while let Some(row) = rows.next()? {
         let (id, at_ms, body): (i64, i64, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let record = unseal(ring, "gap", tenant, &at_ms.to_string(), &body)?;
-        out.push(Stored { id, at_ms, record });
+        if !take(Stored { id, at_ms, record }) {
+            break;
+        }
     }
-    Ok(out)
+    Ok(())
 }

@@ -151,15 +151,32 @@ fn event_json(stored: &Stored<EventRecord>) -> Value {
 /// Declared losses, newest first.
 pub(super) async fn gaps(State(app): State<App>, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
-    params.only(&["limit"])?;
+    params.only(&["host", "class", "limit", "cursor"])?;
     let (tenant, limit) = (app.tenant, params.number("limit", ROWS_DEFAULT, PAGE_ROWS_MAX)?);
-    let gaps = app.store.read(move |connection, ring| ledger::gaps::<GapRecord>(connection, ring, tenant, limit)).await?;
+    let (host, class) = (params.get("host").map(str::to_owned), params.get("class").map(str::to_owned));
+    let before = match params.get("cursor") {
+        None => i64::MAX,
+        Some(text) => text.parse().map_err(|_| Problem::bad_request("cursor must be what next_cursor said"))?,
+    };
+    let read = move |connection: &rusqlite::Connection, ring: &keyvigil_common::seal::KeyRing| {
+        let mut out = Vec::new();
+        ledger::gaps(connection, ring, tenant, before, |stored: Stored<GapRecord>| {
+            let gap = &stored.record;
+            if host.as_ref().is_none_or(|host| *host == gap.host) && class.as_ref().is_none_or(|class| *class == gap.class) {
+                out.push(stored);
+            }
+            out.len() < limit
+        })?;
+        Ok(out)
+    };
+    let gaps: Vec<Stored<GapRecord>> = app.store.read(read).await?;
+    let next = gaps.last().filter(|_| gaps.len() == limit).map(|last| last.id.to_string());
     let gaps: Vec<Value> = gaps
         .iter()
         .map(|Stored { record: gap, .. }| {
             json!({"host": gap.host, "class": gap.class, "cause": gap.cause, "first_seq": gap.first_seq, "last_seq": gap.last_seq,
-                   "items": gap.items, "time": gap.at_ms})
+                   "items": gap.known_items(), "time": gap.at_ms, "epoch": gap.epoch})
         })
         .collect();
-    Ok(Json(json!({"gaps": gaps})))
+    Ok(Json(json!({"next_cursor": next, "gaps": gaps})))
 }

@@ -124,7 +124,7 @@ impl World {
     }
 
     pub(crate) async fn gaps(&self) -> Value {
-        self.client().gaps().await.expect("gaps")["gaps"].clone()
+        self.client().gaps(&[]).await.expect("gaps")["gaps"].clone()
     }
 
     /// The time between the two newest samples of load and of memory, ms.
@@ -212,14 +212,14 @@ impl Host {
 
     pub(crate) async fn stop(&mut self) {
         if let Some(running) = self.running.take() {
-            let level = running.buffer.level().expect("a level");
+            let level = running.buffer.level();
             self.last = (level.batches, level.last_seq);
             running.stop().await.expect("a clean end");
         }
     }
 
     fn level(&self) -> (u64, u64) {
-        let running = self.running.as_ref().and_then(|running| running.buffer.level().ok());
+        let running = self.running.as_ref().map(|running| running.buffer.level());
         running.map_or(self.last, |level| (level.batches, level.last_seq))
     }
 
@@ -236,7 +236,7 @@ impl Host {
     }
 
     pub(crate) fn trouble(&self) -> Option<Trouble> {
-        Trouble::load(&self.config.state_dir)
+        self.running.as_ref()?.board.read().trouble
     }
 
     /// The cursor, once the aggregator has everything that was sealed up to now.

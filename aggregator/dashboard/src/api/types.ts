@@ -152,7 +152,8 @@ export interface Gap {
   cause: string;
   first_seq: number;
   last_seq: number;
-  items: number;
+  /** null: how much was lost is not known */
+  items: number | null;
   time: number;
 }
 

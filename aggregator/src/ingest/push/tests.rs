@@ -11,6 +11,7 @@ use super::*;
 use crate::fleet::{Credentials, Fleet};
 use crate::ingest::Lane;
 use crate::keys::Inventory;
+use crate::orders::Orders;
 use crate::store::Store;
 use crate::store::ledger::{self, Stored};
 
@@ -27,7 +28,8 @@ struct Door {
 fn door_to(dir: &std::path::Path, master: &MasterKey, clock: &Arc<ManualClock>) -> Ingest {
     let store = Store::open(dir, master, NOW, 512 << 20).unwrap();
     let fleet = Arc::new(Fleet::default());
-    Ingest::new(store, fleet, Arc::new(Inventory::default()), Arc::default(), Arc::<ManualClock>::clone(clock), &Registry::default())
+    let clock = Arc::<ManualClock>::clone(clock);
+    Ingest::new(store, fleet, Arc::new(Inventory::default()), Arc::new(Orders::default()), clock, &Registry::default())
 }
 
 fn agent() -> Agent {
@@ -97,8 +99,7 @@ impl Door {
     }
 
     async fn losses(&self) -> Vec<(u64, u64, u64)> {
-        let found = self.ingest.store.read(|connection, ring| ledger::gaps::<GapRecord>(connection, ring, 1, 10)).await.unwrap();
-        found.into_iter().map(|Stored { record, .. }| (record.first_seq, record.last_seq, record.items)).collect()
+        GapRecord::all(&self.ingest.store).await.into_iter().map(|record| (record.first_seq, record.last_seq, record.items)).collect()
     }
 }
 

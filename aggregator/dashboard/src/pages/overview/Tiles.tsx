@@ -129,12 +129,13 @@ function IngestTile({ status }: { status: Status }): JSX.Element {
 
 function LossTile({ gaps, hosts }: { gaps: Gap[]; hosts: Host[] }): JSX.Element {
   const recent = gaps.filter((gap) => gap.time > now.value - DAY);
-  const lost = recent.reduce((sum, gap) => sum + gap.items, 0);
+  const lost = recent.reduce((sum, gap) => sum + (gap.items ?? 0), 0);
+  const more = recent.some((gap) => gap.items === null);
   const from = [...new Set(recent.map((gap) => gap.host))];
   const waiting = hosts.filter((host) => host.state === 'silent').length;
   const newest = [...recent].sort((a, b) => b.time - a.time)[0];
   const note =
-    lost > 0
+    recent.length > 0
       ? `${from.slice(0, 2).join(', ')}${from.length > 2 ? ', …' : ''}: ${newest?.cause ?? ''}`
       : waiting > 0
         ? `data of ${plural(waiting, 'silent host')} waits there`
@@ -144,7 +145,7 @@ function LossTile({ gaps, hosts }: { gaps: Gap[]; hosts: Host[] }): JSX.Element 
       word="Lost, last 24 h"
       figure={
         <>
-          {thousands(lost)} <small>samples</small>
+          {more && lost === 0 ? 'unknown' : `${thousands(lost)}${more ? '+' : ''}`} <small>samples</small>
         </>
       }
       note={note}

@@ -1,0 +1,382 @@
+//! The queue as its owner sees it: it decides whether batches go to disk or, while the disk takes nothing, into memory, and what
+//! is done about a file that is full, damaged or suspect. Synchronous, and told the time: [`super::Buffer`] runs it on a
+//! thread, a simulation runs it as it likes.
+
+use keyvigil_common::seal::MasterKey;
+use keyvigil_common::sequence::Range;
+use keyvigil_common::telemetry::chain;
+use keyvigil_common::wire::Gap;
+use rusqlite::config::DbConfig;
+
+use super::disk::{self, Space};
+use super::error::Trouble;
+use super::file::File;
+use super::numbers::Span;
+use super::state::State;
+use super::{Appended, Bounds, BufferError, Front, Lane, Level, Lost, New, Place, Remember, Room, open, repair};
+
+/// Bytes of sealed batches that memory holds while the disk takes nothing.
+const MEMORY_BYTES: u64 = 8 << 20;
+/// The disk is tried again after this time, ms; after a repair that failed, later and later up to the second.
+const RETRY_MS: i64 = 10_000;
+const RETRY_MS_MAX: i64 = 320_000;
+/// Repairs that failed before the file is set aside unread.
+const REPAIRS_MAX: u32 = 3;
+/// Free space is looked at again after this time, ms, and whether the reserve can be made.
+const LOOK_MS: i64 = 1_000;
+/// Trials of one call: make room, repair, memory.
+const TRIALS: usize = 4;
+
+/// Why batches go into memory.
+struct Away {
+    why: String,
+    /// The file must not be trusted: what can be read of it goes into a new one first.
+    suspect: Option<String>,
+    /// What was known of the file when it was left.
+    left: Option<State>,
+    tried_ms: i64,
+    wait_ms: i64,
+    repairs: u32,
+}
+
+/// The queue.
+pub struct Queue {
+    place: Place,
+    master: MasterKey,
+    bounds: Bounds,
+    pub(super) file: File,
+    away: Option<Away>,
+    /// Epochs as they were last written beside the file.
+    noted: Vec<Span>,
+    looked_ms: Option<i64>,
+    bound: u64,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Queue({:?})", self.place)
+    }
+}
+
+impl Queue {
+    /// Opens the queue at `place`, or makes it. A file that is damaged is repaired; a disk that takes nothing is stood in for by
+    /// memory.
+    ///
+    /// # Errors
+    /// A library that loses data, or a file of a later version.
+    pub fn open(place: Place, master: MasterKey, bounds: Bounds, now_ms: i64) -> Result<Self, BufferError> {
+        open::check_library()?;
+        let file = File::in_memory(&master, MEMORY_BYTES, now_ms)?;
+        let away = Some(Away { why: String::new(), suspect: None, left: None, tried_ms: now_ms, wait_ms: RETRY_MS, repairs: 0 });
+        let mut queue = Self { place, master, bounds, file, away, noted: Vec::new(), looked_ms: None, bound: bounds.bytes };
+        match queue.come_back(now_ms) {
+            Err(e @ BufferError::Version(_)) => return Err(e),
+            Err(e) => queue.still_away(&e),
+            Ok(()) => {}
+        }
+        Ok(queue)
+    }
+
+    /// Stores batches, what sensors remember, and losses of things that never got a number, all or nothing; makes room first.
+    /// What is appended is taken: by memory, if the disk does not.
+    ///
+    /// # Errors
+    /// None that waiting would cure.
+    #[expect(clippy::needless_pass_by_value, reason = "the handle's twin must own what it sends")]
+    pub fn append(&mut self, batches: Vec<New>, remember: Vec<Remember>, lost: Vec<Lost>, now_ms: i64) -> Result<Appended, BufferError> {
+        self.attempt(now_ms, |file, bound| file.append(&batches, &remember, &lost, bound, now_ms))
+    }
+
+    /// What `lane` sends next; `None` if there is nothing. What it was given before counts as answered, or never will be.
+    ///
+    /// # Errors
+    /// As [`Queue::append`].
+    pub fn front(&mut self, lane: Lane, room: Room, now_ms: i64) -> Result<Option<Front>, BufferError> {
+        self.attempt(now_ms, |file, _| file.front(lane, room, now_ms))
+    }
+
+    /// The aggregator has all numbers of `epoch` up to `cursor`, and `beyond`. Returns how many batches are newly acknowledged.
+    /// What it had before and has no more is sent again, or declared.
+    ///
+    /// # Errors
+    /// As [`Queue::append`].
+    #[expect(clippy::needless_pass_by_value, reason = "the handle's twin must own what it sends")]
+    pub fn acked(&mut self, epoch: [u8; 16], cursor: u64, beyond: Vec<Range>, now_ms: i64) -> Result<u64, BufferError> {
+        if let Some(left) = self.away.as_mut().and_then(|away| away.left.as_mut()) {
+            // Numbers of the file that is away: it hears of it when it is back.
+            for seqs in Range::new(1, cursor).into_iter().chain(beyond.iter().copied()) {
+                left.numbers.ids(epoch, seqs).into_iter().for_each(|ids| left.settled.insert(ids));
+            }
+        }
+        self.attempt(now_ms, |file, _| file.acked(epoch, cursor, &beyond, now_ms))
+    }
+
+    /// The aggregator lacks number `expected`, which was not sent: what is held from there is sent again, the rest declared.
+    ///
+    /// # Errors
+    /// As [`Queue::append`].
+    pub fn missing(&mut self, epoch: [u8; 16], expected: u64, now_ms: i64) -> Result<(), BufferError> {
+        self.attempt(now_ms, |file, _| file.missing(epoch, expected, now_ms))
+    }
+
+    /// The aggregator has another batch under number `seq`: from there on a new epoch counts.
+    ///
+    /// # Errors
+    /// As [`Queue::append`].
+    pub fn forked(&mut self, epoch: [u8; 16], seq: u64, now_ms: i64) -> Result<(), BufferError> {
+        self.attempt(now_ms, |file, _| file.forked(epoch, seq, now_ms))
+    }
+
+    /// Gives up one batch that the aggregator will never take.
+    ///
+    /// # Errors
+    /// As [`Queue::append`].
+    #[expect(clippy::needless_pass_by_value, reason = "the handle's twin must own what it sends")]
+    pub fn set_aside(&mut self, epoch: [u8; 16], seq: u64, cause: String, now_ms: i64) -> Result<(), BufferError> {
+        self.attempt(now_ms, |file, _| file.set_aside(epoch, seq, &cause, now_ms))
+    }
+
+    /// Losses that no batch tells of yet, with their ids. They do not grow before this is asked again.
+    ///
+    /// # Errors
+    /// As [`Queue::append`].
+    pub fn gaps(&mut self, now_ms: i64) -> Result<Vec<(i64, Gap)>, BufferError> {
+        self.attempt(now_ms, |file, _| file.gaps())
+    }
+
+    /// What `sensor` asked to be remembered.
+    ///
+    /// # Errors
+    /// As [`Queue::append`].
+    pub fn remembered(&mut self, sensor: &str, now_ms: i64) -> Result<Vec<(String, Vec<u8>)>, BufferError> {
+        self.attempt(now_ms, |file, _| file.remembered(sensor))
+    }
+
+    /// Stores what acks said; the file is whole without its log then.
+    ///
+    /// # Errors
+    /// As [`Queue::append`].
+    pub fn close(&mut self, now_ms: i64) -> Result<(), BufferError> {
+        self.attempt(now_ms, |file, _| file.save(now_ms))?;
+        if self.away.is_none()
+            && let Err(e) = self.file.checkpoint()
+        {
+            tracing::debug!(error = %e, "the buffer's log stays beside it");
+        }
+        Ok(())
+    }
+
+    /// How full it is; what waits in a file that is away is counted as it was.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        let mut level = self.file.level();
+        if let Some(away) = &self.away {
+            level.degraded = Some(away.why.clone());
+            if let Some(left) = &away.left {
+                level.batches += left.waiting.rows;
+                level.items += left.waiting.items;
+                level.bytes += left.waiting.bytes;
+            }
+        }
+        level
+    }
+
+    /// Does `work`; where the file fails, does what its trouble calls for and tries again.
+    fn attempt<T>(&mut self, now_ms: i64, mut work: impl FnMut(&mut File, (u64, i64)) -> Result<T, BufferError>) -> Result<T, BufferError> {
+        self.try_disk(now_ms);
+        let mut trials = 0;
+        loop {
+            let bound = self.bound(now_ms);
+            let e = match work(&mut self.file, (bound, self.bounds.age_ms)) {
+                Ok(out) => {
+                    self.note();
+                    return Ok(out);
+                }
+                Err(e) => e,
+            };
+            trials += 1;
+            if self.away.is_some() || trials == TRIALS {
+                return Err(e);
+            }
+            self.recover(e, trials == 1, now_ms)?;
+        }
+    }
+
+    pub(super) fn recover(&mut self, e: BufferError, first: bool, now_ms: i64) -> Result<(), BufferError> {
+        match e.trouble() {
+            Trouble::Full if first => {
+                self.make_space(now_ms);
+                Ok(())
+            }
+            Trouble::Full | Trouble::Away => self.leave(&e, false, now_ms),
+            Trouble::Suspect | Trouble::Damaged => {
+                self.leave(&e, true, now_ms)?;
+                if let Err(e) = self.come_back(now_ms) {
+                    self.still_away(&e);
+                }
+                Ok(())
+            }
+            Trouble::Fatal => Err(e),
+        }
+    }
+
+    /// The disk is full: frees what can be freed.
+    fn make_space(&mut self, now_ms: i64) {
+        let reserve = disk::free_reserve(&self.place.path);
+        let held = self.file.state.waiting.bytes;
+        // Without a reserve a part of what waits must go, or nothing new could come.
+        let bound = if reserve { held } else { held / 16 * 15 };
+        let evicted = self.file.write(now_ms, |work| {
+            work.make_room(bound, i64::MAX / 4, 0)?;
+            work.save()
+        });
+        let freed = evicted.and_then(|()| self.file.checkpoint());
+        tracing::warn!(reserve, freed = freed.is_ok(), "the disk is full; the buffer freed what it could");
+        self.looked_ms = Some(now_ms);
+    }
+
+    /// Leaves the file on disk for memory.
+    fn leave(&mut self, e: &BufferError, suspect: bool, now_ms: i64) -> Result<(), BufferError> {
+        let mut memory = File::in_memory(&self.master, MEMORY_BYTES, now_ms)?;
+        memory.offered.clone_from(&self.file.offered);
+        let left = std::mem::replace(&mut self.file, memory);
+        // Closing it must not write to it.
+        if let Err(e) = left.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
+            tracing::debug!(error = %e, "the buffer's log is moved into it");
+        }
+        let why = chain(e);
+        tracing::error!(buffer = %self.place.path.display(), error = why, "cannot store on disk; batches are kept in memory until it can be");
+        let suspect = suspect.then(|| why.clone());
+        self.away = Some(Away { why, suspect, left: Some(left.state), tried_ms: now_ms, wait_ms: RETRY_MS, repairs: 0 });
+        Ok(())
+    }
+
+    fn still_away(&mut self, e: &BufferError) {
+        if let Some(away) = &mut self.away {
+            away.why = chain(e);
+            tracing::error!(buffer = %self.place.path.display(), error = away.why, "the disk takes nothing; batches are kept in memory until it does");
+        }
+    }
+
+    fn try_disk(&mut self, now_ms: i64) {
+        let Some(away) = &mut self.away else { return };
+        // A clock that was set back must not keep it away.
+        if (away.tried_ms..away.tried_ms.saturating_add(away.wait_ms)).contains(&now_ms) {
+            return;
+        }
+        away.tried_ms = now_ms;
+        match self.come_back(now_ms) {
+            Ok(()) => tracing::info!("the disk takes batches again"),
+            Err(e) => self.still_away(&e),
+        }
+    }
+
+    /// Opens the file on disk, repairs it if it must be, and moves into it what memory holds.
+    fn come_back(&mut self, now_ms: i64) -> Result<(), BufferError> {
+        let Some(mut away) = self.away.take() else { return Ok(()) };
+        let back = self.reopen(&mut away, now_ms);
+        match back {
+            Ok(mut file) => {
+                file.offered = std::mem::take(&mut self.file.offered);
+                self.file = file;
+                self.looked_ms = None;
+                self.noted.clear();
+                self.note();
+                Ok(())
+            }
+            Err(e) => {
+                self.away = Some(away);
+                Err(e)
+            }
+        }
+    }
+
+    fn reopen(&self, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
+        if away.suspect.is_none() {
+            let cleaned = disk::clean_up(&self.place.path);
+            cleaned.map_err(|e| BufferError::Io(format!("cannot work beside {}", self.place.path.display()), e))?;
+            match File::on_disk(&self.place, &self.place.path, &self.master, self.bounds.bytes, now_ms) {
+                Err(e) if e.trouble() == Trouble::Damaged => away.suspect = Some(chain(&e)),
+                // What cannot be read may be read no more.
+                Err(e) if e.trouble() == Trouble::Suspect && self.place.path.exists() => away.suspect = Some(chain(&e)),
+                Err(e) => return Err(e),
+                Ok(mut file) => {
+                    if let Some(left) = away.left.take() {
+                        file.resume(&left, now_ms)?;
+                    }
+                    return self.bring(file, away, now_ms);
+                }
+            }
+        }
+        let why = away.suspect.clone().unwrap_or_default();
+        let salvage = away.repairs < REPAIRS_MAX;
+        match repair::repair(&self.place, &self.master, self.bounds.bytes, &why, away.left.as_ref(), salvage, now_ms) {
+            Ok(file) => {
+                (away.suspect, away.left) = (None, None);
+                self.bring(file, away, now_ms)
+            }
+            Err(e) => {
+                away.repairs += 1;
+                away.wait_ms = (away.wait_ms * 2).min(RETRY_MS_MAX);
+                Err(e)
+            }
+        }
+    }
+
+    /// Moves what memory holds into `file`.
+    fn bring(&self, mut file: File, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
+        let before = file.state.clone();
+        if let Err(e) = file.take(&self.file, now_ms) {
+            // It may be on disk nonetheless; then it goes from there.
+            away.left = Some(before);
+            return Err(e);
+        }
+        Ok(file)
+    }
+
+    /// What the file may hold now.
+    fn bound(&mut self, now_ms: i64) -> u64 {
+        if self.away.is_some() {
+            return MEMORY_BYTES.min(self.bounds.bytes);
+        }
+        if self.looked_ms.is_none_or(|at| (now_ms - at).abs() >= LOOK_MS) {
+            self.looked_ms = Some(now_ms);
+            let space = Space::of(&self.place.path, self.bounds.min_free_bytes);
+            disk::make_reserve(&self.place.path, self.bounds.bytes, space);
+            self.bound = match (space, self.file.size()) {
+                (Some(space), Ok(size)) => space.bound(size, self.bounds.bytes),
+                _ => self.bounds.bytes,
+            };
+        }
+        self.bound
+    }
+
+    /// Writes beside the file what opens its rows, when that has changed.
+    fn note(&mut self) {
+        if self.away.is_some() || self.noted == self.file.state.numbers.spans() {
+            return;
+        }
+        let sidecar = self.file.sidecar();
+        let known = disk::Sidecar::read(&self.place.path).is_some_and(|known| known == sidecar);
+        match if known { Ok(()) } else { sidecar.write(&self.place.path) } {
+            Ok(()) => self.noted = self.file.state.numbers.spans().to_vec(),
+            Err(e) => tracing::debug!(error = %e, "the buffer's keys are not noted beside it yet"),
+        }
+    }
+}
+
+impl File {
+    /// Goes on where this file was left: what a transaction that failed may have left in it goes, and acks that came since count.
+    fn resume(&mut self, left: &State, now_ms: i64) -> Result<(), BufferError> {
+        if self.state.numbers.next_id > left.numbers.next_id {
+            open::cut(&mut self.connection, left.numbers.next_id)?;
+            self.reload(now_ms)?;
+        }
+        self.write(now_ms, |work| {
+            for ids in left.settled.as_slice() {
+                work.state.settle(work.tx, *ids, now_ms)?;
+            }
+            work.save()
+        })
+    }
+}

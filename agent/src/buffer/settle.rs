@@ -1,0 +1,120 @@
+//! What the aggregator's answers do to a file: rows are settled, or wait again because they were forgotten; a fork makes them
+//! count under a new epoch; one that is refused for good is given up. Acks are stored with the next append: losing one only
+//! means that its batches are sent again.
+
+use keyvigil_common::sequence::{Range, Ranges};
+use keyvigil_common::wire::Class;
+
+use super::BufferError;
+use super::file::File;
+use super::state::Work;
+
+/// Batches whose ack is not stored. An aggregator tells repeats of the last 4,096 from forks.
+const UNSAVED_MAX: u64 = 500;
+const FORGOTTEN: &str = "acknowledged before, and not known to the aggregator any more";
+
+impl File {
+    /// The aggregator has all numbers up to `cursor` and those of `beyond`, and none else. How many batches of them it did
+    /// not have before.
+    pub(super) fn acked(&mut self, epoch: [u8; 16], cursor: u64, beyond: &[Range], now_ms: i64) -> Result<u64, BufferError> {
+        let Some(own) = self.state.numbers.ids(epoch, Range { first: 1, last: u64::MAX - 1 }) else { return Ok(0) };
+        let known = Range::new(1, cursor).into_iter().chain(beyond.iter().copied());
+        let known: Ranges = known.filter_map(|seqs| self.state.numbers.ids(epoch, seqs)).collect();
+        let forgotten: Vec<Range> = self.lanes.surely_settled(own).into_iter().flat_map(|ids| known.missing(ids)).collect();
+        let fresh = self.write(now_ms, |work| {
+            let mut fresh = 0;
+            for ids in known.as_slice() {
+                fresh += work.state.settle(work.tx, *ids, now_ms)?;
+            }
+            for ids in &forgotten {
+                work.forgotten(*ids)?;
+            }
+            if !forgotten.is_empty() || work.state.unsaved > UNSAVED_MAX {
+                work.trim()?;
+                work.save()?;
+            }
+            Ok(fresh)
+        })?;
+        self.lanes.answered(&known);
+        if !forgotten.is_empty() {
+            tracing::error!("the aggregator has forgotten batches that it acknowledged; they are sent again or declared");
+            self.lanes.clear();
+        }
+        Ok(fresh)
+    }
+
+    /// The aggregator lacks number `expected`, which was not sent because it was acknowledged once.
+    pub(super) fn missing(&mut self, epoch: [u8; 16], expected: u64, now_ms: i64) -> Result<(), BufferError> {
+        let Some(ids) = self.state.numbers.ids(epoch, Range { first: expected, last: u64::MAX - 1 }) else { return Ok(()) };
+        // What it lacks may be more: it says so when the next push arrives.
+        let Some(run) = self.state.settled.shared(ids).first().copied().filter(|run| run.first == ids.first) else { return Ok(()) };
+        tracing::error!(first = expected, "the aggregator does not know what it acknowledged; it is sent again or declared");
+        self.write(now_ms, |work| {
+            work.forgotten(run)?;
+            work.save()
+        })?;
+        self.lanes.clear();
+        Ok(())
+    }
+
+    /// The aggregator has another batch under this number: what comes from there on counts anew.
+    pub(super) fn forked(&mut self, epoch: [u8; 16], seq: u64, now_ms: i64) -> Result<(), BufferError> {
+        let Some(ids) = self.state.numbers.ids(epoch, Range { first: seq, last: u64::MAX - 1 }) else { return Ok(()) };
+        tracing::error!(seq, "the aggregator has another batch under this number: another agent counts under the same epoch; a new one begins");
+        self.write(now_ms, |work| {
+            work.begin_epoch(ids.first)?;
+            // What the old epoch settled is none of the new one's: it only jumps over it.
+            for settled in work.state.settled.shared(ids) {
+                work.state.unsettle(work.tx, settled)?;
+                let sum = super::state::sums(work.tx, settled)?;
+                work.state.waiting.take(sum);
+                work.purge(settled, 0)?;
+                work.drop_ids(settled)?;
+            }
+            work.part_gaps(ids.first)?;
+            work.save()
+        })?;
+        self.lanes.clear();
+        Ok(())
+    }
+
+    /// Gives up one batch that the aggregator will never take.
+    pub(super) fn set_aside(&mut self, epoch: [u8; 16], seq: u64, cause: &str, now_ms: i64) -> Result<(), BufferError> {
+        let Some(id) = self.state.numbers.ids(epoch, Range { first: seq, last: seq }) else { return Ok(()) };
+        self.write(now_ms, |work| work.give_up(id.first, cause))
+    }
+
+    /// Stores what acks said.
+    pub(super) fn save(&mut self, now_ms: i64) -> Result<(), BufferError> {
+        if self.state.unsaved == 0 {
+            return Ok(());
+        }
+        self.write(now_ms, |work| {
+            work.trim()?;
+            work.save()
+        })
+    }
+}
+
+impl Work<'_> {
+    /// What is held of `ids` waits again; the rest is declared.
+    fn forgotten(&mut self, ids: Range) -> Result<(), BufferError> {
+        self.state.unsettle(self.tx, ids)?;
+        self.declare(ids, Class::Sample, FORGOTTEN)
+    }
+
+    /// Gaps that an epoch now divides become two; what they held is counted with the first.
+    fn part_gaps(&mut self, first_id: u64) -> Result<(), BufferError> {
+        let sql = "SELECT id FROM gap WHERE first < ?1 AND last >= ?1";
+        let divided: Vec<i64> = self.tx.prepare_cached(sql)?.query_map([first_id.cast_signed()], |row| row.get(0))?.collect::<Result<_, _>>()?;
+        for id in divided {
+            let sql = "INSERT INTO gap SELECT ?1, ?2, last, class, 0, at_ms, cause FROM gap WHERE id = ?3";
+            self.tx.execute(sql, [self.state.next_gap, first_id.cast_signed(), id])?;
+            let sql = "INSERT INTO told SELECT ?1, batch FROM told WHERE gap = ?2";
+            self.tx.execute(sql, [self.state.next_gap, id])?;
+            self.tx.execute("UPDATE gap SET last = ?1 - 1 WHERE id = ?2", [first_id.cast_signed(), id])?;
+            self.state.next_gap += 1;
+        }
+        Ok(())
+    }
+}
