@@ -92,7 +92,7 @@ pub struct Renewer {
     pub identity: watch::Sender<Identity>,
     /// Wishes to renew sooner.
     pub renewal: Renewal,
-    /// How renewal stands, for those who ask.
+    /// How it stands, for those who ask.
     pub board: Board,
     /// How to connect.
     pub dialer: Dialer,
@@ -112,8 +112,7 @@ impl Renewer {
             let identity = self.identity.borrow().clone();
             if let Ok(Some(joined)) = self.joined(&identity) {
                 tracing::info!("the host has joined again");
-                self.renewal.done();
-                self.identity.send_replace(joined);
+                self.replace(joined);
                 continue;
             }
             let wait = self.until_due(&identity, jitter);
@@ -134,18 +133,19 @@ impl Renewer {
                 Some(Ok(renewed)) => {
                     tracing::info!("certificate renewed");
                     backoff.reset();
-                    self.renewal.done();
-                    self.board.renewal(self.clock.now_ms(), None);
-                    self.identity.send_replace(renewed);
+                    self.replace(renewed);
                     continue;
                 }
                 Some(Err(e)) => {
                     let delay = backoff.delay(random_u64(), None);
-                    let remedy = e.fault().map_or("`keyvigil-agent doctor` says more", Fault::words);
-                    self.board.renewal(self.clock.now_ms(), Some((chain(&e), remedy)));
+                    self.board.renewal(self.clock.now_ms(), Some((chain(&e), e.remedy())));
                     if backoff.failures().is_power_of_two() || backoff.failures() < 4 {
-                        let meaning = e.fault().map(Fault::words);
-                        tracing::warn!(error = chain(&e), meaning, retry_in_ms = delay.as_millis(), "certificate not renewed; the one there is stays");
+                        tracing::warn!(
+                            error = chain(&e),
+                            remedy = e.remedy(),
+                            retry_in_ms = delay.as_millis(),
+                            "certificate not renewed; the one there is stays"
+                        );
                     }
                     delay
                 }
@@ -154,6 +154,12 @@ impl Renewer {
                 return;
             }
         }
+    }
+
+    fn replace(&self, identity: Identity) {
+        self.renewal.done();
+        self.board.renewal(self.clock.now_ms(), None);
+        self.identity.send_replace(identity);
     }
 
     /// Time until the renewal is due; looked at again each minute.
@@ -246,6 +252,20 @@ impl EnrollError {
     #[must_use]
     pub fn fault(&self) -> Option<Fault> {
         Fault::of(self)
+    }
+
+    /// What mends it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Http(e) => e.remedy(),
+            Self::Refused { code, .. } if code == "clock" => "compare the clocks of this host and of the aggregator",
+            Self::Refused { .. } => "if it stays so, join this host again with a new token; what is buffered is kept",
+            Self::Clock => "compare the clocks of both; the agent goes on by itself once they agree",
+            Self::Renamed(_) => "restart the agent",
+            Self::Answer(_) | Self::Tls(_) => "nothing is lost by it; if it stays so, look at the aggregator's log",
+            Self::Identity(_) => "look at the disk of the state directory",
+        }
     }
 
     /// Whether another certificate might be taken.

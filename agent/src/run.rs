@@ -36,10 +36,10 @@ const DRAIN: Duration = Duration::from_secs(15);
 pub struct Running {
     /// Its queue.
     pub buffer: Buffer,
+    /// How it stands.
+    pub board: Board,
     /// Its own numbers.
     pub registry: Registry,
-    /// How delivery stands.
-    pub board: Board,
     clock: SharedClock,
     sampling: Tasks,
     delivery: Tasks,
@@ -142,7 +142,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     sampling.spawn("sampler", sampler.run(sampling.stop().clone()));
     delivery.spawn("uplink", uplink.run());
     delivery.spawn("renewer", renewer.run());
-    Ok(Running { buffer, registry, board, clock: own_clock, sampling, delivery, _lock: lock })
+    Ok(Running { buffer, board, registry, clock: own_clock, sampling, delivery, _lock: lock })
 }
 
 /// What the agent tells of itself on its socket.

@@ -205,10 +205,10 @@ impl Enroll {
             interval_ms: 0,
             facts: HostFacts::default(),
             cursor: 0,
-            credentials: Credentials::default(),
-            enhance: None,
             clock_offset_ms: None,
             twins: Vec::new(),
+            credentials: Credentials::default(),
+            enhance: None,
         })
     }
 

@@ -200,20 +200,6 @@ pub(crate) enum Token {
     },
 }
 
-/// Which losses.
-#[derive(Debug, Args)]
-pub(crate) struct Gaps {
-    /// Of this host only.
-    #[arg(long)]
-    pub(crate) host: Option<String>,
-    /// Of this class only: security, alert, key, sample, detail.
-    #[arg(long)]
-    pub(crate) class: Option<String>,
-    /// The newest so many; all are shown otherwise.
-    #[arg(long)]
-    pub(crate) limit: Option<usize>,
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Agents {
     /// Lists all agents, the revoked ones too.
@@ -261,4 +247,18 @@ pub(crate) enum Ca {
         #[arg(long)]
         force: bool,
     },
+}
+
+/// Which losses.
+#[derive(Debug, Args)]
+pub(crate) struct Gaps {
+    /// Of this host only.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// Of this class only: security, alert, key, sample, detail.
+    #[arg(long)]
+    pub(crate) class: Option<String>,
+    /// The newest so many; all are shown otherwise.
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
 }

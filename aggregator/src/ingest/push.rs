@@ -96,7 +96,7 @@ impl Ingest {
         let standing = settled?.0;
         let beyond = standing.beyond.as_slice().to_vec();
         let spread_ms = u32::try_from(self.fleet.len() * SPREAD_MS_PER_AGENT).unwrap_or(u32::MAX).min(SPREAD_MS_MAX);
-        let directives = self.orders.of(tenant, &agent, push.sender.as_ref(), now_ms);
+        let directives = self.orders.of(from.tenant, &agent, push.sender.as_ref(), now_ms);
         let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, now_ms, spread_ms, directives };
         Ok((ack, version))
     }

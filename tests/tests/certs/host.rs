@@ -236,7 +236,7 @@ impl Host {
     }
 
     pub(crate) fn trouble(&self) -> Option<Trouble> {
-        self.running.as_ref().and_then(|running| running.board.read().trouble)
+        self.running.as_ref()?.board.read().trouble
     }
 
     /// The cursor, once the aggregator has everything that was sealed up to now.
