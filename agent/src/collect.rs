@@ -30,8 +30,8 @@ use keyvigil_common::key::Sighting;
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 use keyvigil_common::telemetry::Registry;
 
-pub(crate) use self::metric::gauge;
 pub use self::metric::{MetricDef, Unit};
+pub(crate) use self::own::{CPU, INTERVAL, THROTTLED};
 use crate::rootfs::RootFs;
 
 /// The instant of one scrape, the same for all its samples.
@@ -270,9 +270,9 @@ const fn row(
     Row { name, interval_seconds, deadline_seconds, metrics, make }
 }
 
-/// Every metric that a polled sensor, or the sampler about one, may emit.
+/// Every metric that a polled sensor may emit.
 pub fn metric_defs() -> impl Iterator<Item = &'static MetricDef> {
-    COLLECTORS.iter().flat_map(|row| row.metrics).chain(crate::sampler::METRICS)
+    COLLECTORS.iter().flat_map(|row| row.metrics)
 }
 
 #[cfg(test)]

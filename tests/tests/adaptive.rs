@@ -6,7 +6,8 @@ use keyvigil_tests::recording::{Recording, SENSORS};
 use keyvigil_tests::replay::{replay, table};
 
 fn recording() -> Recording {
-    Recording::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recordings/host.bin")).unwrap()
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/recordings/host.bin");
+    Recording::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 #[test]

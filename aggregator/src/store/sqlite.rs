@@ -31,8 +31,8 @@ impl Schema {
         if found == 0 {
             return connection.execute_batch(&format!("BEGIN; {} PRAGMA user_version = {}; COMMIT;", self.sql, self.version()));
         }
-        let outstanding = self.migrations.iter().zip(2i64..).filter(|(_, to)| *to > found);
-        outstanding.map(|(sql, to)| connection.execute_batch(&format!("BEGIN; {sql} PRAGMA user_version = {to}; COMMIT;"))).collect()
+        let mut outstanding = self.migrations.iter().zip(2i64..).filter(|(_, to)| *to > found);
+        outstanding.try_for_each(|(sql, to)| connection.execute_batch(&format!("BEGIN; {sql} PRAGMA user_version = {to}; COMMIT;")))
     }
 }
 
