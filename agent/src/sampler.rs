@@ -355,3 +355,6 @@ impl Slot {
         Duration::from_secs(self.row.deadline_seconds)
     }
 }
+
+#[cfg(test)]
+mod tests;
