@@ -244,7 +244,8 @@ pub const HOST_SENSORS: &[&str] =
 
 /// All polled sensors.
 pub const COLLECTORS: &[Row] = &[
-    row("cpu", (10, 60), 5, cpu::METRICS, |c| Box::new(cpu::Cpu::new(c))),
+    // The shortest of the longest: what it sees wakes the others (docs/adr/0006-a-light-agent.md).
+    row("cpu", (10, 20), 5, cpu::METRICS, |c| Box::new(cpu::Cpu::new(c))),
     row("memory", (10, 60), 5, memory::METRICS, |c| Box::new(memory::Memory::new(c))),
     row("load", (10, 60), 5, load::METRICS, |c| Box::new(load::Load::new(c))),
     row("pressure", (10, 60), 5, pressure::METRICS, |c| Box::new(pressure::Pressure::new(c))),
