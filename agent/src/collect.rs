@@ -30,8 +30,8 @@ use keyvigil_common::key::Sighting;
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 use keyvigil_common::telemetry::Registry;
 
-pub(crate) use self::metric::gauge;
 pub use self::metric::{MetricDef, Unit};
+pub(crate) use self::own::{CPU, INTERVAL, THROTTLED};
 use crate::rootfs::RootFs;
 
 /// The instant of one scrape, the same for all its samples.
@@ -246,7 +246,8 @@ pub const HOST_SENSORS: &[&str] =
 
 /// All polled sensors.
 pub const COLLECTORS: &[Row] = &[
-    row("cpu", (10, 60), 5, cpu::METRICS, |c| Box::new(cpu::Cpu::new(c))),
+    // The shortest of the longest: what it sees wakes the others (docs/adr/0006-a-light-agent.md).
+    row("cpu", (10, 20), 5, cpu::METRICS, |c| Box::new(cpu::Cpu::new(c))),
     row("memory", (10, 60), 5, memory::METRICS, |c| Box::new(memory::Memory::new(c))),
     row("load", (10, 60), 5, load::METRICS, |c| Box::new(load::Load::new(c))),
     row("pressure", (10, 60), 5, pressure::METRICS, |c| Box::new(pressure::Pressure::new(c))),
@@ -272,9 +273,9 @@ const fn row(
     Row { name, interval_seconds, deadline_seconds, metrics, make }
 }
 
-/// Every metric that a polled sensor, or the sampler about one, may emit.
+/// Every metric that a polled sensor may emit.
 pub fn metric_defs() -> impl Iterator<Item = &'static MetricDef> {
-    COLLECTORS.iter().flat_map(|row| row.metrics).chain(crate::sampler::METRICS)
+    COLLECTORS.iter().flat_map(|row| row.metrics)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The agent: senses keys, certificates and the host's health, keeps what it saw on disk, and delivers it exactly once.
 //! One sample's way: `collect/*` -> `sampler` -> `buffer` -> `uplink`. `run` is the only file that wires them.
 
+pub mod allocator;
 pub mod buffer;
 pub mod cli;
 pub mod collect;

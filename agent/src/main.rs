@@ -9,7 +9,7 @@ use keyvigil_agent::config::{ALIASES, Config};
 use keyvigil_agent::enroll::{self, EnrollError};
 use keyvigil_agent::http::Dialer;
 use keyvigil_agent::rootfs::RootFs;
-use keyvigil_agent::{collect, doctor, run, status, top};
+use keyvigil_agent::{allocator, collect, doctor, run, status, top};
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::config::{AGGREGATOR_SECTIONS, Faults, Sources};
 use keyvigil_common::process::{self, EXIT_CONFIG, EXIT_PERMISSION, EXIT_TEMPORARY, EXIT_UNREACHABLE};
@@ -17,6 +17,7 @@ use keyvigil_common::stop::Stop;
 use keyvigil_common::telemetry::{chain, start_logs};
 
 fn main() -> ExitCode {
+    allocator::hold_little();
     let cli = Cli::parse();
     keyvigil_common::tls::install_provider();
     let file = process::config_file(cli.config.clone(), "/etc/keyvigil/agent.toml");

@@ -20,15 +20,15 @@ use keyvigil_common::telemetry::{Number, Registry};
 use keyvigil_common::wire::HostFacts;
 use tokio::sync::{Notify, mpsc, watch};
 
+use crate::allocator;
 use crate::buffer::Buffer;
-use crate::collect::{At, Collector, Context, Poke, Row};
+use crate::collect::{self, At, Collector, Context, Poke, Row};
 use crate::enhanced::Enhanced;
 use crate::sender::Itself;
 use adaptive::Adaptive;
 use budget::Budget;
 use coverage::Coverage;
 use crew::{Answer, Crew, Job};
-pub(crate) use pace::METRICS;
 use pace::Pace;
 pub(crate) use seal::DROPPED;
 use seal::Pending;
@@ -41,6 +41,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// The host is described again after this time.
 const FACTS_AGAIN: Duration = Duration::from_secs(3_600);
 
+/// Processor time of a look that leaves much memory free behind it, as the first scan of a key store does.
+const LARGE_LOOK: Duration = Duration::from_millis(5);
 /// Sensors of which one that moves makes the others look (docs/adr/0006-a-light-agent.md).
 const TOGETHER: [&str; 6] = ["cpu", "memory", "load", "pressure", "network", "disk"];
 
@@ -97,6 +99,8 @@ pub struct Sampler {
     budget: Budget,
     /// One of those that look together has moved.
     moved: bool,
+    /// One took long, and with it probably much memory.
+    large: bool,
     facts_due: Duration,
     scrapes: Number,
     late: Number,
@@ -142,6 +146,7 @@ impl Sampler {
             relief: None,
             budget: Budget::new(parts.cpu_budget_percent),
             moved: false,
+            large: false,
             facts_due: Duration::ZERO,
             scrapes: registry.counter("keyvigil.agent.scrapes_total", "Times that a sensor was asked."),
             late: registry.counter("keyvigil.agent.late_total", "Times that a sensor did not answer before its deadline."),
@@ -271,6 +276,9 @@ impl Sampler {
         for answer in self.crew.answers() {
             self.take_back(answer);
         }
+        if std::mem::take(&mut self.large) {
+            allocator::give_back();
+        }
         if std::mem::take(&mut self.moved) {
             self.look_together();
         }
@@ -294,14 +302,15 @@ impl Sampler {
         slot.started = None;
         slot.late = false;
         let interval = slot.interval.current(enhanced);
+        self.large |= cost >= LARGE_LOOK;
         let moved = slot.interval.learn(&sink.samples, cost, enhanced);
         // What was learnt counts from now on, not only after an interval of the old length.
         slot.due = slot.due.min(now + until_mark(now_ms, slot.interval.current(enhanced)));
         let name = slot.row.name;
         self.moved |= moved && TOGETHER.contains(&name);
         let longest = slot.interval.longest();
-        if let Some(interval) = slot.interval.to_tell(enhanced, now) {
-            self.pending.own(name, pace::INTERVAL, &[("host", &self.parts.host), ("sensor", name)], interval.as_secs_f64(), time.wall_ms);
+        if let Some(interval) = slot.interval.telling(enhanced, now) {
+            self.pending.own(name, collect::INTERVAL, &[("host", &self.parts.host), ("sensor", name)], interval.as_secs_f64(), time.wall_ms);
         }
         self.parts.shown.answered(name, interval, cost, now_ms, &sink);
         let changes = self.coverage.update(name, &sink.blind, now_ms);
@@ -331,14 +340,14 @@ impl Sampler {
     fn tell_budget(&mut self, at_ms: i64) {
         let host = [("host", self.parts.host.as_str())];
         if let Some(used) = self.budget.used() {
-            self.pending.own("own", pace::CPU, &host, used, at_ms);
+            self.pending.own("own", collect::CPU, &host, used, at_ms);
         }
         let throttled = self.slots.iter().filter(|slot| slot.interval.load().level > 0).count();
-        self.pending.own("own", pace::THROTTLED, &host, throttled as f64, at_ms);
+        self.pending.own("own", collect::THROTTLED, &host, throttled as f64, at_ms);
     }
 
     fn facts(&self) -> HostFacts {
-        crate::collect::facts::facts(&self.parts.context.root)
+        collect::facts::facts(&self.parts.context.root)
     }
 
     /// Seals when all that were asked have answered, or when what is urgent waits.
@@ -353,7 +362,7 @@ impl Sampler {
 
 /// Sensors that are stretched only when nothing else is left: those of keys, and of what is done with them.
 fn is_last(sensor: &str) -> bool {
-    !crate::collect::HOST_SENSORS.contains(&sensor)
+    !collect::HOST_SENSORS.contains(&sensor)
 }
 
 /// Time to the next multiple of `interval` on the wall clock.
@@ -367,3 +376,6 @@ impl Slot {
         Duration::from_secs(self.row.deadline_seconds)
     }
 }
+
+#[cfg(test)]
+mod tests;

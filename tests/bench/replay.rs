@@ -9,14 +9,19 @@
 use std::io::BufReader;
 use std::path::Path;
 
+use keyvigil_common::clock::SystemClock;
 use keyvigil_common::wire::{Batch, Column, Group, encode_batch};
 use keyvigil_tests::recording::{Recording, STEP_MS};
 use keyvigil_tests::replay::{held, quantile, table};
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["record", seconds, out] => write(&Recording::of_this_host(seconds.parse::<usize>()? * 1_000 / usize::try_from(STEP_MS)?), out),
+        ["record", seconds, out] => {
+            let steps = seconds.parse::<usize>()? * 1_000 / usize::try_from(STEP_MS)?;
+            write(&Recording::of_this_host(steps, &SystemClock::shared()).await, out)
+        }
         ["convert", raw, out] => {
             let file = std::fs::File::open(raw)?;
             let recording = match raw.ends_with(".gz") {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use keyvigil_agent::collect::{At, COLLECTORS, Collector, Context, KeystoreConfig, Sink};
 use keyvigil_agent::rootfs::RootFs;
+use keyvigil_common::clock::SharedClock;
 use keyvigil_common::sample::Series;
 use keyvigil_common::telemetry::Registry;
 use pco::ChunkConfig;
@@ -91,15 +92,12 @@ impl Recorder {
 
 impl Recording {
     /// Records this host for so many steps.
-    #[must_use]
-    #[expect(clippy::disallowed_methods, reason = "a recorder's clock is the host's")]
-    pub fn of_this_host(steps: usize) -> Self {
+    pub async fn of_this_host(steps: usize, clock: &SharedClock) -> Self {
         let mut recorder = Recorder::new(RootFs::host());
         for _ in 0..steps {
-            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-            let now_ms = i64::try_from(now.as_millis()).unwrap_or_default();
+            let now_ms = clock.now_ms();
             let mark = (now_ms / STEP_MS + 1) * STEP_MS;
-            std::thread::sleep(Duration::from_millis((mark - now_ms).unsigned_abs()));
+            clock.sleep(Duration::from_millis((mark - now_ms).unsigned_abs())).await;
             recorder.look(mark);
         }
         recorder.recording

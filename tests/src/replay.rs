@@ -9,16 +9,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use keyvigil_agent::collect::COLLECTORS;
 use keyvigil_agent::sampler::adaptive::{Adaptive, Band, nothing};
 use keyvigil_common::sample::{MetricType, Sample};
 
 use crate::recording::{Recording, STEP_MS};
 
-/// Intervals by default, ms.
+/// Shortest interval of all that is recorded, ms.
 const SHORTEST_MS: i64 = 10_000;
-const LONGEST_MS: i64 = 60_000;
 /// Aggregates are compared over windows of this length.
 const WINDOW_MS: i64 = 300_000;
+/// What never changes would still be sent so often.
+const HEARTBEAT_MS: i64 = 60_000;
 /// Its values are means since the look before.
 const OVER_INTERVAL: &str = "system.cpu.usage_total";
 
@@ -85,6 +87,12 @@ pub fn replay(recording: &Recording) -> BTreeMap<String, Outcome> {
     out
 }
 
+/// A sensor's longest interval by default, ms.
+fn longest_ms(sensor: &str) -> i64 {
+    let row = COLLECTORS.iter().find(|row| row.name == sensor);
+    row.map_or(SHORTEST_MS, |row| i64::try_from(row.interval_seconds.1 * 1_000).unwrap_or(i64::MAX))
+}
+
 /// A sensor in its schedule.
 struct Slot {
     columns: Vec<usize>,
@@ -96,7 +104,10 @@ struct Slot {
 /// The instants at which each sensor looks, as the sampler schedules them.
 fn schedule(recording: &Recording, sensors: Vec<Vec<usize>>) -> Vec<Vec<usize>> {
     let length = |ms: i64| Duration::from_millis(ms.unsigned_abs());
-    let slot = |columns| Slot { columns, adaptive: Adaptive::new(length(SHORTEST_MS), length(LONGEST_MS)), due: 0, looks: Vec::new() };
+    let slot = |columns: Vec<usize>| {
+        let longest = columns.first().map_or(SHORTEST_MS, |column| longest_ms(&recording.head[*column].sensor));
+        Slot { columns, adaptive: Adaptive::new(length(SHORTEST_MS), length(longest)), due: 0, looks: Vec::new() }
+    };
     let mut slots: Vec<Slot> = sensors.into_iter().map(slot).collect();
     for (at, now) in recording.times.iter().copied().enumerate().filter(|(_, now)| now % SHORTEST_MS == 0) {
         let mut moved = false;
@@ -114,7 +125,7 @@ fn schedule(recording: &Recording, sensors: Vec<Vec<usize>>) -> Vec<Vec<usize>> 
 impl Slot {
     fn look(&mut self, recording: &Recording, at: usize, now: i64) -> bool {
         let next = |adaptive: &Adaptive| {
-            let interval = i64::try_from(adaptive.current(false).as_millis()).unwrap_or(LONGEST_MS);
+            let interval = i64::try_from(adaptive.current(false).as_millis()).unwrap_or(SHORTEST_MS);
             (now / interval + 1) * interval
         };
         let due = next(&self.adaptive);
@@ -130,7 +141,7 @@ impl Slot {
     }
 }
 
-/// What it would save to send a value only when it changes, with the last one before, and once a longest interval: the part
+/// What it would save to send a value only when it changes, with the last one before, and once a minute: the part
 /// of the samples that are still sent, and the relative errors of gauges' means over windows of so many ms.
 #[must_use]
 pub fn held(recording: &Recording, window_ms: i64) -> (f64, Vec<f64>) {
@@ -141,7 +152,7 @@ pub fn held(recording: &Recording, window_ms: i64) -> (f64, Vec<f64>) {
         let mut some: Vec<usize> = Vec::new();
         for (place, at) in fixed.iter().copied().enumerate() {
             let last = some.last().copied();
-            if last.is_some_and(|last| values[last] == values[at] && times[at] < times[last] + LONGEST_MS) {
+            if last.is_some_and(|last| values[last] == values[at] && times[at] < times[last] + HEARTBEAT_MS) {
                 continue;
             }
             some.extend(
@@ -202,7 +213,7 @@ impl View<'_> {
         let shown: Vec<(usize, f64)> = fixed.windows(2).map(|pair| (pair[1], self.shown(pair[0], pair[1]))).filter(|(_, x)| x.is_finite()).collect();
         let Some((_, first)) = shown.first() else { return };
         let mut band = Band::new(*first);
-        let mut over = 0;
+        let (mut over, longest) = (0, longest_ms(&self.recording.head[self.column].sensor));
         for (place, (at, x)) in shown.iter().enumerate() {
             let (middle, width) = (band.middle, band.width(nothing));
             let outside = |x: f64| (x - middle).abs() > width;
@@ -219,7 +230,7 @@ impl View<'_> {
             let from = times[*at] - if self.is_gauge() { 0 } else { SHORTEST_MS };
             let shows = adaptive.windows(2).any(|pair| {
                 let time = times[pair[1]];
-                time >= from && time <= times[*at] + LONGEST_MS && outside(self.shown(pair[0], pair[1]))
+                time >= from && time <= times[*at] + longest && outside(self.shown(pair[0], pair[1]))
             });
             *missed += usize::from(!shows);
         }

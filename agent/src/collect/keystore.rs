@@ -1,7 +1,7 @@
 //! The keystore sensor: every key and certificate below the configured paths, where it lies, who may read it, and what
 //! became of it since the last look. Reads only what changed; never keeps or sends a private byte; says what it could not
 //! see. The parts: `walk` finds files, `reader` reads them, `tracker` compares, `report` and `metrics` tell, `memory`
-//! remembers over a restart, `watcher` wakes. Called by the sampler, on its timer and when poked.
+//! remembers over a restart, `watcher` and `parents` wake. Called by the sampler, on its timer and when poked.
 
 mod disk;
 mod memory;
@@ -9,6 +9,7 @@ mod metrics;
 mod model;
 mod owner;
 mod pair;
+mod parents;
 mod pattern;
 mod reader;
 mod report;

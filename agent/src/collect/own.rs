@@ -6,7 +6,12 @@ use super::{At, Collector, Context, MetricDef, Sink, Unit};
 /// Kernel ticks a second, as `/proc/self/stat` counts.
 const TICKS: f64 = 100.0;
 
-/// What it emits.
+/// What the sampler tells of its sensors (tag `sensor`) and of itself.
+pub(crate) const INTERVAL: &str = "keyvigil.agent.interval_seconds";
+pub(crate) const CPU: &str = "keyvigil.agent.cpu_percent";
+pub(crate) const THROTTLED: &str = "keyvigil.agent.throttled";
+
+/// What it emits, and what the sampler does.
 pub(super) const METRICS: &[MetricDef] = &[
     counter("keyvigil.agent.cpu_seconds_total", Unit::Seconds, "CPU time that the agent took."),
     gauge("keyvigil.agent.resident_bytes", Unit::Bytes, "Memory that the agent holds."),
@@ -14,6 +19,9 @@ pub(super) const METRICS: &[MetricDef] = &[
     gauge("keyvigil.agent.buffer_batches", Unit::Count, "Batches that wait to be delivered."),
     gauge("keyvigil.agent.buffer_oldest_seconds", Unit::Seconds, "Age of the oldest batch that waits; 0 if none does."),
     gauge("keyvigil.agent.buffer_degraded", Unit::Count, "1 while batches are kept in memory only, since the disk takes nothing; else 0."),
+    gauge(INTERVAL, Unit::Seconds, "Interval at which a sensor (sensor) is asked now; told when it changes, and every 5 minutes."),
+    gauge(CPU, Unit::Percent, "Part of one core that the agent took over the last minute."),
+    gauge(THROTTLED, Unit::Count, "Sensors that are asked less often, because the agent took more than its budget."),
 ];
 
 /// The sensor.

@@ -7,7 +7,6 @@ use keyvigil_common::sample::Sample;
 
 use super::adaptive::Adaptive;
 use super::budget::Load;
-use crate::collect::{MetricDef, Unit, gauge};
 
 /// No budget makes a sensor look less often than this, or than its longest interval.
 const STRETCHED_MAX: Duration = Duration::from_secs(600);
@@ -15,17 +14,6 @@ const STRETCHED_MAX: Duration = Duration::from_secs(600);
 const TELL_AGAIN: Duration = Duration::from_secs(290);
 /// How much of what a look cost lately the last one counts.
 const LATEST: f64 = 0.2;
-
-pub(crate) const INTERVAL: &str = "keyvigil.agent.interval_seconds";
-pub(crate) const CPU: &str = "keyvigil.agent.cpu_percent";
-pub(crate) const THROTTLED: &str = "keyvigil.agent.throttled";
-
-/// What the sampler tells of itself, under the name of the sensor `own` or of the one that it is about.
-pub(crate) const METRICS: &[MetricDef] = &[
-    gauge(INTERVAL, Unit::Seconds, "Interval at which a sensor (sensor) is asked now."),
-    gauge(CPU, Unit::Percent, "Part of one core that the agent took over the last minute."),
-    gauge(THROTTLED, Unit::Count, "Sensors that are asked less often, because the agent took more than its budget."),
-];
 
 /// The pace of one sensor.
 #[derive(Debug)]
@@ -90,7 +78,7 @@ impl Pace {
     }
 
     /// The interval, if it has changed since it was last told, or if that is long ago.
-    pub(super) fn to_tell(&mut self, enhanced: bool, now: Duration) -> Option<Duration> {
+    pub(super) fn telling(&mut self, enhanced: bool, now: Duration) -> Option<Duration> {
         let interval = self.current(enhanced);
         if self.told.is_some_and(|(told, at)| told == interval && now < at + TELL_AGAIN) {
             return None;
@@ -140,7 +128,7 @@ mod tests {
             if at == 300 {
                 pace.stretch(1, false);
             }
-            told.extend(pace.to_tell(false, seconds(at)).map(|interval| (at, interval.as_secs())));
+            told.extend(pace.telling(false, seconds(at)).map(|interval| (at, interval.as_secs())));
         }
         assert_eq!(told, [(0, 10), (290, 10), (300, 20), (590, 20), (880, 20)]);
     }

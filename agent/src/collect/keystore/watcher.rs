@@ -1,6 +1,6 @@
 //! Wakes the keystore sensor when something in its directories changes. An event is only a hint to look again: what changed
 //! is found by the scan, which also runs on a timer where the kernel has no more watches. Owns one thread that gathers
-//! hints, and notify's. Called by the sensor.
+//! hints, notify's, and that of `parents`. Called by the sensor.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use keyvigil_common::limits::KEYSTORE_WATCHES_MAX;
 use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
+use super::parents::{Change, Parents};
 use crate::collect::Poke;
 
 /// Hints that one poke may stand for.
@@ -58,6 +59,14 @@ impl Shared {
         }
         event.need_rescan() || event.paths.iter().any(|path| self.wanted.cares(path))
     }
+
+    /// The same of a directory in which only names matter.
+    fn take_name(&mut self, path: &Path, change: Change) -> bool {
+        if change == Change::Replaced && self.wanted.directories.contains_key(path) {
+            self.lost.insert(path.to_owned());
+        }
+        change == Change::Unknown || self.wanted.cares(path)
+    }
 }
 
 impl Wanted {
@@ -70,10 +79,38 @@ impl Wanted {
 #[derive(Debug)]
 pub(super) struct Watcher {
     shared: Arc<Mutex<Shared>>,
-    notify: Result<RecommendedWatcher, String>,
+    watches: Result<Watches, String>,
     hints: SyncSender<Hint>,
-    /// Directories that are watched, and which they are.
-    watched: BTreeMap<PathBuf, (u64, u64)>,
+    /// Directories that are watched, which they are, and whether every change in them matters.
+    watched: BTreeMap<PathBuf, ((u64, u64), bool)>,
+}
+
+#[derive(Debug)]
+struct Watches {
+    notify: RecommendedWatcher,
+    parents: Parents,
+}
+
+impl Watches {
+    fn watch(&mut self, path: &Path, whole: bool) -> notify::Result<()> {
+        if whole {
+            return self.notify.watch(path, RecursiveMode::NonRecursive);
+        }
+        self.parents.watch(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => notify::Error::path_not_found(),
+            std::io::ErrorKind::StorageFull => notify::Error::new(notify::ErrorKind::MaxFilesWatch),
+            _ => notify::Error::io(e),
+        })
+    }
+
+    fn unwatch(&mut self, path: &Path, whole: bool) {
+        if whole {
+            // Fails where the directory is gone, and its watch with it.
+            let _ = self.notify.unwatch(path);
+        } else {
+            self.parents.unwatch(path);
+        }
+    }
 }
 
 impl Watcher {
@@ -83,32 +120,42 @@ impl Watcher {
         let thread = thread::Builder::new().name("keystore-watch".into()).spawn(move || gather(&inbox, &poke));
         let changed = hints.clone();
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let known = Arc::clone(&shared);
+        let hint = move || {
+            // A full inbox holds a hint already.
+            let _ = changed.try_send(Hint::Changed);
+        };
+        let (known, hint_too) = (Arc::clone(&shared), hint.clone());
         let handler = move |event: notify::Result<Event>| {
             if event.map_or(true, |event| lock(&known).take(&event)) {
-                // A full inbox holds a hint already.
-                let _ = changed.try_send(Hint::Changed);
+                hint();
             }
         };
-        let notify = match thread {
-            Ok(_) => RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false)).map_err(|e| e.to_string()),
-            Err(e) => Err(e.to_string()),
+        let known = Arc::clone(&shared);
+        let tell = move |path: &Path, change: Change| {
+            if lock(&known).take_name(path, change) {
+                hint_too();
+            }
         };
-        Self { shared, notify, hints, watched: BTreeMap::new() }
+        let watches = thread.map_err(|e| e.to_string()).and_then(|_| {
+            let notify = RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false)).map_err(|e| e.to_string())?;
+            Ok(Watches { notify, parents: Parents::start(tell).map_err(|e| e.to_string())? })
+        });
+        Self { shared, watches, hints, watched: BTreeMap::new() }
     }
 
     /// Watches exactly what is `wanted`; what could not be watched, and whether a watch is new.
     ///
     /// A new watch misses what happened between the scan and now: look again soon.
     pub(super) fn watch(&mut self, wanted: Wanted) -> (Option<String>, bool) {
-        let mut directories = wanted.directories.clone();
+        let with_whole = |(path, which): (&PathBuf, &(u64, u64))| (path.clone(), (*which, wanted.whole.contains(path)));
+        let mut directories: BTreeMap<PathBuf, ((u64, u64), bool)> = wanted.directories.iter().map(with_whole).collect();
         let lost = {
             let mut shared = lock(&self.shared);
             shared.wanted = wanted;
             std::mem::take(&mut shared.lost)
         };
-        let notify = match &mut self.notify {
-            Ok(notify) => notify,
+        let watches = match &mut self.watches {
+            Ok(watches) => watches,
             Err(e) => return (Some(e.clone()), false),
         };
         let mut fault = None;
@@ -119,8 +166,7 @@ impl Watcher {
         self.watched.retain(|path, which| {
             let stays = directories.get(path) == Some(which) && !lost.contains(path);
             if !stays {
-                // Fails where the directory is gone, and its watch with it.
-                let _ = notify.unwatch(path);
+                watches.unwatch(path, which.1);
             }
             stays
         });
@@ -129,7 +175,7 @@ impl Watcher {
             if self.watched.contains_key(&path) {
                 continue;
             }
-            match notify.watch(&path, RecursiveMode::NonRecursive) {
+            match watches.watch(&path, which.1) {
                 Ok(()) => {
                     is_new = true;
                     self.watched.insert(path, which);
