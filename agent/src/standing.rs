@@ -28,6 +28,8 @@ pub struct Trouble {
     pub at_ms: i64,
     /// How often in a row.
     pub times: u32,
+    /// What it is, as problem documents and other tools call it: `revoked`, `clock`, `unreachable`, ...
+    pub code: String,
     /// What happens.
     pub words: String,
     /// What mends it.
@@ -54,24 +56,25 @@ impl Board {
     }
 
     /// Delivery failed.
-    pub fn failed(&self, now_ms: i64, words: String, remedy: &str) {
-        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).trouble, now_ms, words, remedy);
+    pub fn failed(&self, now_ms: i64, code: &str, words: String, remedy: &str) {
+        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).trouble, now_ms, code, words, remedy);
     }
 
     /// Renewal failed, or went well.
     pub fn renewal(&self, now_ms: i64, failure: Option<(String, &str)>) {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match failure {
-            Some((words, remedy)) => note(&mut standing.renewal, now_ms, words, remedy),
+            Some((words, remedy)) => note(&mut standing.renewal, now_ms, "renewal", words, remedy),
             None => standing.renewal = None,
         }
     }
 }
 
-fn note(trouble: &mut Option<Trouble>, now_ms: i64, words: String, remedy: &str) {
-    let before = trouble.take();
+fn note(trouble: &mut Option<Trouble>, now_ms: i64, code: &str, words: String, remedy: &str) {
+    // Another trouble is a new one.
+    let before = trouble.take().filter(|before| before.code == code);
     let (since_ms, times) = before.map_or((now_ms, 0), |before| (before.since_ms, before.times));
-    *trouble = Some(Trouble { since_ms, at_ms: now_ms, times: times.saturating_add(1), words, remedy: remedy.to_owned() });
+    *trouble = Some(Trouble { since_ms, at_ms: now_ms, times: times.saturating_add(1), code: code.to_owned(), words, remedy: remedy.to_owned() });
 }
 
 #[cfg(test)]
@@ -81,8 +84,9 @@ mod tests {
     #[test]
     fn a_trouble_is_counted_from_its_beginning_and_ends_with_an_ack() {
         let board = Board::default();
-        board.failed(10, "no".into(), "do this");
-        board.failed(30, "no again".into(), "do that");
+        board.failed(5, "clock", "another".into(), "do nothing");
+        board.failed(10, "busy", "no".into(), "do this");
+        board.failed(30, "busy", "no again".into(), "do that");
         let trouble = board.read().trouble.unwrap();
         assert_eq!((trouble.since_ms, trouble.at_ms, trouble.times, trouble.words.as_str(), trouble.remedy.as_str()), (10, 30, 2, "no again", "do that"));
         board.acked(50, 47);

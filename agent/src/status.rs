@@ -233,7 +233,14 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_what_mends_it_and_nothing_else_is_called_wrong() {
         assert_eq!(wrong(&healthy()), Vec::<&str>::new());
-        let trouble = Some(Trouble { since_ms: NOW - 600_000, at_ms: NOW, times: 9, words: "no route".into(), remedy: "mend the route".into() });
+        let trouble = Some(Trouble {
+            since_ms: NOW - 600_000,
+            at_ms: NOW,
+            times: 9,
+            code: "unreachable".into(),
+            words: "no route".into(),
+            remedy: "mend the route".into(),
+        });
         let cut_off = Report { standing: Standing { trouble: trouble.clone(), ..healthy().standing }, ..healthy() };
         assert_eq!(wrong(&cut_off), ["delivery"]);
         let said = running(&cut_off)[3].clone();

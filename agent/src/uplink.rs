@@ -157,7 +157,7 @@ impl Uplink {
             self.renewal.at_once(now);
         }
         self.metrics.failures.inc();
-        self.board.failed(self.clock.now_ms(), chain(failure), failure.remedy());
+        self.board.failed(self.clock.now_ms(), failure.code(), chain(failure), failure.remedy());
         // The first failures and then each doubling are worth a line; a night without aggregator is not a thousand lines.
         let failures = self.courier.failures();
         if failures.is_power_of_two() || failures < 4 {
@@ -233,7 +233,14 @@ impl Uplink {
             Verdict::TooLarge(words) => {
                 if !self.courier.too_large(lane) {
                     let remedy = "a proxy between this host and the aggregator limits the size of requests: let it pass 8 MiB";
-                    return Err(Failure::Refused(Refused { words, remedy, retry_after: Some(STUCK), holds: Holds::Lane, of_certificate: false }));
+                    return Err(Failure::Refused(Refused {
+                        code: "too-large".to_owned(),
+                        words,
+                        remedy,
+                        retry_after: Some(STUCK),
+                        holds: Holds::Lane,
+                        of_certificate: false,
+                    }));
                 }
             }
             Verdict::Refused(refused) => return Err(Failure::Refused(refused)),
@@ -298,6 +305,17 @@ impl Failure {
             // By this host's own clock nothing can be renewed.
             Self::Http(e) => Fault::of(e).is_some_and(|fault| fault != Fault::Clock),
             _ => false,
+        }
+    }
+
+    /// What it is, for programs.
+    fn code(&self) -> &str {
+        match self {
+            Self::Refused(refused) => &refused.code,
+            Self::Http(e) => Fault::of(e).map_or("unreachable", Fault::code),
+            Self::Buffer(_) => "buffer",
+            Self::Identity(_) => "identity",
+            Self::Encode(_) | Self::Gone => "internal",
         }
     }
 

@@ -146,8 +146,10 @@ impl Work<'_> {
             let [first, last] = super::state::pair(moved(gap.ids));
             let sql = "INSERT INTO gap SELECT CASE WHEN EXISTS (SELECT 1 FROM gap WHERE id = ?1) THEN (SELECT max(id) + 1 FROM gap) ELSE ?1 END, ?2, ?3, ?4, ?5, ?6, ?7";
             self.tx.prepare_cached(sql)?.execute(params![gap.id, first, last, gap.class, gap.items, gap.at_ms, gap.cause])?;
+            self.state.next_gap = self.state.next_gap.max(gap.id + 1);
         }
         for (gap, batch) in &contents.told {
+            self.state.next_gap = self.state.next_gap.max(*gap + 1);
             if *batch == 0 {
                 self.tx.prepare_cached("DELETE FROM gap WHERE id = ?1")?.execute([gap])?;
                 self.tx.prepare_cached("DELETE FROM told WHERE gap = ?1")?.execute([gap])?;

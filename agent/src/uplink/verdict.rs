@@ -34,6 +34,8 @@ pub enum Verdict {
 /// A refusal after which everything is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
+    /// As the problem document calls it; `http-403` and the like where it has no name.
+    pub code: String,
     /// What the aggregator said.
     pub words: String,
     /// What mends it.
@@ -77,7 +79,8 @@ impl Verdict {
 
     fn refused(answer: &Answer, words: String, remedy: &'static str, holds: Holds) -> Self {
         let of_certificate = matches!(answer.status.as_u16(), 401 | 403);
-        Self::Refused(Refused { words, remedy, retry_after: answer.retry_after, holds, of_certificate })
+        let code = answer.code().unwrap_or_else(|| format!("http-{}", answer.status.as_u16()));
+        Self::Refused(Refused { code, words, remedy, retry_after: answer.retry_after, holds, of_certificate })
     }
 }
 

@@ -11,7 +11,6 @@ use super::*;
 use crate::fleet::{Credentials, Fleet};
 use crate::ingest::Lane;
 use crate::keys::Inventory;
-use crate::orders::Orders;
 use crate::store::Store;
 use crate::store::ledger::{self, Stored};
 
@@ -28,8 +27,7 @@ struct Door {
 fn door_to(dir: &std::path::Path, master: &MasterKey, clock: &Arc<ManualClock>) -> Ingest {
     let store = Store::open(dir, master, NOW, 512 << 20).unwrap();
     let fleet = Arc::new(Fleet::default());
-    let clock = Arc::<ManualClock>::clone(clock);
-    Ingest::new(store, fleet, Arc::new(Inventory::default()), Arc::new(Orders::default()), clock, &Registry::default())
+    Ingest::new(store, fleet, Arc::new(Inventory::default()), Arc::default(), Arc::<ManualClock>::clone(clock), &Registry::default())
 }
 
 fn agent() -> Agent {
