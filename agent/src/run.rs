@@ -133,8 +133,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         enhanced: enhanced_seen,
         registry: registry.clone(),
     });
-    let reporting =
-        reporting(buffer.clone(), config.buffer.max_bytes, identity_told, board.clone(), shown, (Arc::clone(&own_clock), own_clock.now_ms()), &registry);
+    let reporting = reporting(buffer.clone(), config.buffer.max_bytes, identity_told, &board, shown, (Arc::clone(&own_clock), own_clock.now_ms()), &registry);
     match control::bind(dir) {
         Ok(listener) => delivery.spawn("control", control::serve(listener, reporting, delivery.stop().clone())),
         Err(e) => tracing::warn!(error = %e, "`keyvigil-agent status` will not know more than lies on disk"),
@@ -150,11 +149,12 @@ fn reporting(
     buffer: Buffer,
     bytes_max: u64,
     identity: watch::Receiver<Identity>,
-    board: Board,
+    board: &Board,
     shown: Shown,
     (clock, started_ms): (SharedClock, i64),
     registry: &Registry,
 ) -> Reporting {
+    let board = board.clone();
     let dropped = registry.all().into_iter().find(|own| own.metric_id == DROPPED).map(|own| own.value).unwrap_or_default();
     Arc::new(move || {
         let (level, identity) = (buffer.level(), identity.borrow().clone());
