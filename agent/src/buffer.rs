@@ -219,6 +219,14 @@ impl Buffer {
         self.ask(move |queue| queue.acked(epoch, cursor, beyond, now_ms)).await
     }
 
+    /// [`Queue::elsewhere`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn elsewhere(&self, pushed: [u8; 16], others: Vec<([u8; 16], u64)>, now_ms: i64) -> Result<(), BufferError> {
+        self.ask(move |queue| queue.elsewhere(pushed, others, now_ms)).await
+    }
+
     /// [`Queue::missing`].
     ///
     /// # Errors

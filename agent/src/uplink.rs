@@ -251,6 +251,9 @@ impl Uplink {
     async fn settle(&mut self, lane: Lane, ack: Ack, took: Duration) -> Result<(), Failure> {
         let now_ms = self.clock.now_ms();
         let acked = self.buffer.acked(ack.epoch, ack.cursor, ack.beyond, now_ms).await?;
+        if let Some(others) = ack.others {
+            self.buffer.elsewhere(ack.epoch, others, now_ms).await?;
+        }
         self.courier.acked(lane, took, Duration::from_millis(u64::from(ack.spread_ms)));
         self.board.acked(now_ms, ack.now_ms);
         self.metrics.pushes.inc();

@@ -26,7 +26,7 @@ use crate::sequence::Range;
 
 pub use batch::{Batch, Class, Column, Gap, Group, HostFacts, Sealed};
 pub use error::WireError;
-pub use push::{Ack, Directive, Push, Sender, decode_ack, decode_push, encode_ack, encode_push};
+pub use push::{ACK_STREAMS_MAX, Ack, Directive, Push, Sender, decode_ack, decode_push, encode_ack, encode_push};
 
 /// Version written by this code. Readers take this one and the one before it.
 pub const VERSION: u8 = 2;

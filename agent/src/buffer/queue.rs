@@ -111,6 +111,16 @@ impl Queue {
         self.attempt(now_ms, |file, _| file.acked(epoch, cursor, &beyond, now_ms))
     }
 
+    /// What the aggregator has of other epochs than `pushed`: each with its cursor. What it has lost of them is sent again, or
+    /// declared.
+    ///
+    /// # Errors
+    /// As [`Queue::append`].
+    #[expect(clippy::needless_pass_by_value, reason = "the handle's twin must own what it sends")]
+    pub fn elsewhere(&mut self, pushed: [u8; 16], others: Vec<([u8; 16], u64)>, now_ms: i64) -> Result<(), BufferError> {
+        self.attempt(now_ms, |file, _| file.elsewhere(pushed, &others, now_ms))
+    }
+
     /// The aggregator lacks number `expected`, which was not sent: what is held from there is sent again, the rest declared.
     ///
     /// # Errors
@@ -152,11 +162,15 @@ impl Queue {
         self.attempt(now_ms, |file, _| file.remembered(sensor))
     }
 
-    /// Stores what acks said; the file is whole without its log then.
+    /// Stores what acks said, and what memory holds if the disk takes it now; the file is whole without its log then.
     ///
     /// # Errors
     /// As [`Queue::append`].
     pub fn close(&mut self, now_ms: i64) -> Result<(), BufferError> {
+        if let Some(away) = &mut self.away {
+            // The last chance for what memory holds.
+            away.tried_ms = i64::MIN / 2;
+        }
         self.attempt(now_ms, |file, _| file.save(now_ms))?;
         if self.away.is_none()
             && let Err(e) = self.file.checkpoint()

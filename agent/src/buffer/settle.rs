@@ -3,7 +3,7 @@
 //! means that its batches are sent again.
 
 use keyvigil_common::sequence::{Range, Ranges};
-use keyvigil_common::wire::Class;
+use keyvigil_common::wire::{ACK_STREAMS_MAX, Class};
 
 use super::BufferError;
 use super::file::File;
@@ -41,6 +41,30 @@ impl File {
             self.lanes.clear();
         }
         Ok(fresh)
+    }
+
+    /// What the aggregator has of the epochs before `pushed`. One that was put back may have lost what it acknowledged under
+    /// them, and nothing else would tell: nothing new is sent under these.
+    pub(super) fn elsewhere(&mut self, pushed: [u8; 16], others: &[([u8; 16], u64)], now_ms: i64) -> Result<(), BufferError> {
+        let spans: Vec<[u8; 16]> = self.state.numbers.spans().iter().map(|span| span.epoch).filter(|epoch| *epoch != pushed).collect();
+        for epoch in spans {
+            let cursor = others.iter().find(|other| other.0 == epoch).map(|other| other.1);
+            // There may be more than an ack tells of.
+            let Some(cursor) = cursor.or((others.len() < ACK_STREAMS_MAX).then_some(0)) else { continue };
+            let Some(own) = self.state.numbers.ids(epoch, Range { first: cursor + 1, last: u64::MAX - 1 }) else { continue };
+            let forgotten = self.lanes.surely_settled(own);
+            let forgotten: Vec<Range> = forgotten.into_iter().flat_map(|ids| self.state.settled.shared(ids)).collect();
+            if forgotten.is_empty() {
+                continue;
+            }
+            tracing::error!(epoch = keyvigil_common::hex(&epoch), cursor, "the aggregator has forgotten batches of an earlier epoch; they are sent again or declared");
+            self.write(now_ms, |work| {
+                forgotten.iter().try_for_each(|ids| work.forgotten(*ids))?;
+                work.save()
+            })?;
+            self.lanes.clear();
+        }
+        Ok(())
     }
 
     /// The aggregator lacks number `expected`, which was not sent because it was acknowledged once.

@@ -9,7 +9,7 @@ use keyvigil_common::limits::{DECODED_BYTES_PER_RAW, PUSH_RAW_BYTES_MAX, TAGS_MA
 use keyvigil_common::sample::Series;
 use keyvigil_common::sequence::Standing;
 use keyvigil_common::tls::Identity;
-use keyvigil_common::wire::{self, Ack, Batch, Sender, WireError};
+use keyvigil_common::wire::{self, ACK_STREAMS_MAX, Ack, Batch, Sender, WireError};
 
 use super::clocks::{self, Reading};
 use super::dictionary::{Dictionaries, Dictionary};
@@ -52,6 +52,15 @@ struct Arrived {
     resolved: Option<Dictionary>,
 }
 
+/// What became of a push.
+struct Done {
+    standing: Standing,
+    /// Batches that were new.
+    fresh: u64,
+    /// Cursors of the agent's other streams.
+    others: Vec<([u8; 16], u64)>,
+}
+
 impl Ingest {
     /// Takes what an agent pushes; the ack speaks of what is on disk. With it goes the version that the agent speaks.
     ///
@@ -89,15 +98,15 @@ impl Ingest {
             this.settle(tx, &stream, &told, reading, arrived, &declared)
         };
         let settled = self.store.write(settle).await;
-        let something_new = !matches!(settled, Ok((_, 0)) | Err(StoreError::Gap { .. }));
+        let something_new = !matches!(settled, Ok(Done { fresh: 0, .. }) | Err(StoreError::Gap { .. }));
         if let Some(sender) = push.sender.filter(|_| something_new) {
             self.look_for_a_twin(&from, &sender, now_ms).await?;
         }
-        let standing = settled?.0;
+        let Done { standing, others, .. } = settled?;
         let beyond = standing.beyond.as_slice().to_vec();
         let spread_ms = u32::try_from(self.fleet.len() * SPREAD_MS_PER_AGENT).unwrap_or(u32::MAX).min(SPREAD_MS_MAX);
         let directives = self.orders.of(from.tenant, &agent, push.sender.as_ref(), now_ms);
-        let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, now_ms, spread_ms, directives };
+        let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, others: Some(others), now_ms, spread_ms, directives };
         Ok((ack, version))
     }
 
@@ -162,7 +171,7 @@ impl Ingest {
         Ok(Arrived { seq, hash, body, batch, dictionary, known, resolved })
     }
 
-    /// Stores what is new of a push, in its transaction. Returns how its stream stands, and how many batches were new.
+    /// Stores what is new of a push, in its transaction. Returns how its streams stand.
     fn settle(
         &self,
         tx: &Tx<'_>,
@@ -171,7 +180,7 @@ impl Ingest {
         reading: Option<Reading>,
         arrived: Vec<Arrived>,
         declared: &Declared,
-    ) -> Result<(Standing, u64), StoreError> {
+    ) -> Result<Done, StoreError> {
         let host = &from.host;
         let mut settling = tx.settling(stream, declared)?;
         let mut news = News { clock_offset_ms: reading.map(|reading| reading.offset_ms), ..News::default() };
@@ -229,7 +238,7 @@ impl Ingest {
             metrics.batches.add(fresh);
             metrics.repeats.add(repeats);
         });
-        Ok((standing, fresh))
+        Ok(Done { standing, fresh, others: tx.other_streams(stream, ACK_STREAMS_MAX)? })
     }
 
     /// Ids of a dictionary, remembered once they are on disk.

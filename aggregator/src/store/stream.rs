@@ -137,6 +137,18 @@ impl<'a> Tx<'a> {
         Ok(Standing { cursor: cursor.cast_unsigned(), beyond })
     }
 
+    /// The cursors of the agent's other streams, the one that was heard of last first, at most `max`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn other_streams(&self, stream: &Stream, max: usize) -> Result<Vec<([u8; 16], u64)>, StoreError> {
+        let sql = "SELECT epoch, cursor FROM stream WHERE tenant = ?1 AND agent = ?2 AND epoch <> ?3 ORDER BY seen_ms DESC LIMIT ?4";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        let rows = statement.query_map(params![stream.tenant, stream.agent, stream.epoch, max], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     /// How many of these numbers are stored, and what they held: an agent that was cut off may give up what had arrived.
     ///
     /// # Errors

@@ -39,6 +39,9 @@ pub struct Sender {
     pub trusts: [u8; 32],
 }
 
+/// Other epochs of an agent that an ack tells of.
+pub const ACK_STREAMS_MAX: usize = 64;
+
 /// The aggregator's answer once everything up to `cursor`, and all of `beyond`, is on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ack {
@@ -48,6 +51,9 @@ pub struct Ack {
     pub cursor: u64,
     /// What is settled after it.
     pub beyond: Vec<Range>,
+    /// The cursors of the agent's other epochs, the newest first, at most [`ACK_STREAMS_MAX`]; `None` from an aggregator of
+    /// version 1. By them an agent notices that an aggregator which was put back has lost what it acknowledged under them.
+    pub others: Option<Vec<([u8; 16], u64)>>,
     /// Aggregator's wall clock, Unix ms.
     pub now_ms: i64,
     /// Over how long an agent should spread its return when the connection is lost, ms: the more agents, the longer.
@@ -102,6 +108,7 @@ struct AckNow {
     epoch: [u8; 16],
     cursor: u64,
     beyond: Vec<Range>,
+    others: Vec<([u8; 16], u64)>,
     now_ms: i64,
     spread_ms: u32,
     directives: Vec<Directive>,
@@ -168,12 +175,12 @@ pub fn decode_push(bytes: &[u8]) -> Result<Push, WireError> {
 /// # Errors
 /// Never in practice; the encoder's error type is passed on.
 pub fn encode_ack(ack: &Ack, version: u8) -> Result<Vec<u8>, WireError> {
-    let Ack { epoch, cursor, beyond, now_ms, spread_ms, mut directives } = ack.clone();
+    let Ack { epoch, cursor, beyond, others, now_ms, spread_ms, mut directives } = ack.clone();
     if version == VERSION_BEFORE {
         directives.retain(|directive| matches!(directive, Directive::Enhance { .. }));
         return encode_with_head(*b"KVA", VERSION_BEFORE, &AckBefore { epoch, cursor, now_ms, directives });
     }
-    encode_with_head(*b"KVA", VERSION, &AckNow { epoch, cursor, beyond, now_ms, spread_ms, directives })
+    encode_with_head(*b"KVA", VERSION, &AckNow { epoch, cursor, beyond, others: others.unwrap_or_default(), now_ms, spread_ms, directives })
 }
 
 /// Decodes an ack.
@@ -184,8 +191,8 @@ pub fn decode_ack(bytes: &[u8]) -> Result<Ack, WireError> {
     let (version, body) = open_head(bytes, *b"KVA")?;
     if version == VERSION_BEFORE {
         let AckBefore { epoch, cursor, now_ms, directives } = decode_whole(body)?;
-        return Ok(Ack { epoch, cursor, beyond: Vec::new(), now_ms, spread_ms: 0, directives });
+        return Ok(Ack { epoch, cursor, beyond: Vec::new(), others: None, now_ms, spread_ms: 0, directives });
     }
-    let AckNow { epoch, cursor, beyond, now_ms, spread_ms, directives } = decode_whole(body)?;
-    Ok(Ack { epoch, cursor, beyond, now_ms, spread_ms, directives })
+    let AckNow { epoch, cursor, beyond, others, now_ms, spread_ms, directives } = decode_whole(body)?;
+    Ok(Ack { epoch, cursor, beyond, others: Some(others), now_ms, spread_ms, directives })
 }

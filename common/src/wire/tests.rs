@@ -98,9 +98,9 @@ fn push_and_ack_return_as_they_went_in_both_versions() {
     }
     let enhance = Directive::Enhance { sensors: vec!["cpu".into()], until_ms: 4 };
     let directives = vec![enhance.clone(), Directive::Renew { within_ms: 9 }];
-    let ack = Ack { epoch: [7; 16], cursor: 6, beyond: vec![range(8, 9)], now_ms: 9, spread_ms: 100, directives };
+    let ack = Ack { epoch: [7; 16], cursor: 6, beyond: vec![range(8, 9)], others: Some(vec![([8; 16], 5)]), now_ms: 9, spread_ms: 100, directives };
     assert_eq!(decode_ack(&encode_ack(&ack, 2).unwrap()).unwrap(), ack);
-    let told = Ack { beyond: Vec::new(), spread_ms: 0, directives: vec![enhance], ..ack.clone() };
+    let told = Ack { beyond: Vec::new(), others: None, spread_ms: 0, directives: vec![enhance], ..ack.clone() };
     assert_eq!(decode_ack(&encode_ack(&ack, 1).unwrap()).unwrap(), told, "an agent of version 1 is not told what it cannot read");
 }
 

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::os::unix::fs::DirEntryExt;
 use std::path::Path;
+use std::sync::atomic::AtomicU8;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use keyvigil_tests::random::Random;
@@ -114,9 +115,18 @@ struct State<W> {
     taken: Vec<Crash<W>>,
 }
 
+/// All is done. In this mood a disk is made.
+pub(crate) const FAIR: u8 = 0;
+/// Nothing can be written for want of room.
+pub(crate) const FULL: u8 = 1;
+/// Writes and syncs fail, or some of them.
+pub(crate) const BROKEN: u8 = 2;
+
 /// The disk below `root`.
 pub(crate) struct Disk<W> {
     pub(crate) root: String,
+    /// What it does with what is written.
+    pub(crate) mood: AtomicU8,
     state: Mutex<State<W>>,
     witness: Box<dyn Fn() -> W + Send + Sync>,
 }
@@ -145,7 +155,7 @@ impl<W> Disk<W> {
                 }
             }
         }
-        Self { root: root.to_str().expect("UTF-8").to_owned(), state: Mutex::new(state), witness: Box::new(witness) }
+        Self { root: root.to_str().expect("UTF-8").to_owned(), mood: AtomicU8::new(FAIR), state: Mutex::new(state), witness: Box::new(witness) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {
@@ -180,6 +190,17 @@ impl<W> Disk<W> {
             state.taken.push(crash);
         }
         state
+    }
+
+    /// Whether an operation fails, by the mood: a full disk takes no writes, a broken one half of its writes and syncs.
+    pub(crate) fn refuses(&self, kind: Kind) -> Option<u8> {
+        let mood = self.mood.load(std::sync::atomic::Ordering::Relaxed);
+        let refused = match (mood, kind) {
+            (FULL, Kind::Write) => true,
+            (BROKEN, Kind::Write | Kind::Sync) => self.lock().random.once_in(2),
+            _ => false,
+        };
+        refused.then_some(mood)
     }
 
     /// A file was opened, or made.

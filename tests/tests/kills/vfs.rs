@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 
 use rusqlite::ffi;
 
-use crate::disk::{self, FileId};
+use crate::disk::{self, FULL, FileId, Kind};
 use crate::work::Witness;
 
 type Disk = disk::Disk<Witness>;
@@ -114,6 +114,11 @@ unsafe extern "C" fn close(file: *mut ffi::sqlite3_file) -> c_int {
 
 unsafe extern "C" fn write(file: *mut ffi::sqlite3_file, bytes: *const c_void, length: c_int, at: ffi::sqlite3_int64) -> c_int {
     let Open { disk, id, methods } = told(file);
+    match disk.refuses(Kind::Write) {
+        Some(FULL) => return ffi::SQLITE_FULL,
+        Some(_) => return ffi::SQLITE_IOERR_WRITE,
+        None => {}
+    }
     // SAFETY: SQLite's own arguments: `bytes` is as long as it says.
     unsafe {
         disk.write(id, at as usize, std::slice::from_raw_parts(bytes.cast(), length as usize));
@@ -130,6 +135,9 @@ unsafe extern "C" fn truncate(file: *mut ffi::sqlite3_file, size: ffi::sqlite3_i
 
 unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
     let Open { disk, id, methods } = told(file);
+    if disk.refuses(Kind::Sync).is_some() {
+        return ffi::SQLITE_IOERR_FSYNC;
+    }
     // SAFETY: SQLite's own arguments, passed on.
     disk.sync(id, || unsafe { methods.xSync.expect("it syncs")(file, flags) }, |code| *code == ffi::SQLITE_OK)
 }
