@@ -1,7 +1,7 @@
 //! The keystore sensor: every key and certificate below the configured paths, where it lies, who may read it, and what
 //! became of it since the last look. Reads only what changed; never keeps or sends a private byte; says what it could not
 //! see. The parts: `walk` finds files, `reader` reads them, `tracker` compares, `report` and `metrics` tell, `memory`
-//! remembers over a restart, `watcher` and `parents` wake. Called by the sampler, on its timer and when poked.
+//! remembers over a restart, `watcher` and `watches` wake. Called by the sampler, on its timer and when poked.
 
 mod disk;
 mod memory;
@@ -9,7 +9,6 @@ mod metrics;
 mod model;
 mod owner;
 mod pair;
-mod parents;
 mod pattern;
 mod reader;
 mod report;
@@ -19,6 +18,7 @@ mod tracker;
 mod trouble;
 mod walk;
 mod watcher;
+mod watches;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};

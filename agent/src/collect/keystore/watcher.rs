@@ -1,8 +1,9 @@
 //! Wakes the keystore sensor when something in its directories changes. An event is only a hint to look again: what changed
 //! is found by the scan, which also runs on a timer where the kernel has no more watches. Owns one thread that gathers
-//! hints, notify's, and that of `parents`. Called by the sensor.
+//! hints, and that of `watches`. Called by the sensor.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use keyvigil_common::limits::KEYSTORE_WATCHES_MAX;
-use notify::event::{AccessKind, AccessMode, ModifyKind};
-use notify::{Config, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-use super::parents::{Change, Parents};
+use super::watches::{Change, Watches};
 use crate::collect::Poke;
 
 /// Hints that one poke may stand for.
@@ -39,7 +38,7 @@ pub(super) struct Wanted {
     pub(super) names: HashSet<PathBuf>,
 }
 
-/// What notify's thread knows and says.
+/// What the thread of the watches knows and says.
 #[derive(Debug, Default)]
 struct Shared {
     wanted: Wanted,
@@ -48,20 +47,8 @@ struct Shared {
 }
 
 impl Shared {
-    /// Takes in an event; whether something may have changed.
-    fn take(&mut self, event: &Event) -> bool {
-        // The sensor's own reading must not wake it.
-        if matches!(event.kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write)) {
-            return false;
-        }
-        if matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))) {
-            self.lost.extend(event.paths.iter().filter(|path| self.wanted.directories.contains_key(*path)).cloned());
-        }
-        event.need_rescan() || event.paths.iter().any(|path| self.wanted.cares(path))
-    }
-
-    /// The same of a directory in which only names matter.
-    fn take_name(&mut self, path: &Path, change: Change) -> bool {
+    /// Takes in what happened to a path; whether something may have changed.
+    fn take(&mut self, path: &Path, change: Change) -> bool {
         if change == Change::Replaced && self.wanted.directories.contains_key(path) {
             self.lost.insert(path.to_owned());
         }
@@ -85,34 +72,6 @@ pub(super) struct Watcher {
     watched: BTreeMap<PathBuf, ((u64, u64), bool)>,
 }
 
-#[derive(Debug)]
-struct Watches {
-    notify: RecommendedWatcher,
-    parents: Parents,
-}
-
-impl Watches {
-    fn watch(&mut self, path: &Path, whole: bool) -> notify::Result<()> {
-        if whole {
-            return self.notify.watch(path, RecursiveMode::NonRecursive);
-        }
-        self.parents.watch(path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => notify::Error::path_not_found(),
-            std::io::ErrorKind::StorageFull => notify::Error::new(notify::ErrorKind::MaxFilesWatch),
-            _ => notify::Error::io(e),
-        })
-    }
-
-    fn unwatch(&mut self, path: &Path, whole: bool) {
-        if whole {
-            // Fails where the directory is gone, and its watch with it.
-            let _ = self.notify.unwatch(path);
-        } else {
-            self.parents.unwatch(path);
-        }
-    }
-}
-
 impl Watcher {
     /// Starts to wait for changes.
     pub(super) fn start(poke: Poke) -> Self {
@@ -120,26 +79,14 @@ impl Watcher {
         let thread = thread::Builder::new().name("keystore-watch".into()).spawn(move || gather(&inbox, &poke));
         let changed = hints.clone();
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let hint = move || {
-            // A full inbox holds a hint already.
-            let _ = changed.try_send(Hint::Changed);
-        };
-        let (known, hint_too) = (Arc::clone(&shared), hint.clone());
-        let handler = move |event: notify::Result<Event>| {
-            if event.map_or(true, |event| lock(&known).take(&event)) {
-                hint();
-            }
-        };
         let known = Arc::clone(&shared);
         let tell = move |path: &Path, change: Change| {
-            if lock(&known).take_name(path, change) {
-                hint_too();
+            if lock(&known).take(path, change) {
+                // A full inbox holds a hint already.
+                let _ = changed.try_send(Hint::Changed);
             }
         };
-        let watches = thread.map_err(|e| e.to_string()).and_then(|_| {
-            let notify = RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false)).map_err(|e| e.to_string())?;
-            Ok(Watches { notify, parents: Parents::start(tell).map_err(|e| e.to_string())? })
-        });
+        let watches = thread.and_then(|_| Watches::start(tell)).map_err(|e| e.to_string());
         Self { shared, watches, hints, watched: BTreeMap::new() }
     }
 
@@ -166,7 +113,7 @@ impl Watcher {
         self.watched.retain(|path, which| {
             let stays = directories.get(path) == Some(which) && !lost.contains(path);
             if !stays {
-                watches.unwatch(path, which.1);
+                watches.unwatch(path);
             }
             stays
         });
@@ -180,7 +127,7 @@ impl Watcher {
                     is_new = true;
                     self.watched.insert(path, which);
                 }
-                Err(e) if matches!(e.kind, notify::ErrorKind::PathNotFound) => is_new = true,
+                Err(e) if e.kind() == ErrorKind::NotFound => is_new = true,
                 Err(e) => fault = Some(explain(&path, &e)),
             }
         }
@@ -193,9 +140,10 @@ impl Watcher {
     }
 }
 
-fn explain(path: &Path, error: &notify::Error) -> String {
-    let advice = match error.kind {
-        notify::ErrorKind::MaxFilesWatch => " (raise fs.inotify.max_user_watches)",
+fn explain(path: &Path, error: &std::io::Error) -> String {
+    let advice = match error.kind() {
+        // What the kernel answers when it has no more watches.
+        ErrorKind::StorageFull => " (raise fs.inotify.max_user_watches)",
         _ => "",
     };
     format!("{}: {error}{advice}; changes are found by the timer", path.display())

@@ -1,6 +1,6 @@
-//! Watches directories in which only some names matter, such as `/etc` for `/etc/ssl`. Not by notify, which is also woken when
-//! a file is opened: in `/etc` that is once for every program that starts, and was two fifths of what the agent cost on a
-//! busy host. Owns one thread. Called by `watcher`.
+//! Watches of directories, by inotify. Not by the crate notify, whose version 8 also asks to be woken when a file is opened: in
+//! `/etc` that is once for every program that starts, in `/etc/ssl` for every one that uses TLS, and was most of what the agent
+//! cost on a busy host. Owns one thread. Called by `watcher`.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ const BUFFER_BYTES: usize = 4_096;
 
 /// The watches and the thread that reads them.
 #[derive(Debug)]
-pub(super) struct Parents {
+pub(super) struct Watches {
     inotify: Arc<OwnedFd>,
     shared: Arc<Mutex<Shared>>,
 }
@@ -40,7 +40,7 @@ pub(super) enum Change {
     Unknown,
 }
 
-impl Parents {
+impl Watches {
     /// Starts to wait; `tell` is called on a thread of its own.
     ///
     /// # Errors
@@ -49,20 +49,21 @@ impl Parents {
         let inotify = Arc::new(init(CreateFlags::CLOEXEC)?);
         let shared = Arc::new(Mutex::new(Shared::default()));
         let (fd, known) = (Arc::clone(&inotify), Arc::clone(&shared));
-        thread::Builder::new().name("keystore-names".into()).spawn(move || read(&fd, &known, tell))?;
+        thread::Builder::new().name("keystore-inotify".into()).spawn(move || read(&fd, &known, tell))?;
         Ok(Self { inotify, shared })
     }
 
-    /// Watches a directory.
+    /// Watches a directory; `whole`: also while something in it is being written, and not only when that is closed.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn watch(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn watch(&self, path: &Path, whole: bool) -> io::Result<()> {
         let all = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB;
+        let writing = if whole { WatchFlags::MODIFY } else { WatchFlags::empty() };
         let own = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
         // Held, so that the thread does not meet a watch that it does not know.
         let mut shared = lock(&self.shared);
-        let watch = add_watch(&self.inotify, path, all | own)?;
+        let watch = add_watch(&self.inotify, path, all | writing | own)?;
         shared.directories.insert(watch, path.to_owned());
         Ok(())
     }
@@ -79,7 +80,7 @@ impl Parents {
     }
 }
 
-impl Drop for Parents {
+impl Drop for Watches {
     fn drop(&mut self) {
         lock(&self.shared).ended = true;
         // The end of a watch wakes the thread.
@@ -100,7 +101,7 @@ fn read(inotify: &OwnedFd, shared: &Mutex<Shared>, tell: impl Fn(&Path, Change))
         let event = match reader.next() {
             Ok(event) => event,
             Err(rustix::io::Errno::INTR) => continue,
-            Err(e) => return tracing::warn!(error = %e, "changes beside the watched directories are found by the timer only"),
+            Err(e) => return tracing::warn!(error = %e, "changes of keys are found by the timer only"),
         };
         let (flags, name) = (event.events(), event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned()));
         let directory = {
@@ -135,9 +136,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let (tell, told) = sync_channel(100);
-        let parents = Parents::start(move |path, change| tell.send((path.to_owned(), change)).unwrap()).unwrap();
+        let watches = Watches::start(move |path, change| tell.send((path.to_owned(), change)).unwrap()).unwrap();
         std::fs::write(path("old"), "1").unwrap();
-        parents.watch(dir.path()).unwrap();
+        watches.watch(dir.path(), false).unwrap();
         std::fs::read(path("old")).unwrap();
         std::fs::create_dir(path("made")).unwrap();
         assert_eq!(told.recv().unwrap(), (path("made"), Change::Changed));
@@ -145,9 +146,9 @@ mod tests {
         assert_eq!(told.recv().unwrap(), (path("old"), Change::Changed));
         std::fs::rename(path("old"), path("new")).unwrap();
         assert_eq!([told.recv().unwrap(), told.recv().unwrap()], [(path("old"), Change::Replaced), (path("new"), Change::Replaced)]);
-        parents.unwatch(dir.path());
+        watches.unwatch(dir.path());
         std::fs::remove_dir(path("made")).unwrap();
-        drop(parents);
+        drop(watches);
         assert!(told.recv().is_err(), "the thread has ended, and told nothing more");
     }
 }
