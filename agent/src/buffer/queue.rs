@@ -253,6 +253,7 @@ impl Queue {
     fn leave(&mut self, e: &BufferError, suspect: bool, now_ms: i64) -> Result<(), BufferError> {
         let mut memory = File::in_memory(&self.master, MEMORY_BYTES, now_ms)?;
         memory.offered.clone_from(&self.file.offered);
+        memory.state.confirmed.clone_from(&self.file.state.confirmed);
         let left = std::mem::replace(&mut self.file, memory);
         // Closing it must not write to it.
         if let Err(e) = left.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
@@ -292,6 +293,10 @@ impl Queue {
         match back {
             Ok(mut file) => {
                 file.offered = std::mem::take(&mut self.file.offered);
+                // What was told meanwhile is newer than what the file says.
+                for (epoch, cursor) in std::mem::take(&mut self.file.state.confirmed) {
+                    file.state.confirm(epoch, cursor);
+                }
                 self.file = file;
                 self.looked_ms = None;
                 self.noted.clear();

@@ -22,6 +22,7 @@ impl File {
         let known: Ranges = known.filter_map(|seqs| self.state.numbers.ids(epoch, seqs)).collect();
         let forgotten: Vec<Range> = self.lanes.surely_settled(own).into_iter().flat_map(|ids| known.missing(ids)).collect();
         let fresh = self.write(now_ms, |work| {
+            work.state.confirm(epoch, cursor);
             let mut fresh = 0;
             for ids in known.as_slice() {
                 fresh += work.state.settle(work.tx, *ids, now_ms)?;
@@ -43,23 +44,28 @@ impl File {
         Ok(fresh)
     }
 
-    /// What the aggregator has of the epochs before `pushed`. One that was put back may have lost what it acknowledged under
+    /// What the aggregator has of other epochs than `pushed`. One that was put back may have lost what it acknowledged under
     /// them, and nothing else would tell: nothing new is sent under these.
     pub(super) fn elsewhere(&mut self, pushed: [u8; 16], others: &[([u8; 16], u64)], now_ms: i64) -> Result<(), BufferError> {
-        let spans: Vec<[u8; 16]> = self.state.numbers.spans().iter().map(|span| span.epoch).filter(|epoch| *epoch != pushed).collect();
-        for epoch in spans {
+        let known: Vec<([u8; 16], u64)> = self.state.confirmed.iter().copied().filter(|known| known.0 != pushed).collect();
+        for (epoch, confirmed) in known {
             let cursor = others.iter().find(|other| other.0 == epoch).map(|other| other.1);
             // There may be more than an ack tells of.
             let Some(cursor) = cursor.or((others.len() < ACK_STREAMS_MAX).then_some(0)) else { continue };
-            let Some(own) = self.state.numbers.ids(epoch, Range { first: cursor + 1, last: u64::MAX - 1 }) else { continue };
-            let forgotten = self.lanes.surely_settled(own);
-            let forgotten: Vec<Range> = forgotten.into_iter().flat_map(|ids| self.state.settled.shared(ids)).collect();
-            if forgotten.is_empty() {
-                continue;
-            }
-            tracing::error!(epoch = keyvigil_common::hex(&epoch), cursor, "the aggregator has forgotten batches of an earlier epoch; they are sent again or declared");
+            self.state.confirm(epoch, cursor);
+            let Some(lost) = Range::new(cursor + 1, confirmed) else { continue };
+            tracing::error!(
+                epoch = keyvigil_common::hex(&epoch),
+                cursor,
+                "the aggregator has lost batches of an earlier epoch; they are sent again or declared"
+            );
+            let ids = self.state.numbers.ids(epoch, lost).map(|ids| self.state.settled.shared(ids));
             self.write(now_ms, |work| {
-                forgotten.iter().try_for_each(|ids| work.forgotten(*ids))?;
+                match ids {
+                    Some(ids) => ids.into_iter().try_for_each(|ids| work.forgotten(ids))?,
+                    // Nothing of it is held, not even its place.
+                    None => work.lose(Class::Alert, 0, FORGOTTEN)?,
+                }
                 work.save()
             })?;
             self.lanes.clear();

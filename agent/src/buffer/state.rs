@@ -6,6 +6,7 @@ use std::collections::{HashSet, VecDeque};
 
 use keyvigil_common::seal::KeyRing;
 use keyvigil_common::sequence::{Range, Ranges};
+use keyvigil_common::wire::ACK_STREAMS_MAX;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::BufferError;
@@ -45,6 +46,8 @@ pub(super) struct Kept {
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) numbers: Numbers,
+    /// The cursor that the aggregator told last of each epoch, the newest last: one that tells less of an epoch was put back.
+    pub(super) confirmed: Vec<([u8; 16], u64)>,
     /// Ids that the aggregator has, or was told are lost.
     pub(super) settled: Ranges,
     pub(super) waiting: Totals,
@@ -77,8 +80,11 @@ impl State {
         let known_gap: i64 = connection.query_row(sql, [], |row| row.get(0))?;
         let base = if memory { i64::from_le_bytes(keyvigil_common::random::<8>()) >> 2 & (i64::MAX >> 2) | 1 << 40 } else { 0 };
         let waiting = sums(connection, Range { first: 0, last: u64::MAX >> 1 })?;
+        let confirmed = meta(connection, "confirmed")?.unwrap_or_default();
+        let confirmed = confirmed.chunks_exact(24).filter_map(|pair| Some((pair[..16].try_into().ok()?, number(&pair[16..])?))).collect();
         let mut state = Self {
             numbers,
+            confirmed,
             settled,
             waiting,
             kept: VecDeque::new(),
@@ -93,6 +99,16 @@ impl State {
             state.keep(connection, ids, now_ms)?;
         }
         Ok(state)
+    }
+
+    /// The aggregator's cursor of an epoch.
+    pub(super) fn confirm(&mut self, epoch: [u8; 16], cursor: u64) {
+        match self.confirmed.iter_mut().find(|known| known.0 == epoch) {
+            Some(known) => known.1 = cursor,
+            None => self.confirmed.push((epoch, cursor)),
+        }
+        let excess = self.confirmed.len().saturating_sub(ACK_STREAMS_MAX);
+        self.confirmed.drain(..excess);
     }
 
     /// From the first id that is not settled on.
@@ -187,6 +203,8 @@ impl Work<'_> {
     pub(super) fn save(&mut self) -> Result<(), BufferError> {
         self.set("last_id", &(self.state.numbers.next_id - 1).to_le_bytes())?;
         self.set("thinned", &self.state.thinned.to_le_bytes())?;
+        let confirmed: Vec<u8> = self.state.confirmed.iter().flat_map(|(epoch, cursor)| epoch.iter().copied().chain(cursor.to_le_bytes())).collect();
+        self.set("confirmed", &confirmed)?;
         self.set("settled", &self.state.settled.as_slice().iter().flat_map(|r| [r.first, r.last]).flat_map(u64::to_le_bytes).collect::<Vec<u8>>())?;
         self.state.unsaved = 0;
         Ok(())

@@ -145,7 +145,8 @@ impl<'a> Tx<'a> {
         let sql = "SELECT epoch, cursor FROM stream WHERE tenant = ?1 AND agent = ?2 AND epoch <> ?3 ORDER BY seen_ms DESC LIMIT ?4";
         let mut statement = self.connection.prepare_cached(sql)?;
         let max = i64::try_from(max).unwrap_or(i64::MAX);
-        let rows = statement.query_map(params![stream.tenant, stream.agent, stream.epoch, max], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+        let rows =
+            statement.query_map(params![stream.tenant, stream.agent, stream.epoch, max], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 

@@ -163,4 +163,3 @@ fn walk(dir: &Path) -> Vec<PathBuf> {
     }
     files
 }
-

@@ -28,7 +28,8 @@ impl Account {
             return Err(format!("batch {n} is stored {count} times"));
         }
         if self.events.keys().ne(self.samples.keys()) {
-            let odd: Vec<_> = self.events.keys().filter(|n| !self.samples.contains_key(n)).chain(self.samples.keys().filter(|n| !self.events.contains_key(n))).collect();
+            let odd: Vec<_> =
+                self.events.keys().filter(|n| !self.samples.contains_key(n)).chain(self.samples.keys().filter(|n| !self.events.contains_key(n))).collect();
             return Err(format!("batches of which a part is stored: {odd:?}"));
         }
         if let Some(n) = self.events.keys().find(|n| !self.attempted.contains(n)) {
