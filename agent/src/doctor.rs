@@ -195,11 +195,8 @@ async fn network(identity: &Identity, clock: &SharedClock, found: &mut Findings)
         Err(_) => return found.fail("name", format!("{address} is not found within {} s", LOOKUP.as_secs()), "check DNS on this host: it does not answer"),
     }
     let tasks = Tasks::new(Stop::new());
-    let tls = match identity.tls(clock) {
-        Ok(tls) => tls,
-        // Told above.
-        Err(_) => return,
-    };
+    // Told above where it fails.
+    let Ok(tls) = identity.tls(clock) else { return };
     let mut connection = match Connection::open(&Dialer::tcp(), address, tls, &tasks).await {
         Ok(connection) => connection,
         Err(e) => return found.fail("connection", chain(&e), e.remedy()),

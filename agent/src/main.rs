@@ -34,7 +34,9 @@ fn main() -> ExitCode {
         Command::Run { stop_with_stdin } => process::runtime(1, async move { sense(config, stop_with_stdin).await }),
         Command::Join { token, name } => process::runtime(1, async move { join(config, token, name).await }),
         Command::Status { output } => status::print(&config.state_dir, SystemClock::shared().now_ms(), output == Output::Json),
-        Command::Top { once, output } => top::show(&config.state_dir, once, output == Output::Json),
+        Command::Top { once, output } => {
+            process::runtime(1, async move { top::show(&config.state_dir, &SystemClock::shared(), once, output == Output::Json).await })
+        }
         Command::Doctor { output } => process::runtime(1, async move { doctor::run(&config, &SystemClock::shared(), output == Output::Json).await }),
         Command::CheckConfig => process::say("the configuration is valid"),
     }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use keyvigil_common::clock::SharedClock;
 use keyvigil_common::process::{failure_code, say};
 
 use crate::control::{self, Report};
@@ -15,8 +16,7 @@ use crate::status::{size, span};
 const AGAIN: Duration = Duration::from_secs(2);
 
 /// Shows the agent that works in `dir`.
-#[must_use]
-pub fn show(dir: &Path, once: bool, json: bool) -> ExitCode {
+pub async fn show(dir: &Path, clock: &SharedClock, once: bool, json: bool) -> ExitCode {
     let mut before: Option<Report> = None;
     let again = !once && !json && std::io::stdout().is_terminal();
     loop {
@@ -45,7 +45,7 @@ pub fn show(dir: &Path, once: bool, json: bool) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         before = Some(report);
-        std::thread::sleep(AGAIN);
+        clock.sleep(AGAIN).await;
     }
 }
 

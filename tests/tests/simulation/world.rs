@@ -215,6 +215,7 @@ impl World {
         self.account.attempted.insert(n);
         self.next += 1;
         let agent = self.agent()?;
+        let in_memory = agent.queue.level().degraded.is_some();
         // Whatever comes of it, nobody hears of it.
         let _ = agent.send(n, Class::Sample, now_ms);
         let crashes = agent.disk.take();
@@ -223,7 +224,7 @@ impl World {
             self.account.committed.insert(n);
             return Ok(());
         }
-        if agent.queue.level().degraded.is_some() {
+        if in_memory || agent.queue.level().degraded.is_some() {
             // What only memory holds dies with the process, as it says it will.
             self.account.committed.insert(n);
             return Ok(());
