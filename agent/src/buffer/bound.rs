@@ -69,7 +69,7 @@ impl Work<'_> {
     fn give_up_old(&mut self, before_ms: i64) -> Result<u64, BufferError> {
         let mut given_up = 0;
         for ids in self.state.unsettled() {
-            let mut from = ids.first;
+            let mut from = ids.first.max(self.state.ageless);
             loop {
                 let sql = "SELECT id, at_ms FROM batch WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
                 let first: Option<(i64, i64)> =

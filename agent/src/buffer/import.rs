@@ -28,6 +28,8 @@ pub(super) struct Contents {
     /// Last id that was given, where that could be read.
     pub(super) last_id: Option<u64>,
     pub(super) settled: Option<Ranges>,
+    /// The cursors that the aggregator told.
+    pub(super) confirmed: Vec<([u8; 16], u64)>,
     dropped: Vec<Range>,
     gaps: Vec<GapRow>,
     told: Vec<(i64, i64)>,
@@ -54,6 +56,7 @@ impl Contents {
         contents.spans = contents.part(super::open::spans(connection));
         contents.last_id = contents.part(meta(connection, "last_id")).and_then(|bytes| number(&bytes));
         contents.settled = contents.part(meta(connection, "settled")).map(|bytes| ranges(&bytes));
+        contents.confirmed = contents.part(meta(connection, "confirmed")).map(|bytes| super::state::confirmed(&bytes)).unwrap_or_default();
         contents.dropped = contents.part(list(connection, "SELECT first, last FROM dropped", range_of));
         contents.gaps = contents.part(list(connection, "SELECT first, last, id, class, items, at_ms, cause FROM gap ORDER BY id", |row| {
             Ok(GapRow { ids: range_of(row)?, id: row.get(2)?, class: row.get(3)?, items: row.get(4)?, at_ms: row.get(5)?, cause: row.get(6)? })
@@ -112,6 +115,7 @@ impl File {
                 let frame = other.ring.unseal(&body, &other.place(id.cast_unsigned()))?;
                 work.take_row(&Carried { id: id.cast_unsigned() + after, class: row.get(1)?, items: row.get(2)?, at_ms: row.get(3)?, frame })?;
             }
+            other.state.confirmed.iter().for_each(|(epoch, cursor)| work.state.confirm(*epoch, *cursor));
             work.save()
         })?;
         self.reload(now_ms)
@@ -139,6 +143,7 @@ impl Work<'_> {
         for ids in contents.settled.iter().flat_map(Ranges::as_slice) {
             self.state.settled.insert(moved(*ids));
         }
+        contents.confirmed.iter().for_each(|(epoch, cursor)| self.state.confirm(*epoch, *cursor));
         for ids in &contents.dropped {
             self.drop_ids(moved(*ids))?;
         }

@@ -24,6 +24,9 @@ const RETRY_MS_MAX: i64 = 320_000;
 const REPAIRS_MAX: u32 = 3;
 /// Free space is looked at again after this time, ms, and whether the reserve can be made.
 const LOOK_MS: i64 = 1_000;
+/// A clock that goes on by more than this between two calls was set, ms, or the host slept: what was sealed before has no age that
+/// could be told. Calls come every few seconds.
+const LEAP_MS: i64 = 600_000;
 /// Trials of one call: make room, repair, memory.
 const TRIALS: usize = 4;
 
@@ -50,6 +53,8 @@ pub struct Queue {
     noted: Vec<Span>,
     looked_ms: Option<i64>,
     bound: u64,
+    /// When the last call came.
+    called_ms: Option<i64>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -68,7 +73,7 @@ impl Queue {
         open::check_library()?;
         let file = File::in_memory(&master, MEMORY_BYTES, now_ms)?;
         let away = Some(Away { why: String::new(), suspect: None, left: None, tried_ms: now_ms, wait_ms: RETRY_MS, repairs: 0 });
-        let mut queue = Self { place, master, bounds, file, away, noted: Vec::new(), looked_ms: None, bound: bounds.bytes };
+        let mut queue = Self { place, master, bounds, file, away, noted: Vec::new(), looked_ms: None, bound: bounds.bytes, called_ms: None };
         match queue.come_back(now_ms) {
             Err(e @ BufferError::Version(_)) => return Err(e),
             Err(e) => queue.still_away(&e),
@@ -198,6 +203,9 @@ impl Queue {
     /// Does `work`; where the file fails, does what its trouble calls for and tries again.
     fn attempt<T>(&mut self, now_ms: i64, mut work: impl FnMut(&mut File, (u64, i64)) -> Result<T, BufferError>) -> Result<T, BufferError> {
         self.try_disk(now_ms);
+        if self.called_ms.replace(now_ms).is_some_and(|before| now_ms - before > LEAP_MS) {
+            self.file.state.ageless = self.file.state.numbers.next_id;
+        }
         let mut trials = 0;
         loop {
             let bound = self.bound(now_ms);

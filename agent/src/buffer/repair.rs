@@ -45,6 +45,7 @@ fn refill(file: &mut File, place: &Place, master: &MasterKey, known: Option<&Sta
         source.contents.spans = known.numbers.spans().to_vec();
         source.contents.last_id = Some(last);
         source.contents.settled = Some(known.settled.clone());
+        source.contents.confirmed.clone_from(&known.confirmed);
     }
     file.write(now_ms, |work| work.take_contents(&source.contents, 0))?;
     let (mut chunk, mut bytes, mut saved) = (Vec::new(), 0, 0);

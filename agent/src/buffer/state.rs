@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) confirmed: Vec<([u8; 16], u64)>,
     /// Ids that the aggregator has, or was told are lost.
     pub(super) settled: Ranges,
+    /// Rows before this id have no age: the clock that told their time was set since.
+    pub(super) ageless: u64,
     pub(super) waiting: Totals,
     /// Settled rows, the first settled first.
     pub(super) kept: VecDeque<Kept>,
@@ -81,11 +83,12 @@ impl State {
         let base = if memory { i64::from_le_bytes(keyvigil_common::random::<8>()) >> 2 & (i64::MAX >> 2) | 1 << 40 } else { 0 };
         let waiting = sums(connection, Range { first: 0, last: u64::MAX >> 1 })?;
         let confirmed = meta(connection, "confirmed")?.unwrap_or_default();
-        let confirmed = confirmed.chunks_exact(24).filter_map(|pair| Some((pair[..16].try_into().ok()?, number(&pair[16..])?))).collect();
+        let confirmed = self::confirmed(&confirmed);
         let mut state = Self {
             numbers,
             confirmed,
             settled,
+            ageless: meta(connection, "ageless")?.and_then(|bytes| number(&bytes)).unwrap_or(0),
             waiting,
             kept: VecDeque::new(),
             kept_bytes: 0,
@@ -104,9 +107,12 @@ impl State {
     /// The aggregator's cursor of an epoch.
     pub(super) fn confirm(&mut self, epoch: [u8; 16], cursor: u64) {
         match self.confirmed.iter_mut().find(|known| known.0 == epoch) {
+            Some(known) if known.1 == cursor => return,
             Some(known) => known.1 = cursor,
             None => self.confirmed.push((epoch, cursor)),
         }
+        // An ack that is not stored is missed least while nothing is put back; this would be.
+        self.unsaved += 1;
         let excess = self.confirmed.len().saturating_sub(ACK_STREAMS_MAX);
         self.confirmed.drain(..excess);
     }
@@ -203,6 +209,7 @@ impl Work<'_> {
     pub(super) fn save(&mut self) -> Result<(), BufferError> {
         self.set("last_id", &(self.state.numbers.next_id - 1).to_le_bytes())?;
         self.set("thinned", &self.state.thinned.to_le_bytes())?;
+        self.set("ageless", &self.state.ageless.to_le_bytes())?;
         let confirmed: Vec<u8> = self.state.confirmed.iter().flat_map(|(epoch, cursor)| epoch.iter().copied().chain(cursor.to_le_bytes())).collect();
         self.set("confirmed", &confirmed)?;
         self.set("settled", &self.state.settled.as_slice().iter().flat_map(|r| [r.first, r.last]).flat_map(u64::to_le_bytes).collect::<Vec<u8>>())?;
@@ -273,6 +280,10 @@ pub(super) fn sums(connection: &Connection, ids: Range) -> Result<Totals, Buffer
 
 pub(super) fn meta(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>, BufferError> {
     Ok(connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?.query_row([name], |row| row.get(0)).optional()?)
+}
+
+pub(super) fn confirmed(bytes: &[u8]) -> Vec<([u8; 16], u64)> {
+    bytes.chunks_exact(24).filter_map(|pair| Some((pair[..16].try_into().ok()?, number(&pair[16..])?))).collect()
 }
 
 pub(super) fn number(bytes: &[u8]) -> Option<u64> {

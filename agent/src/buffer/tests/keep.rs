@@ -45,8 +45,30 @@ fn what_must_go_goes_by_class_then_age_and_is_declared() {
     assert!(gaps.iter().all(|(_, g)| g.cause == "buffer full" && g.items == 10 && g.epoch == Some(queue.level().epoch)));
     assert_eq!(live(&mut queue, T0).dropped, [range(2, 2), range(4, 5)]);
     queue.front(Lane::Live, Room { frames: 1, bytes: 1 }, T0).unwrap();
+    for at in (0..=2_000_000).step_by(500_000) {
+        queue.gaps(T0 + at).unwrap();
+    }
     fill(&mut queue, Class::Key, 10, [T0 + 2_000_000]);
     assert_eq!(queue.level().batches, 2, "too old, but for the one that may be on its way");
+}
+
+#[test]
+fn a_clock_that_is_set_makes_nothing_too_old() {
+    let dir = tempfile::tempdir().unwrap();
+    let bounds = Bounds { age_ms: 1_000_000, ..WIDE };
+    let year = 366 * 86_400_000;
+    let mut queue = open(dir.path(), bounds);
+    fill(&mut queue, Class::Sample, 10, T0..T0 + 3);
+    fill(&mut queue, Class::Sample, 10, [T0 + year]);
+    drop(queue);
+    let mut queue = open(dir.path(), bounds);
+    fill(&mut queue, Class::Sample, 10, [T0 + year + 1]);
+    assert_eq!(queue.level().batches, 5, "nobody knows how old the first three are");
+    for at in (0..=1_500_000).step_by(500_000) {
+        queue.gaps(T0 + year + at).unwrap();
+    }
+    fill(&mut queue, Class::Sample, 10, [T0 + year + 1_500_000]);
+    assert_eq!(queue.level().batches, 4, "what was sealed since has an age");
 }
 
 #[test]
