@@ -1,9 +1,8 @@
 //! Wakes the keystore sensor when something in its directories changes. An event is only a hint to look again: what changed
 //! is found by the scan, which also runs on a timer where the kernel has no more watches. Owns one thread that gathers
-//! hints, and that of `watches`. Called by the sensor.
+//! hints, and those of `watches`. Called by the sensor.
 
 use std::collections::{BTreeMap, HashSet};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -38,11 +37,12 @@ pub(super) struct Wanted {
     pub(super) names: HashSet<PathBuf>,
 }
 
-/// What the thread of the watches knows and says.
+/// What the threads of the watches know and say.
 #[derive(Debug, Default)]
 struct Shared {
     wanted: Wanted,
-    /// Watched directories that were removed or renamed since: another of the same name may have the same inode.
+    /// Watched directories that were removed or renamed since, and those below them: another of the same name may have the same
+    /// inode, and notify drops the watches of a directory that goes and of all below it, which may come back as they were.
     lost: HashSet<PathBuf>,
 }
 
@@ -50,7 +50,8 @@ impl Shared {
     /// Takes in what happened to a path; whether something may have changed.
     fn take(&mut self, path: &Path, change: Change) -> bool {
         if change == Change::Replaced && self.wanted.directories.contains_key(path) {
-            self.lost.insert(path.to_owned());
+            let below = self.wanted.directories.range(path.to_owned()..).map(|(directory, _)| directory);
+            self.lost.extend(below.take_while(|directory| directory.starts_with(path)).cloned());
         }
         change == Change::Unknown || self.wanted.cares(path)
     }
@@ -62,7 +63,7 @@ impl Wanted {
     }
 }
 
-/// The watches and the thread behind them.
+/// The watches and the threads behind them.
 #[derive(Debug)]
 pub(super) struct Watcher {
     shared: Arc<Mutex<Shared>>,
@@ -86,7 +87,7 @@ impl Watcher {
                 let _ = changed.try_send(Hint::Changed);
             }
         };
-        let watches = thread.and_then(|_| Watches::start(tell)).map_err(|e| e.to_string());
+        let watches = thread.map_err(|e| e.to_string()).and_then(|_| Watches::start(tell).map_err(|e| e.to_string()));
         Self { shared, watches, hints, watched: BTreeMap::new() }
     }
 
@@ -113,7 +114,7 @@ impl Watcher {
         self.watched.retain(|path, which| {
             let stays = directories.get(path) == Some(which) && !lost.contains(path);
             if !stays {
-                watches.unwatch(path);
+                watches.unwatch(path, which.1);
             }
             stays
         });
@@ -127,8 +128,8 @@ impl Watcher {
                     is_new = true;
                     self.watched.insert(path, which);
                 }
-                Err(e) if e.kind() == ErrorKind::NotFound => is_new = true,
-                Err(e) => fault = Some(explain(&path, &e)),
+                Err(e) if matches!(e.kind, notify::ErrorKind::PathNotFound) => is_new = true,
+                Err(e) => fault = Some(explain(&path, e)),
             }
         }
         (fault, is_new)
@@ -140,13 +141,13 @@ impl Watcher {
     }
 }
 
-fn explain(path: &Path, error: &std::io::Error) -> String {
-    let advice = match error.kind() {
-        // What the kernel answers when it has no more watches.
-        ErrorKind::StorageFull => " (raise fs.inotify.max_user_watches)",
-        _ => "",
+fn explain(path: &Path, error: notify::Error) -> String {
+    let reason = match error.kind {
+        notify::ErrorKind::MaxFilesWatch => "no more watches (raise fs.inotify.max_user_watches)".to_owned(),
+        // The path is told already.
+        _ => error.set_paths(Vec::new()).to_string(),
     };
-    format!("{}: {error}{advice}; changes are found by the timer", path.display())
+    format!("{}: {reason}; changes are found by the timer", path.display())
 }
 
 fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
@@ -175,5 +176,39 @@ fn gather(inbox: &Receiver<Hint>, poke: &Poke) {
         }
         wait = None;
         poke.poke();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wanted(directories: impl Iterator<Item = PathBuf>) -> Wanted {
+        Wanted { directories: directories.map(|path| (path, (1, 1))).collect(), ..Wanted::default() }
+    }
+
+    #[test]
+    fn what_cannot_be_watched_is_told_and_what_is_not_there_is_looked_at_again() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let mut watcher = Watcher::start(Poke::new(|| ()));
+        let (fault, is_new) = watcher.watch(wanted([dir.path().join("missing")].into_iter()));
+        assert_eq!((fault, is_new), (None, true));
+        let below = dir.path().join("file/below");
+        let (fault, is_new) = watcher.watch(wanted([below.clone()].into_iter()));
+        let expected = format!("{}: Not a directory (os error 20); changes are found by the timer", below.display());
+        assert_eq!((fault, is_new), (Some(expected), false));
+        let (fault, _) = watcher.watch(wanted((0..=KEYSTORE_WATCHES_MAX).map(|n| dir.path().join(format!("missing-{n}")))));
+        assert_eq!(fault.unwrap(), "8193 directories; 8192 are watched, the others are looked at by the timer");
+        let none_left = explain(Path::new("/keys"), notify::Error::new(notify::ErrorKind::MaxFilesWatch));
+        assert_eq!(none_left, "/keys: no more watches (raise fs.inotify.max_user_watches); changes are found by the timer");
+    }
+
+    #[test]
+    fn with_a_directory_those_below_it_are_lost_and_no_others() {
+        let paths = ["/keys", "/keys/a", "/keys/a/b", "/keys/a-b", "/keys/b"].map(PathBuf::from);
+        let mut shared = Shared { wanted: wanted(paths.into_iter()), lost: HashSet::new() };
+        assert!(shared.take(Path::new("/keys/a"), Change::Replaced));
+        assert_eq!(shared.lost, HashSet::from(["/keys/a", "/keys/a/b"].map(PathBuf::from)));
     }
 }

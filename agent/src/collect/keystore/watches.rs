@@ -1,32 +1,22 @@
-//! Watches of directories, by inotify. Not by the crate notify, whose version 8 also asks to be woken when a file is opened: in
-//! `/etc` that is once for every program that starts, in `/etc/ssl` for every one that uses TLS, and was most of what the agent
-//! cost on a busy host. Owns one thread. Called by `watcher`.
+//! Watches of directories, by the crate notify: which kinds of events the kernel is asked for, and what they say. Never for
+//! openings and readings: in `/etc` that is once for every program that starts, in `/etc/ssl` for every one that uses TLS, and was
+//! most of what the agent cost on a busy host. Owns notify's two threads. Called by `watcher`.
 
-use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::path::Path;
 
-use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags, add_watch, init, remove_watch};
+use notify::event::{Event, EventKind, ModifyKind, RenameMode};
+use notify::{Config, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-const BUFFER_BYTES: usize = 4_096;
+/// All that changes a file or its name; of access only the closing of what was written.
+const WHOLE: EventKindMask = EventKindMask::CORE.union(EventKindMask::ACCESS_CLOSE);
+/// The same without each single write.
+const NAMES: EventKindMask = WHOLE.difference(EventKindMask::MODIFY_DATA);
 
-/// The watches and the thread that reads them.
+/// The watches and the threads that read them. Two watchers, since one asks for the same events of all its directories.
 #[derive(Debug)]
 pub(super) struct Watches {
-    inotify: Arc<OwnedFd>,
-    shared: Arc<Mutex<Shared>>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    directories: HashMap<i32, PathBuf>,
-    ended: bool,
+    whole: RecommendedWatcher,
+    names: RecommendedWatcher,
 }
 
 /// What happened to a path.
@@ -41,114 +31,129 @@ pub(super) enum Change {
 }
 
 impl Watches {
-    /// Starts to wait; `tell` is called on a thread of its own.
+    /// Starts to wait; `tell` is called on threads of their own.
     ///
     /// # Errors
-    /// No inotify, or no thread.
-    pub(super) fn start(tell: impl Fn(&Path, Change) + Send + 'static) -> io::Result<Self> {
-        let inotify = Arc::new(init(CreateFlags::CLOEXEC)?);
-        let shared = Arc::new(Mutex::new(Shared::default()));
-        let (fd, known) = (Arc::clone(&inotify), Arc::clone(&shared));
-        thread::Builder::new().name("keystore-inotify".into()).spawn(move || read(&fd, &known, tell))?;
-        Ok(Self { inotify, shared })
+    /// No inotify.
+    pub(super) fn start(tell: impl Fn(&Path, Change) + Clone + Send + 'static) -> notify::Result<Self> {
+        let start = |kinds, tell| {
+            let config = Config::default().with_follow_symlinks(false).with_event_kinds(kinds);
+            RecommendedWatcher::new(move |event| pass(event, &tell), config)
+        };
+        Ok(Self { whole: start(WHOLE, tell.clone())?, names: start(NAMES, tell)? })
     }
 
     /// Watches a directory; `whole`: also while something in it is being written, and not only when that is closed.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn watch(&self, path: &Path, whole: bool) -> io::Result<()> {
-        let all = WatchFlags::CREATE | WatchFlags::DELETE | WatchFlags::MOVE | WatchFlags::CLOSE_WRITE | WatchFlags::ATTRIB;
-        let writing = if whole { WatchFlags::MODIFY } else { WatchFlags::empty() };
-        let own = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF | WatchFlags::ONLYDIR;
-        // Held, so that the thread does not meet a watch that it does not know.
-        let mut shared = lock(&self.shared);
-        let watch = add_watch(&self.inotify, path, all | writing | own)?;
-        shared.directories.insert(watch, path.to_owned());
-        Ok(())
+    pub(super) fn watch(&mut self, path: &Path, whole: bool) -> notify::Result<()> {
+        self.of(whole).watch(path, RecursiveMode::NonRecursive)
     }
 
-    /// Watches it no more.
-    pub(super) fn unwatch(&self, path: &Path) {
-        let mut shared = lock(&self.shared);
-        let watch = shared.directories.iter().find(|(_, directory)| *directory == path).map(|(watch, _)| *watch);
-        if let Some(watch) = watch {
-            shared.directories.remove(&watch);
-            // Fails where the directory is gone, and its watch with it.
-            let _ = remove_watch(&self.inotify, watch);
-        }
+    /// Watches it no more; `whole` as it was watched.
+    pub(super) fn unwatch(&mut self, path: &Path, whole: bool) {
+        // Fails where the directory is gone, and its watch with it.
+        let _ = self.of(whole).unwatch(path);
+    }
+
+    fn of(&mut self, whole: bool) -> &mut RecommendedWatcher {
+        if whole { &mut self.whole } else { &mut self.names }
     }
 }
 
-impl Drop for Watches {
-    fn drop(&mut self) {
-        lock(&self.shared).ended = true;
-        // The end of a watch wakes the thread.
-        if let Ok(watch) = add_watch(&self.inotify, "/", WatchFlags::DELETE_SELF) {
-            let _ = remove_watch(&self.inotify, watch);
-        }
-    }
-}
-
-fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
-    shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn read(inotify: &OwnedFd, shared: &Mutex<Shared>, tell: impl Fn(&Path, Change)) {
-    let mut buffer = [MaybeUninit::<u8>::uninit(); BUFFER_BYTES];
-    let mut reader = Reader::new(inotify, &mut buffer);
-    loop {
-        let event = match reader.next() {
-            Ok(event) => event,
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(e) => return tracing::warn!(error = %e, "changes of keys are found by the timer only"),
-        };
-        let (flags, name) = (event.events(), event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned()));
-        let directory = {
-            let mut shared = lock(shared);
-            if shared.ended {
-                return;
-            }
-            let directory = shared.directories.get(&event.wd()).cloned();
-            if flags.contains(ReadFlags::IGNORED) {
-                shared.directories.remove(&event.wd());
-            }
-            directory
-        };
-        if flags.contains(ReadFlags::QUEUE_OVERFLOW) {
-            tell(Path::new("/"), Change::Unknown);
-            continue;
-        }
-        let Some(directory) = directory else { continue };
-        let moved = ReadFlags::DELETE | ReadFlags::MOVED_FROM | ReadFlags::MOVED_TO | ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::IGNORED;
-        let change = if flags.intersects(moved) { Change::Replaced } else { Change::Changed };
-        tell(&name.map_or_else(|| directory.clone(), |name| directory.join(name)), change);
-    }
+fn pass(event: notify::Result<Event>, tell: &impl Fn(&Path, Change)) {
+    let event = match event {
+        Ok(event) if !event.need_rescan() => event,
+        Ok(_) | Err(_) => return tell(Path::new("/"), Change::Unknown),
+    };
+    let change = match event.kind {
+        // Told before, as two: whence and whither.
+        EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => return,
+        EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) => Change::Replaced,
+        _ => Change::Changed,
+    };
+    event.paths.iter().for_each(|path| tell(path, change));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::sync_channel;
+    use std::fs;
+    use std::io::Write;
+    use std::path::PathBuf;
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    type Told = (PathBuf, Change);
+
+    /// Watches that tell also which thread of them it was.
+    fn start() -> (Watches, Receiver<(Told, i32)>) {
+        let (tell, told) = sync_channel(100);
+        let tell = move |path: &Path, change| tell.send(((path.to_owned(), change), rustix::thread::gettid().as_raw_nonzero().get())).unwrap();
+        (Watches::start(tell).unwrap(), told)
+    }
+
+    /// How often a thread of ours went to sleep.
+    fn sleeps(thread: i32) -> u64 {
+        let status = fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
+        status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:")).unwrap().trim().parse().unwrap()
+    }
 
     #[test]
-    fn what_is_made_written_moved_and_removed_is_told_and_what_is_read_is_not() {
+    fn what_is_made_written_moved_and_removed_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
-        let (tell, told) = sync_channel(100);
-        let watches = Watches::start(move |path, change| tell.send((path.to_owned(), change)).unwrap()).unwrap();
-        std::fs::write(path("old"), "1").unwrap();
+        let (mut watches, told) = start();
+        let next = || told.recv().unwrap().0;
+        fs::write(path("old"), "1").unwrap();
         watches.watch(dir.path(), false).unwrap();
-        std::fs::read(path("old")).unwrap();
-        std::fs::create_dir(path("made")).unwrap();
-        assert_eq!(told.recv().unwrap(), (path("made"), Change::Changed));
-        std::fs::write(path("old"), "2").unwrap();
-        assert_eq!(told.recv().unwrap(), (path("old"), Change::Changed));
-        std::fs::rename(path("old"), path("new")).unwrap();
-        assert_eq!([told.recv().unwrap(), told.recv().unwrap()], [(path("old"), Change::Replaced), (path("new"), Change::Replaced)]);
-        watches.unwatch(dir.path());
-        std::fs::remove_dir(path("made")).unwrap();
+        fs::create_dir(path("made")).unwrap();
+        assert_eq!(next(), (path("made"), Change::Changed));
+        fs::write(path("old"), "2").unwrap();
+        assert_eq!(next(), (path("old"), Change::Changed));
+        fs::rename(path("old"), path("new")).unwrap();
+        assert_eq!([next(), next()], [(path("old"), Change::Replaced), (path("new"), Change::Replaced)]);
+        watches.unwatch(dir.path(), false);
+        fs::remove_dir(path("made")).unwrap();
         drop(watches);
-        assert!(told.recv().is_err(), "the thread has ended, and told nothing more");
+        assert!(told.recv().is_err(), "the threads have ended, and told nothing more");
+    }
+
+    #[test]
+    fn what_is_still_open_is_told_of_where_all_matters() {
+        let dir = tempfile::tempdir().unwrap();
+        let (whole, names) = (dir.path().join("whole"), dir.path().join("names"));
+        let (mut watches, told) = start();
+        let open = [&names, &whole].map(|directory| {
+            fs::create_dir(directory).unwrap();
+            let file = fs::File::create(directory.join("k.pem")).unwrap();
+            watches.watch(directory, *directory == whole).unwrap();
+            file
+        });
+        open.iter().for_each(|mut file| file.write_all(b"1").unwrap());
+        assert_eq!(told.recv().unwrap().0, (whole.join("k.pem"), Change::Changed));
+        fs::create_dir(names.join("mark")).unwrap();
+        assert_eq!(told.recv().unwrap().0, (names.join("mark"), Change::Changed), "the write before it was not told");
+    }
+
+    #[test]
+    fn openings_and_readings_wake_nobody() {
+        for whole in [false, true] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            let (mut watches, told) = start();
+            fs::write(path("k.pem"), "1").unwrap();
+            watches.watch(dir.path(), whole).unwrap();
+            fs::create_dir(path("before")).unwrap();
+            let (first, thread) = told.recv().unwrap();
+            assert_eq!(first, (path("before"), Change::Changed));
+            let before = sleeps(thread);
+            (0..10_000).for_each(|_| drop(fs::read(path("k.pem")).unwrap()));
+            fs::read_dir(dir.path()).unwrap().for_each(drop);
+            // Once to sleep after the first event, and once more for good measure.
+            assert!(sleeps(thread) - before <= 2);
+            fs::create_dir(path("after")).unwrap();
+            assert_eq!(told.recv().unwrap().0, (path("after"), Change::Changed), "the next that is told");
+        }
     }
 }

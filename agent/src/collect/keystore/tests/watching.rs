@@ -76,3 +76,20 @@ fn a_replaced_directory_is_watched_anew() {
     pokes.recv_timeout(PATIENCE).unwrap();
     assert_eq!(kinds(&host.look().events), [EventKind::Created]);
 }
+
+#[test]
+fn a_directory_that_went_and_came_back_is_watched_with_all_below_it() {
+    let mut host = Host::unprefixed(&["keys"]);
+    host.shop.ec_key("keys/a/b/k.pem");
+    let pokes = watched(&mut host);
+    // Between two looks, so that the next finds every directory as it was.
+    fs::rename(host.shop.path("keys/a"), host.shop.path("away")).unwrap();
+    fs::rename(host.shop.path("away"), host.shop.path("keys/a")).unwrap();
+    while pokes.recv_timeout(Duration::from_secs(3)).is_ok() {
+        host.pass(Duration::from_secs(1));
+        host.look();
+    }
+    host.shop.ec_key("keys/a/b/new.pem");
+    pokes.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(kinds(&host.look().events), [EventKind::Created]);
+}
