@@ -17,7 +17,7 @@ mod work;
 mod world;
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use keyvigil_common::clock::SystemClock;
 use keyvigil_tests::harness::memory_dir;
@@ -40,19 +40,20 @@ fn whatever_happens_what_was_committed_is_stored_once_or_declared_and_data_flows
     let seeds = if only.is_some() { 1 } else { env("KEYVIGIL_SEEDS").unwrap_or(SEEDS) };
     println!("{seeds} worlds from seed {first}");
     let (dir, next, clock, tally) = (memory_dir(), AtomicU64::new(0), SystemClock::shared(), Mutex::new(Tally::default()));
-    let began = clock.monotonic();
+    let (began, failed) = (clock.monotonic(), AtomicBool::new(false));
     std::thread::scope(|scope| {
         for _ in 0..THREADS.min(seeds) {
             scope.spawn(|| {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    if at >= seeds {
+                    if at >= seeds || failed.load(Ordering::Relaxed) {
                         return;
                     }
                     let seed = first.wrapping_add(at);
                     let place = dir.path().join(format!("world-{at}"));
                     let done = runtime.block_on(world::live(seed, &place, only.is_some()));
+                    failed.fetch_or(done.is_err(), Ordering::Relaxed);
                     let lived = done.unwrap_or_else(|why| panic!("SEED={seed}: {why}"));
                     tally.lock().expect("no world failed").add(&lived);
                     std::fs::remove_dir_all(&place).expect("it was ours");
