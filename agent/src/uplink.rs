@@ -216,6 +216,7 @@ impl Uplink {
                 self.metrics.rewound.inc();
                 tracing::error!(from = expected, "the aggregator has lost what it had acknowledged; what is still held is sent again, the rest is declared");
                 self.buffer.missing(epoch, expected, now_ms).await?;
+                return self.amended(format!("it asks for number {expected} again and again"));
             }
             Verdict::Forked(seq) => {
                 self.metrics.forked.inc();
@@ -224,6 +225,7 @@ impl Uplink {
                     "under this number the aggregator has another batch: this host was put back to an earlier state, or copied; counting anew"
                 );
                 self.buffer.forked(epoch, seq, now_ms).await?;
+                return self.amended(format!("it has another batch under number {seq}, again and again"));
             }
             Verdict::Never { seq, why } => {
                 self.metrics.set_aside.inc();
@@ -246,6 +248,11 @@ impl Uplink {
             Verdict::Refused(refused) => return Err(Failure::Refused(refused)),
         }
         Ok(())
+    }
+
+    /// Whether the next push may follow at once.
+    fn amended(&mut self, otherwise: String) -> Result<(), Failure> {
+        if self.courier.amended() { Ok(()) } else { Err(Failure::Numbers(otherwise)) }
     }
 
     async fn settle(&mut self, lane: Lane, ack: Ack, took: Duration) -> Result<(), Failure> {
@@ -296,6 +303,8 @@ enum Failure {
     Encode(#[source] wire::WireError),
     #[error("the aggregator refused: {}", .0.words)]
     Refused(Refused),
+    #[error("agent and aggregator do not agree on what was delivered: {0}")]
+    Numbers(String),
     #[error("no connection")]
     Gone,
 }
@@ -318,7 +327,7 @@ impl Failure {
             Self::Http(e) => Fault::of(e).map_or("unreachable", Fault::code),
             Self::Buffer(_) => "buffer",
             Self::Identity(_) => "identity",
-            Self::Encode(_) | Self::Gone => "internal",
+            Self::Encode(_) | Self::Numbers(_) | Self::Gone => "internal",
         }
     }
 
@@ -329,7 +338,7 @@ impl Failure {
             Self::Http(e) => e.remedy(),
             Self::Buffer(_) => "look at the disk of the state directory (`keyvigil-agent doctor`)",
             Self::Identity(_) => "join again: `keyvigil-agent join TOKEN`",
-            Self::Encode(_) | Self::Gone => "restart the agent; if it stays, report it with the agent's log",
+            Self::Encode(_) | Self::Numbers(_) | Self::Gone => "restart the agent; if it stays, report it with the agent's log",
         }
     }
 }

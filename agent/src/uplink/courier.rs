@@ -15,6 +15,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 const BYTES_FIRST: usize = 256 << 10;
 const BYTES_MIN: usize = 16 << 10;
 const BYTES_MAX: usize = 2 << 20;
+/// A restored aggregator asks for one range after another; one that asks for more in a row is not understood.
+const AMENDS_MAX: u32 = 32;
 /// A push that is answered sooner may grow; one that takes longer than [`SLOW`] keeps what is fresh waiting.
 const QUICK: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(5);
@@ -35,6 +37,8 @@ pub struct Courier {
     link: Waiting,
     /// Over how long the aggregator asked to spread returns.
     spread: Duration,
+    /// Answers in a row that asked for the numbers to be set right, and settled nothing.
+    amends: u32,
 }
 
 #[derive(Debug)]
@@ -63,7 +67,7 @@ impl Waiting {
 impl Default for Courier {
     fn default() -> Self {
         let plan = || Plan { room: Room { frames: PUSH_FRAMES_MAX, bytes: BYTES_FIRST }, waiting: Waiting::new() };
-        Self { lanes: [plan(), plan()], link: Waiting::new(), spread: Duration::ZERO }
+        Self { lanes: [plan(), plan()], link: Waiting::new(), spread: Duration::ZERO, amends: 0 }
     }
 }
 
@@ -94,6 +98,7 @@ impl Courier {
     /// A push was answered with an ack after `took`.
     pub fn acked(&mut self, lane: Lane, took: Duration, spread: Duration) {
         self.spread = spread;
+        self.amends = 0;
         self.link.reset();
         let plan = self.plan(lane);
         plan.waiting.reset();
@@ -103,6 +108,12 @@ impl Courier {
         } else if took > SLOW {
             plan.room.bytes = (plan.room.bytes / 2).max(BYTES_MIN);
         }
+    }
+
+    /// The aggregator asked for the numbers to be set right: it may be asked again at once, unless that has not helped before.
+    pub fn amended(&mut self) -> bool {
+        self.amends += 1;
+        self.amends <= AMENDS_MAX
     }
 
     /// A push was too much at once: a smaller one may go now. `false` if it cannot be smaller.
@@ -188,6 +199,14 @@ mod tests {
         assert!(waits[0] == 0 && waits[5] >= 9 && waits[10] >= 19, "{waits:?}");
         let again: Vec<u64> = (0..9).map(|_| courier.cut_off(Lane::Live, false, s(0), u64::MAX).as_secs()).collect();
         assert_eq!(again.iter().max(), Some(&BACKOFF_MAX.as_secs()));
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_set_right_are_not_tried_without_a_pause() {
+        let mut courier = Courier::default();
+        assert_eq!((0..100).filter(|_| courier.amended()).count(), AMENDS_MAX as usize);
+        courier.acked(Lane::Live, s(0), s(0));
+        assert!(courier.amended());
     }
 
     #[test]

@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_ack_counts_only_if_it_is_one_of_this_stream() {
-        let ack = Ack { epoch: [1; 16], cursor: 5, ..Ack::default() };
+        let ack = Ack { epoch: [1; 16], cursor: 5, others: Some(Vec::new()), ..Ack::default() };
         let body = wire::encode_ack(&ack, wire::VERSION).unwrap();
         let said = Answer { status: StatusCode::OK, body: body.into(), retry_after: None };
         assert_eq!(Verdict::of(&said, [1; 16]), Verdict::Acked(ack));
