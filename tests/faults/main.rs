@@ -1,0 +1,10 @@
+//! The experiments of the fault matrix: real senders and aggregators, a fault, and the judgement of the oracle when it is over.
+//! `KEYVIGIL_FAULTS=full` makes them as long as the matrix says.
+
+mod copies;
+mod repeats;
+mod server;
+mod stage;
+mod time;
+mod versions;
+mod ways;
