@@ -127,7 +127,8 @@ async fn f13_a_push_that_comes_again_is_answered_again_and_stored_once() {
         worker.await.expect("a worker");
     }
     let issued = Issued { attempted: (1..=count).collect(), committed: (1..=count).collect() };
-    let before = judge(&format!("F13 {sent} requests for {} pushes, shuffled, four at a time", bodies.len()), &stage.client(), "again", stage.base_ms, &issued).await;
+    let before =
+        judge(&format!("F13 {sent} requests for {} pushes, shuffled, four at a time", bodies.len()), &stage.client(), "again", stage.base_ms, &issued).await;
     let mut connection = client.connect().await;
     let first = said(&post(&mut connection, &bodies[0]).await);
     assert_eq!(first, (200, EPOCH, count, Vec::new()));
@@ -149,7 +150,8 @@ async fn f13_a_push_that_comes_again_is_answered_again_and_stored_once() {
 
 /// A request with a body that is not what its head says.
 fn request(head: &str, body: &[u8]) -> Vec<u8> {
-    let mut bytes = format!("POST /v1/push HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/vnd.keyvigil.push\r\n{head}\r\n\r\n").into_bytes();
+    let mut bytes =
+        format!("POST /v1/push HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-type: application/vnd.keyvigil.push\r\n{head}\r\n\r\n").into_bytes();
     bytes.extend_from_slice(body);
     bytes
 }
