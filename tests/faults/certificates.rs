@@ -11,6 +11,7 @@ use keyvigil_tests::harness::until;
 use keyvigil_tests::oracle::{ITEMS, Issued, batch};
 use keyvigil_tests::proxy::{Flow, Weather};
 use keyvigil_tests::sender;
+use tokio::task::JoinSet;
 
 use super::host::World;
 use super::stage::{HOST, Stage, drained, judge, sized};
@@ -19,14 +20,15 @@ use super::stage::{HOST, Stage, drained, judge, sized};
 struct Load {
     issued: Arc<Mutex<Issued>>,
     over: Arc<AtomicBool>,
-    work: tokio::task::JoinHandle<()>,
+    work: JoinSet<()>,
 }
 
 impl Load {
     fn on(buffer: Buffer, base_ms: i64, at_ms: impl Fn() -> i64 + Send + 'static) -> Self {
         let (issued, over) = (Arc::<Mutex<Issued>>::default(), Arc::<AtomicBool>::default());
         let (done, stop) = (Arc::clone(&issued), Arc::clone(&over));
-        let work = tokio::spawn(async move {
+        let mut work = JoinSet::new();
+        work.spawn(async move {
             for n in 1.. {
                 if stop.load(Ordering::Relaxed) {
                     return;
@@ -42,9 +44,9 @@ impl Load {
         Self { issued, over, work }
     }
 
-    async fn end(self) -> Issued {
+    async fn end(mut self) -> Issued {
         self.over.store(true, Ordering::Relaxed);
-        self.work.await.expect("it ended");
+        self.work.join_next().await.expect("it was begun").expect("it ended");
         self.issued.lock().expect("whole").clone()
     }
 }

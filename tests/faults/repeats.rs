@@ -16,6 +16,7 @@ use keyvigil_tests::oracle::{ITEMS, Issued, Stored, batch};
 use keyvigil_tests::sender;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use super::stage::{Stage, drained, judge, sized};
 
@@ -107,10 +108,10 @@ async fn f13_a_push_that_comes_again_is_answered_again_and_stored_once() {
     let mut queue: Vec<Arc<Vec<u8>>> = bodies.iter().flat_map(|body| vec![Arc::clone(body); 1 + (random.random() % 4) as usize]).collect();
     shuffle(&mut queue, &random);
     let (sent, queue) = (queue.len(), Arc::new(Mutex::new(queue)));
-    let mut workers = Vec::new();
+    let mut workers = JoinSet::new();
     for _ in 0..4 {
         let (mut connection, queue) = (client.connect().await, Arc::clone(&queue));
-        workers.push(tokio::spawn(async move {
+        workers.spawn(async move {
             loop {
                 let Some(body) = queue.lock().expect("whole").pop() else { return };
                 let answer = post(&mut connection, &body).await;
@@ -121,10 +122,10 @@ async fn f13_a_push_that_comes_again_is_answered_again_and_stored_once() {
                     other => panic!("{other}: {}", answer.detail()),
                 }
             }
-        }));
+        });
     }
-    for worker in workers {
-        worker.await.expect("a worker");
+    while let Some(worker) = workers.join_next().await {
+        worker.expect("a worker");
     }
     let issued = Issued { attempted: (1..=count).collect(), committed: (1..=count).collect() };
     let before =

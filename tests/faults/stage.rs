@@ -50,6 +50,7 @@ pub(crate) fn own(sender: &Sender, name: &str) -> u64 {
 }
 
 /// Judges what `host` has stored, and prints the line that the documentation quotes.
+#[expect(clippy::print_stdout, reason = "what an experiment found")]
 pub(crate) async fn judge(id: &str, client: &Client, host: &str, base_ms: i64, issued: &Issued) -> Stored {
     let stored = Stored::ask(client, host, base_ms).await.expect("an answer");
     println!("{id}: {}", stored.judge(issued).unwrap_or_else(|broken| panic!("{id}: {broken}")));

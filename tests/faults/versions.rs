@@ -1,6 +1,7 @@
 //! The version before: its agent, its buffer and its store against this aggregator and this agent, and this agent against its
 //! aggregator; killed while what is stored is brought up to date.
 
+use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -20,13 +21,15 @@ use keyvigil_tests::process::program;
 use keyvigil_tests::sender;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use super::stage::{Stage, drained, judge, sized};
 
 /// The frame of number `n` as an agent of version 1 wrote it: all that version 2 adds comes last, and is empty.
 fn version_1(n: u64, base_ms: i64) -> Vec<u8> {
     let now = encode_batch(&batch(n, base_ms)).expect("valid");
-    let mut raw = zstd::bulk::decompress(&now[12..], 1 << 20).expect("a frame");
+    let mut raw = Vec::new();
+    zstd::stream::read::Decoder::new(&now[12..]).expect("a frame").take(1 << 20).read_to_end(&mut raw).expect("a frame");
     assert_eq!(raw.pop(), Some(0), "it does not say when it was sealed");
     let mut frame = now[..12].to_vec();
     frame[3] = 1;
@@ -137,7 +140,8 @@ async fn f39_an_aggregator_of_the_version_before_gets_nothing_loses_nothing_and_
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     stage.proxy.lead_to(&listener.local_addr().expect("an address").to_string());
-    let before = tokio::spawn(async move {
+    let mut before = JoinSet::new();
+    before.spawn(async move {
         loop {
             let Ok((stream, _)) = listener.accept().await else { return };
             let Ok(mut stream) = acceptor.accept(stream).await else { continue };
@@ -155,7 +159,7 @@ async fn f39_an_aggregator_of_the_version_before_gets_nothing_loses_nothing_and_
     let trouble = until("it is told what to do", said).await;
     assert!(trouble.words.contains("version 2"), "{trouble:?}");
     assert_eq!(stage.sender().buffer.level().batches, 20, "all of it is kept");
-    before.abort();
+    before.abort_all();
     stage.kill();
     stage.start();
     let stored = stage.judge("F39 aggregator of version 1, upgraded later").await;

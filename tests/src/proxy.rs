@@ -60,6 +60,7 @@ impl Proxy {
         let (weather, seen) = watch::channel(Weather::default());
         let (target, connections, handed) = (Arc::new(Mutex::new(target.to_owned())), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let counted = [Arc::clone(&connections), Arc::clone(&handed)];
+        #[expect(clippy::disallowed_methods, reason = "it ends with the proxy")]
         let accepting = tokio::spawn(accept(listener, Arc::clone(&target), counted, seen));
         Self { address, connections, handed, weather, target, accepting }
     }
@@ -88,6 +89,7 @@ async fn accept(listener: TcpListener, target: Arc<Mutex<String>>, [connections,
         }
         connections.fetch_add(1, Ordering::Relaxed);
         let (target, weather) = (target.lock().unwrap_or_else(PoisonError::into_inner).clone(), weather.clone());
+        #[expect(clippy::disallowed_methods, reason = "it ends with its connection")]
         tokio::spawn(carry(inner, target, weather, Arc::clone(&handed)));
     }
 }
