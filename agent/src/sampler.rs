@@ -10,6 +10,7 @@ mod detail;
 mod pace;
 mod seal;
 mod shown;
+mod step;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -200,6 +201,7 @@ impl Sampler {
 
     /// Starts every sensor that is due, all with one time stamp of their interval.
     fn start_due(&mut self) {
+        let booted_ms = self.pending.follow_clock();
         let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
         let enhanced = self.parts.enhanced.borrow().clone();
         let mut jobs = Vec::new();
@@ -217,7 +219,7 @@ impl Sampler {
             slot.due = now + until_mark(now_ms, interval);
             slot.started = Some(now);
             self.scrapes.inc();
-            jobs.push(Job { at, row: slot.row, collector, context: self.parts.context.clone(), host: self.parts.host.clone(), time });
+            jobs.push(Job { at, row: slot.row, collector, context: self.parts.context.clone(), host: self.parts.host.clone(), time, booted_ms });
         }
         if !jobs.is_empty() {
             self.crew.start(jobs);
@@ -294,7 +296,11 @@ impl Sampler {
     }
 
     fn take_back(&mut self, answer: Answer) {
-        let Answer { at, collector, sink, time, cost } = answer;
+        let Answer { at, collector, mut sink, mut time, booted_ms, cost } = answer;
+        // The wall clock was set while it looked.
+        let by_ms = self.pending.follow_clock() - booted_ms;
+        time.wall_ms += by_ms;
+        step::shift(by_ms, &mut sink.samples, &mut sink.sightings, &mut sink.events);
         let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
         let Some(slot) = self.slots.get_mut(at) else { return };
         let enhanced = self.parts.enhanced.borrow().holds(slot.row.name, now_ms);

@@ -172,7 +172,13 @@ impl Enroll {
         let issued = self.authority.sign_agent(&request.csr, &identity, now_ms, self.life_ms)?;
         let before = match self.fleet.get(tenant_id, &id) {
             Some(before) => before,
-            None => self.new_agent(tx, tenant_id, &identity, host, &request.machine)?,
+            None => {
+                // What it delivered as another is not taken for new when its buffer sends it again.
+                for before in self.fleet.earlier_of_machine(tenant_id, &request.machine) {
+                    tx.inherit_streams(tenant_id, &before, &id)?;
+                }
+                self.new_agent(tx, tenant_id, &identity, host, &request.machine)?
+            }
         };
         // Whatever certificate it had, this one counts.
         let credentials = Credentials { granted_by: issued.issuer, granted_trusts: issued.trusts, used: None, trusts: None };

@@ -225,6 +225,15 @@ impl Fleet {
         self.0.read().unwrap_or_else(PoisonError::into_inner).values().map(|(agent, _)| agent.clone()).collect()
     }
 
+    /// All agents that a machine was or is, the latest first.
+    #[must_use]
+    pub fn earlier_of_machine(&self, tenant: TenantId, machine: &str) -> Vec<String> {
+        let mut all = self.list(tenant);
+        all.retain(|agent| !machine.is_empty() && agent.machine == machine);
+        all.sort_by_key(|agent| std::cmp::Reverse(agent.enrolled_ms));
+        all.into_iter().map(|agent| agent.id).collect()
+    }
+
     /// The agent that a machine has, if it may deliver. One that has copies is nobody's: whoever joins becomes another.
     #[must_use]
     pub fn of_machine(&self, tenant: TenantId, machine: &str) -> Option<Agent> {

@@ -13,10 +13,12 @@ use keyvigil_common::clock::{Clock, SharedClock, Sleep};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// The system's clock, on which every wait takes a hundredth of its time: what backs off for minutes on a link that fails
-/// again and again is through in seconds, and tries as often.
+/// The system's clock, on which waiting goes twenty times as fast: what backs off for minutes on a link that fails again and
+/// again is through in seconds, and tries as often.
 #[derive(Debug)]
 pub struct Hasty(pub SharedClock);
+
+const HASTE: u32 = 20;
 
 impl Clock for Hasty {
     fn now_ms(&self) -> i64 {
@@ -24,7 +26,7 @@ impl Clock for Hasty {
     }
 
     fn monotonic(&self) -> Duration {
-        self.0.monotonic()
+        self.0.monotonic() * HASTE
     }
 
     fn since_boot(&self) -> Duration {
@@ -32,7 +34,7 @@ impl Clock for Hasty {
     }
 
     fn sleep(&self, duration: Duration) -> Sleep {
-        self.0.sleep(duration / 100)
+        self.0.sleep(duration / HASTE)
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Proxy {
     pub address: SocketAddr,
     /// Connections that came through it.
     pub connections: Arc<AtomicU64>,
+    /// Bytes that it has handed to the aggregator.
+    pub handed: Arc<AtomicU64>,
     weather: watch::Sender<Weather>,
     target: Arc<Mutex<String>>,
     accepting: JoinHandle<()>,
@@ -56,9 +58,11 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (weather, seen) = watch::channel(Weather::default());
-        let (target, connections) = (Arc::new(Mutex::new(target.to_owned())), Arc::new(AtomicU64::new(0)));
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&target), Arc::clone(&connections), seen));
-        Self { address, connections, weather, target, accepting }
+        let (target, connections, handed) = (Arc::new(Mutex::new(target.to_owned())), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
+        let counted = [Arc::clone(&connections), Arc::clone(&handed)];
+        #[expect(clippy::disallowed_methods, reason = "it ends with the proxy")]
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&target), counted, seen));
+        Self { address, connections, handed, weather, target, accepting }
     }
 
     /// The aggregator has moved.
@@ -78,23 +82,25 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: Arc<Mutex<String>>, connections: Arc<AtomicU64>, weather: watch::Receiver<Weather>) {
+async fn accept(listener: TcpListener, target: Arc<Mutex<String>>, [connections, handed]: [Arc<AtomicU64>; 2], weather: watch::Receiver<Weather>) {
     while let Ok((inner, _)) = listener.accept().await {
         if weather.borrow().refuse {
             continue;
         }
         connections.fetch_add(1, Ordering::Relaxed);
         let (target, weather) = (target.lock().unwrap_or_else(PoisonError::into_inner).clone(), weather.clone());
-        tokio::spawn(carry(inner, target, weather));
+        #[expect(clippy::disallowed_methods, reason = "it ends with its connection")]
+        tokio::spawn(carry(inner, target, weather, Arc::clone(&handed)));
     }
 }
 
-async fn carry(inner: TcpStream, target: String, weather: watch::Receiver<Weather>) {
+async fn carry(inner: TcpStream, target: String, weather: watch::Receiver<Weather>, handed: Arc<AtomicU64>) {
     let Ok(outer) = TcpStream::connect(target).await else { return };
     let ((from_agent, to_agent), (from_aggregator, to_aggregator)) = (inner.into_split(), outer.into_split());
     let carried = Arc::new(AtomicU64::new(0));
-    let there = pump(from_agent, to_aggregator, weather.clone(), |weather| weather.there, Arc::clone(&carried));
-    let back = pump(from_aggregator, to_agent, weather, |weather| weather.back, carried);
+    let there = pump(from_agent, to_aggregator, weather.clone(), |weather| weather.there, [&carried, &handed]);
+    let nobody = AtomicU64::new(0);
+    let back = pump(from_aggregator, to_agent, weather, |weather| weather.back, [&carried, &nobody]);
     // Whichever ends first ends the connection.
     tokio::select! {
         () = there => {}
@@ -107,7 +113,7 @@ async fn pump(
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut weather: watch::Receiver<Weather>,
     of: impl Fn(&Weather) -> Flow,
-    carried: Arc<AtomicU64>,
+    [carried, handed]: [&AtomicU64; 2],
 ) {
     let mut piece = vec![0u8; 4 << 10];
     while let Ok(length) = from.read(&mut piece).await {
@@ -127,5 +133,6 @@ async fn pump(
         if (reset_after > 0 && so_far > reset_after) || to.write_all(&piece[..length]).await.is_err() {
             return;
         }
+        handed.fetch_add(length as u64, Ordering::Relaxed);
     }
 }

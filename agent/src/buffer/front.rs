@@ -27,6 +27,8 @@ pub(super) struct Lanes {
 #[derive(Debug, Clone, Default)]
 struct Handed {
     ids: Vec<u64>,
+    /// Ids that it was told are given up.
+    dropped: Vec<Range>,
     /// What was settled when it was given: an answer to it that lacks some of that comes from one who has forgotten.
     settled: Option<Ranges>,
 }
@@ -37,10 +39,17 @@ impl Lanes {
         self.live.ids.iter().chain(&self.backfill.ids).copied().collect()
     }
 
+    /// All that an answer may speak of: who knows more of it than was sent knows it from another, and must be asked by sending.
+    pub(super) fn sent(&self) -> Ranges {
+        let own = self.handed().into_iter().map(|id| Range { first: id, last: id });
+        own.chain(self.live.dropped.iter().chain(&self.backfill.dropped).copied()).collect()
+    }
+
     /// These are answered.
     pub(super) fn answered(&mut self, ids: &Ranges) {
         for lane in [&mut self.live, &mut self.backfill] {
             lane.ids.retain(|id| !ids.contains(*id));
+            lane.dropped.retain(|range| !ids.missing(*range).is_empty());
         }
     }
 
@@ -191,10 +200,10 @@ impl File {
         dropped.retain(|range| range.first < last);
         let before = frames.first().map_or(0, |(seq, _)| seq - 1);
         let waiting = split.and_then(|_| Range::new(1, before)).into_iter().collect();
-        let dropped = dropped.into_iter().map(|ids| self.state.numbers.seqs(ids)).collect();
         let settled = Some(self.state.settled.clone());
-        *self.lanes.lane(lane) = Handed { ids: rows.iter().map(|row| row.id).collect(), settled };
-        Ok(Some(Front { epoch: span.epoch, dropped, waiting, frames }))
+        let told = dropped.iter().map(|ids| self.state.numbers.seqs(*ids)).collect();
+        *self.lanes.lane(lane) = Handed { ids: rows.iter().map(|row| row.id).collect(), dropped, settled };
+        Ok(Some(Front { epoch: span.epoch, dropped: told, waiting, frames }))
     }
 
     /// What of the ids from `from` to `until` was given up and is not settled.

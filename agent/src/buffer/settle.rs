@@ -15,17 +15,19 @@ const FORGOTTEN: &str = "acknowledged before, and not known to the aggregator an
 
 impl File {
     /// The aggregator has all numbers up to `cursor` and those of `beyond`, and none else. How many batches of them it did
-    /// not have before.
+    /// not have before. Only what was sent is settled: on a host that was put back to an earlier state it speaks of batches
+    /// that had these numbers then.
     pub(super) fn acked(&mut self, epoch: [u8; 16], cursor: u64, beyond: &[Range], now_ms: i64) -> Result<u64, BufferError> {
         let Some(own) = self.state.numbers.ids(epoch, Range { first: 1, last: u64::MAX - 1 }) else { return Ok(0) };
         let known = Range::new(1, cursor).into_iter().chain(beyond.iter().copied());
         let known: Ranges = known.filter_map(|seqs| self.state.numbers.ids(epoch, seqs)).collect();
         let forgotten: Vec<Range> = self.lanes.surely_settled(own).into_iter().flat_map(|ids| known.missing(ids)).collect();
+        let sent = self.lanes.sent();
         let fresh = self.write(now_ms, |work| {
             work.state.confirm(epoch, cursor);
             let mut fresh = 0;
-            for ids in known.as_slice() {
-                fresh += work.state.settle(work.tx, *ids, now_ms)?;
+            for ids in known.as_slice().iter().flat_map(|ids| sent.shared(*ids)) {
+                fresh += work.state.settle(work.tx, ids, now_ms)?;
             }
             for ids in &forgotten {
                 work.forgotten(*ids)?;

@@ -24,6 +24,8 @@ pub(super) struct Job {
     pub(super) context: Context,
     pub(super) host: String,
     pub(super) time: At,
+    /// When the host was started, by the wall clock that `time` is told by.
+    pub(super) booted_ms: i64,
 }
 
 /// A sensor that has looked.
@@ -32,6 +34,7 @@ pub(super) struct Answer {
     pub(super) collector: Box<dyn Collector>,
     pub(super) sink: Sink,
     pub(super) time: At,
+    pub(super) booted_ms: i64,
     /// Processor time that it took.
     pub(super) cost: Duration,
 }
@@ -95,7 +98,7 @@ impl Shared {
 
 impl Job {
     fn run(self) -> Answer {
-        let Self { at, row, mut collector, context, host, time } = self;
+        let Self { at, row, mut collector, context, host, time, booted_ms } = self;
         let mut sink = Sink::new(&host, time);
         let before = thread_time();
         if catch_unwind(AssertUnwindSafe(|| collector.collect(time, &mut sink))).is_err() {
@@ -103,7 +106,7 @@ impl Job {
             (collector, sink) = ((row.make)(&context), Sink::new(&host, time));
             sink.absent("everything", "the sensor failed, and begins anew; the log says how");
         }
-        Answer { at, collector, sink, time, cost: thread_time().saturating_sub(before) }
+        Answer { at, collector, sink, time, booted_ms, cost: thread_time().saturating_sub(before) }
     }
 }
 
@@ -147,7 +150,7 @@ mod tests {
         let context =
             Context { root: RootFs::new("/nonexistent"), started_ms: 0, keystore: KeystoreConfig::default(), registry: Registry::default(), waiting: None };
         let time = At { wall_ms: 1, monotonic: Duration::ZERO };
-        Job { at, row: COLLECTORS[0], collector: Box::new(Fake(Box::new(look))), context, host: "h".into(), time }
+        Job { at, row: COLLECTORS[0], collector: Box::new(Fake(Box::new(look))), context, host: "h".into(), time, booted_ms: 0 }
     }
 
     /// Blocks until its other end is dropped.

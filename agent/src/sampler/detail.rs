@@ -29,6 +29,11 @@ impl Details {
         }
     }
 
+    /// The clock by which looks are told was set.
+    pub(super) fn shift(&mut self, by_ms: i64) {
+        self.looks.iter_mut().for_each(|(_, at_ms)| *at_ms = at_ms.saturating_add(by_ms));
+    }
+
     /// What is pending, parted while so many bytes wait: what must be kept, and what is only detail.
     pub(super) fn part(&mut self, seen: Vec<Seen>, waiting_bytes: u64) -> (Vec<Seen>, Vec<Seen>) {
         let looks = std::mem::take(&mut self.looks);

@@ -18,6 +18,7 @@ use crate::collect::Sink;
 use crate::sender::Itself;
 
 use super::detail::{Details, Seen};
+use super::step::{self, Steps};
 
 /// Longest time that something seen waits to be sealed.
 pub(super) const AGE_MAX: Duration = Duration::from_secs(2);
@@ -36,6 +37,7 @@ pub(super) struct Pending {
     facts: Option<HostFacts>,
     remember: Vec<Remember>,
     since: Option<Duration>,
+    steps: Steps,
     /// Encoded, to be stored next.
     sealed: Vec<New>,
     /// What could not be encoded.
@@ -72,6 +74,7 @@ impl Pending {
             facts: None,
             remember: Vec::new(),
             since: None,
+            steps: Steps::default(),
             sealed: Vec::new(),
             lost: Vec::new(),
             buffer,
@@ -98,6 +101,7 @@ impl Pending {
 
     pub(super) fn events(&mut self, events: Vec<Event>) {
         if !events.is_empty() {
+            self.follow_clock();
             self.since.get_or_insert_with(|| self.clock.monotonic());
             self.events.extend(events);
         }
@@ -134,8 +138,20 @@ impl Pending {
         }
     }
 
+    /// Where the wall clock was set, what waits is told by it as it is now. Returns when the host was started, by that clock.
+    pub(super) fn follow_clock(&mut self) -> i64 {
+        let by_ms = self.steps.since_last(self.clock.now_ms(), self.itself.sealed().boot_ms);
+        if by_ms != 0 {
+            self.groups.iter_mut().for_each(|(_, _, samples)| step::shift(by_ms, samples, &mut [], &mut []));
+            self.details.shift(by_ms);
+            step::shift(by_ms, &mut [], &mut self.sightings, &mut self.events);
+        }
+        self.steps.booted_ms()
+    }
+
     /// Encodes what was seen and stores it.
     pub(super) async fn seal(&mut self) {
+        self.follow_clock();
         self.since = None;
         let now_ms = self.clock.now_ms();
         let (told, gaps) = self.untold(now_ms).await;
@@ -246,7 +262,7 @@ fn samples_batch(seen: Vec<Seen>, host: Option<HostFacts>, mut batch: Batch) -> 
 /// Moves half of a batch into another one.
 fn split(batch: &mut Batch) -> Batch {
     let half = |n: usize| n - n / 2;
-    let mut second = Batch { sealed_ms: batch.sealed_ms, series: batch.series.clone(), ..Batch::default() };
+    let mut second = Batch { sealed_ms: batch.sealed_ms, sealed: batch.sealed, series: batch.series.clone(), ..Batch::default() };
     second.sightings = batch.sightings.split_off(half(batch.sightings.len()).min(batch.sightings.len()));
     second.events = batch.events.split_off(half(batch.events.len()));
     second.groups = batch.groups.split_off(half(batch.groups.len()));

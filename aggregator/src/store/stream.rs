@@ -161,6 +161,20 @@ impl<'a> Tx<'a> {
         Ok((count.cast_unsigned(), items.cast_unsigned()))
     }
 
+    /// Lets an agent go on with the streams of another, which the same machine was before it joined again.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn inherit_streams(&self, tenant: TenantId, from: &str, to: &str) -> Result<(), StoreError> {
+        let sql = "INSERT OR IGNORE INTO stream (tenant, agent, epoch, cursor, batches, beyond, seen_ms)
+                   SELECT tenant, ?3, epoch, cursor, batches, beyond, seen_ms FROM stream WHERE tenant = ?1 AND agent = ?2";
+        self.connection.prepare_cached(sql)?.execute(params![tenant, from, to])?;
+        let sql = "INSERT OR IGNORE INTO settled (tenant, agent, epoch, seq, hash, items)
+                   SELECT tenant, ?3, epoch, seq, hash, items FROM settled WHERE tenant = ?1 AND agent = ?2";
+        self.connection.prepare_cached(sql)?.execute(params![tenant, from, to])?;
+        Ok(())
+    }
+
     /// Forgets streams that nobody goes on with: how many.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use keyvigil_agent::buffer::Buffer;
 use keyvigil_agent::config::Config as AgentConfig;
 use keyvigil_agent::http::{Answer, Connection, Dialer, HttpError, Stream};
 use keyvigil_agent::identity::{Identity, NewKey};
@@ -218,8 +219,13 @@ impl Host {
         }
     }
 
+    /// What waits, while the agent runs.
+    pub(crate) fn buffer(&self) -> Option<Buffer> {
+        Some(self.running.as_ref()?.buffer.clone())
+    }
+
     fn level(&self) -> (u64, u64) {
-        let running = self.running.as_ref().map(|running| running.buffer.level());
+        let running = self.buffer().map(|buffer| buffer.level());
         running.map_or(self.last, |level| (level.batches, level.last_seq))
     }
 

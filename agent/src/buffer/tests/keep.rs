@@ -11,7 +11,7 @@ fn batches_come_out_in_order_until_acknowledged_also_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let mut queue = open(dir.path(), WIDE);
     fill(&mut queue, Class::Sample, 10, T0..T0 + 5);
-    let epoch = queue.level().epoch;
+    let epoch = live(&mut queue, T0).epoch;
     assert_eq!(queue.acked(epoch, 2, vec![], T0).unwrap(), 2);
     queue.close(T0).unwrap();
     drop(queue);
@@ -171,7 +171,24 @@ fn a_fork_counts_anew_from_that_batch_on_and_rewrites_none() {
     drop(queue);
     let mut queue = open(dir.path(), WIDE);
     assert_eq!(queue.level().epoch, anew.epoch, "over a restart too");
+    // The ack of these was not stored yet.
+    assert_eq!(seqs(&live(&mut queue, T0)), [2, 3]);
+    queue.acked(old.epoch, 3, vec![], T0).unwrap();
+    assert_eq!(live(&mut queue, T0).frames, anew.frames);
     assert_eq!(queue.acked(anew.epoch, 3, vec![], T0).unwrap(), 2);
+}
+
+#[test]
+fn an_ack_settles_nothing_that_was_not_sent_for_it_may_speak_of_an_earlier_life_of_this_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), WIDE);
+    fill(&mut queue, Class::Sample, 10, T0..T0 + 3);
+    let epoch = live(&mut queue, T0).epoch;
+    fill(&mut queue, Class::Sample, 10, T0 + 3..T0 + 6);
+    assert_eq!(queue.acked(epoch, 9, vec![range(11, 12)], T0).unwrap(), 3);
+    assert_eq!(seqs(&live(&mut queue, T0)), [4, 5, 6], "who has others under these numbers says so when they are sent");
+    queue.forked(epoch, 4, T0).unwrap();
+    assert_eq!(seqs(&live(&mut queue, T0)), [1, 2, 3]);
 }
 
 #[test]

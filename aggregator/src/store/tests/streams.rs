@@ -51,6 +51,23 @@ async fn a_stream_is_settled_once_and_jumps_only_over_what_was_declared() {
 }
 
 #[tokio::test]
+async fn who_was_another_agent_before_knows_what_that_one_delivered() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    settle(&store, &[1, 2, 3], 1, Declared::default()).await.unwrap();
+    let go_on = |tx: &Tx<'_>| {
+        tx.inherit_streams(1, "a", "b")?;
+        tx.inherit_streams(1, "a", "b")?;
+        let (stream, none) = (Stream { agent: "b".into(), ..stream() }, Declared::default());
+        let mut settling = tx.settling(&stream, &none)?;
+        let settled = [settling.settle(3, &[1; 32], 1)?, settling.settle(4, &[1; 32], 1)?];
+        settling.close(T0).map(|standing| (settled, standing.cursor))
+    };
+    assert_eq!(store.write(go_on).await.unwrap(), ([Settled::Repeat, Settled::New], 4));
+    assert_eq!(standing(&store).await, (3, vec![]), "and counts for itself from there on");
+}
+
+#[tokio::test]
 async fn a_batch_whose_bytes_are_not_known_any_more_is_never_passed_over_in_silence() {
     let fixture = Fixture::new();
     let store = fixture.open();
