@@ -72,6 +72,26 @@ impl SideLog {
         self.0.write_all(format!("c {n}\n").as_bytes()).expect("the side log");
     }
 
+    /// How full the buffer is, and why it is in memory.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    pub fn level(&mut self, batches: u64, bytes: u64, degraded: Option<&str>) {
+        let degraded = degraded.unwrap_or("-").replace('\n', " ");
+        self.0.write_all(format!("l {batches} {bytes} {degraded}\n").as_bytes()).expect("the side log");
+    }
+
+    /// Bytes that waited and why the buffer was in memory, each time that was noted.
+    #[must_use]
+    pub fn levels(path: &Path) -> Vec<(u64, Option<String>)> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let level = |line: &str| {
+            let mut words = line.strip_prefix("l ")?.splitn(3, ' ').skip(1);
+            Some((words.next()?.parse().ok()?, words.next().filter(|why| *why != "-").map(str::to_owned)))
+        };
+        text.lines().filter_map(level).collect()
+    }
+
     /// Reads a log.
     #[must_use]
     pub fn read(path: &Path) -> Issued {

@@ -1,0 +1,12 @@
+//! The experiments of the fault matrix: real senders and aggregators, a fault, and the judgement of the oracle when it is over.
+//! `KEYVIGIL_FAULTS=full` makes them as long as the matrix says.
+
+mod absence;
+mod damage;
+mod disks;
+mod handles;
+mod io;
+mod kills;
+mod power;
+mod space;
+mod world;
