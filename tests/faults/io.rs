@@ -12,7 +12,7 @@ use crate::world::{Process, World, sized, status};
 /// A command that runs another whose calls fail; the other is our child, strace its tracer beside.
 fn failing(inject: &str) -> String {
     let calls = inject.split(':').next().expect("a name");
-    format!("strace -D -f -qq -o /dev/null -e trace={calls} -e inject={inject}")
+    format!("strace -D -I 2 -f -qq -o /dev/null -e trace={calls} -e inject={inject}")
 }
 
 /// Whether strace traces it; else the experiment would prove nothing.
@@ -84,7 +84,8 @@ async fn f08_a_disk_that_turns_read_only_is_stood_in_for_by_memory_until_it_is_b
     world.come_back();
     world.settle(3).await;
     let stored = world.judge("disk read-only in mid-run and at the start").await;
-    assert_eq!(stored.gaps, [], "memory held it all");
+    // The file is not trusted after a write that failed: that something may be lost is told, though all was read.
+    assert_eq!((stored.samples == world.issued().committed, stored.declared), (true, 0), "{:?}", stored.gaps);
 }
 
 /// Joins an agent that samples the load each 100 ms and whose state lies in `state`; its configuration.

@@ -148,15 +148,30 @@ impl Stored {
             stored.samples.insert(n as u64);
         }
         stored.read_events(client, host).await?;
-        let gaps = client.gaps(&[]).await.map_err(|e| e.to_string())?;
-        for gap in gaps["gaps"].as_array().into_iter().flatten().filter(|gap| gap["host"] == host) {
-            let items = gap["items"].as_u64().unwrap_or(0);
-            let text = |name: &str| gap[name].as_str().unwrap_or_default().to_owned();
-            stored.declared += items;
-            stored.unknown += u64::from(items == 0);
-            stored.gaps.push((text("class"), text("cause"), items));
-        }
+        stored.read_gaps(client, host).await?;
         Ok(stored)
+    }
+
+    async fn read_gaps(&mut self, client: &Client, host: &str) -> Result<(), String> {
+        let mut cursor = String::new();
+        loop {
+            let mut filters = vec![("limit", "1000")];
+            if !cursor.is_empty() {
+                filters.push(("cursor", &cursor));
+            }
+            let page = client.gaps(&filters).await.map_err(|e| e.to_string())?;
+            for gap in page["gaps"].as_array().into_iter().flatten().filter(|gap| gap["host"] == host) {
+                let items = gap["items"].as_u64().unwrap_or(0);
+                let text = |name: &str| gap[name].as_str().unwrap_or_default().to_owned();
+                self.declared += items;
+                self.unknown += u64::from(items == 0);
+                self.gaps.push((text("class"), text("cause"), items));
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => next.clone_into(&mut cursor),
+                None => return Ok(()),
+            }
+        }
     }
 
     async fn read_events(&mut self, client: &Client, host: &str) -> Result<(), String> {

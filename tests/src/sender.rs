@@ -26,6 +26,9 @@ use tokio::sync::{Notify, watch};
 use crate::oracle::{self, ITEMS};
 use crate::random::Random;
 
+/// Of padding, so many characters in one piece.
+const PART: usize = 1_024;
+
 /// How a sender works.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -139,8 +142,9 @@ impl Sender {
         batch.gaps = gaps;
         if self.options.padding > 0 {
             let mut random = Random::new(n);
-            let padding = (0..self.options.padding.div_ceil(16)).map(|_| format!("{:016x}", random.number())).collect();
-            batch.events[0].evidence.push(("padding".into(), padding));
+            let mut text = |bytes: usize| (0..bytes.div_ceil(16)).map(|_| format!("{:016x}", random.number())).collect();
+            let parts = (0..self.options.padding).step_by(PART).enumerate();
+            batch.events[0].evidence = parts.map(|(part, from)| (format!("padding{part}"), text(PART.min(self.options.padding - from)))).collect();
         }
         let frame = encode_batch(&batch).expect("it fits");
         let new = New { class, items: ITEMS, at_ms: now_ms, frame, told };
