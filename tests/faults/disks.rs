@@ -101,8 +101,14 @@ impl Disk {
     pub(crate) fn fill_names(&self) -> PathBuf {
         let path = self.at.join("neighbours");
         std::fs::create_dir(&path).expect("a directory");
-        let full = (0..1 << 20).find(|n| std::fs::File::create(path.join(n.to_string())).is_err());
-        assert!(full.is_some(), "there are inodes without end");
+        let dir = std::fs::File::open(&path).expect("a directory");
+        let mut free = 0..1 << 20;
+        // Names that were given back a moment ago may be free only once that is stored.
+        for _ in 0..3 {
+            let full = free.find(|n| std::fs::File::create(path.join(n.to_string())).is_err());
+            assert!(full.is_some(), "there are inodes without end");
+            rustix::fs::syncfs(&dir).expect("it is stored");
+        }
         path
     }
 }

@@ -40,6 +40,8 @@ async fn f06_a_full_disk_costs_what_is_declared_and_the_buffer_shrinks_again() {
     sender.stop().await;
     world.come_back();
     world.settle(20).await;
+    // What was acknowledged goes, and its pages, when more is stored.
+    world.settle(20).await;
     let stored = world.judge("8 MiB disk, filled by itself and by a neighbour").await;
     assert!(stored.declared > 0, "nothing was given up: the test tests nothing");
     let least = least >> 10;
