@@ -339,9 +339,12 @@ impl Queue {
     /// half that memory may not take.
     fn fit(&mut self, file: &mut File, now_ms: i64) -> Result<(), BufferError> {
         let bound = self.disk_bound(file);
-        if self.file.state.waiting.bytes == 0 || file.state.waiting.bytes + self.file.state.waiting.bytes <= bound {
+        // A bound that was set is kept by the next append; here it is the disk that has no room.
+        if bound >= self.bounds.bytes || self.file.state.waiting.bytes == 0 || file.state.waiting.bytes + self.file.state.waiting.bytes <= bound {
             return Ok(());
         }
+        // Gaps that were offered before the file was left may be told of now: they must not grow.
+        file.offered.clone_from(&self.file.offered);
         let half = (bound / 2).max(bound.saturating_sub(file.state.waiting.bytes));
         let make_room = |file: &mut File, bound, incoming| {
             file.write(now_ms, |work| {
