@@ -77,7 +77,7 @@ fn damages() -> Vec<(String, bool, Damage)> {
     named("a pipe", false, |path| {
         replace(path, |path| rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o600.into(), 0).expect("made"));
     });
-    named("mode 000", true, |path| std::fs::set_permissions(path, Permissions::from_mode(0)).expect("changed"));
+    named("mode 000", true, |path| std::fs::set_permissions(path, Permissions::from_mode(0o000)).expect("changed"));
     all
 }
 

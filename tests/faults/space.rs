@@ -60,14 +60,19 @@ async fn f06_a_disk_without_names_left_is_stood_in_for_by_memory() {
     let disk = Disk::ext4(16, &["-N", "48"]);
     let world = World::on("F06", &disk.at.join("state")).await;
     world.go_away();
-    let mut sender = world.sender("--every-ms 2");
-    world.commits(100, &mut sender).await;
-    sender.stop().await;
+    // A process may end before its buffer has put its log away; the next one is to need a name for it.
+    loop {
+        let mut sender = world.sender("--every-ms 2");
+        world.commits(50, &mut sender).await;
+        sender.stop().await;
+        if !world.state.join("buffer.db-wal").exists() {
+            break;
+        }
+    }
     let neighbours = disk.fill_names();
     let mut sender = world.sender("--every-ms 5");
+    until("it says that it works in memory", || async { world.levels().last().is_some_and(|(_, degraded)| degraded.is_some()).then_some(()) }).await;
     world.commits(100, &mut sender).await;
-    let degraded = world.levels().last().and_then(|(_, degraded)| degraded.clone());
-    assert!(degraded.is_some(), "it says that it works in memory");
     std::fs::remove_dir_all(neighbours).expect("they were there");
     until("the disk is used again", || async { world.levels().last().is_some_and(|(_, degraded)| degraded.is_none()).then_some(()) }).await;
     world.commits(50, &mut sender).await;
