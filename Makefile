@@ -1,6 +1,6 @@
 # Thin names: what each does stands in scripts/ and in xtask/.
 .DEFAULT_GOAL := help
-.PHONY: help run test kills lint dashboard package
+.PHONY: help run test kills faults lint dashboard package
 
 help: ## shows this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ kills: ## kills the store 50,000 times in a simulated file layer, and a running 
 	cargo build --workspace --locked
 	KEYVIGIL_KILLS=50000 cargo test --locked -p keyvigil-tests --test kills -- --nocapture
 	KEYVIGIL_KILL9_CYCLES=200 cargo test --locked -p keyvigil-tests --test kill9 -- --nocapture
+
+faults: ## every experiment of the fault matrix, in full
+	@scripts/need test
+	cargo build --workspace --locked
+	KEYVIGIL_FAULTS=full cargo test --locked -p keyvigil-tests --test faults -- --nocapture
 
 lint: ## formatting, lints, the project's own rules, and where it is installed cargo-deny
 	cargo fmt --all --check

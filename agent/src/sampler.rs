@@ -11,7 +11,9 @@ mod pace;
 mod seal;
 mod shown;
 mod step;
+mod store;
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,9 +33,9 @@ use budget::Budget;
 use coverage::Coverage;
 use crew::{Answer, Crew, Job};
 use pace::Pace;
-pub(crate) use seal::DROPPED;
 use seal::Pending;
 pub use shown::Shown;
+pub(crate) use store::DROPPED;
 
 /// How long a poke waits for more of its kind: an editor writes a file in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(300);
@@ -93,6 +95,8 @@ pub struct Sampler {
     parts: Parts,
     coverage: Coverage,
     pending: Pending,
+    /// What is being stored: a slow disk holds up no sensor.
+    storing: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     pokes: (mpsc::Sender<usize>, mpsc::Receiver<usize>),
     crew: Crew,
     /// When those who wait for a sensor at work get another thread.
@@ -142,6 +146,7 @@ impl Sampler {
             slots,
             coverage: Coverage::default(),
             pending,
+            storing: None,
             pokes,
             crew: Crew::default(),
             relief: None,
@@ -169,6 +174,7 @@ impl Sampler {
                 Some(slot) = self.pokes.1.recv() => self.hurry(slot),
                 () = self.crew.done() => self.take_all_back(),
                 Ok(()) = self.parts.enhanced.changed() => self.sooner(),
+                () = stored(&mut self.storing) => {}
             }
             self.seal_if_ready().await;
         }
@@ -180,6 +186,9 @@ impl Sampler {
             }
         };
         let _ = tokio::time::timeout(LAST_ANSWERS, answers).await;
+        if self.storing.is_some() {
+            stored(&mut self.storing).await;
+        }
         self.pending.seal().await;
     }
 
@@ -230,7 +239,7 @@ impl Sampler {
     fn next_wake(&self) -> Duration {
         let due = self.slots.iter().filter(|s| s.collector.is_some()).map(|s| s.due);
         let deadlines = self.slots.iter().filter(|s| !s.late).filter_map(|s| s.started.map(|at| at + s.deadline()));
-        let sealing = self.pending.since().map(|since| since + seal::AGE_MAX);
+        let sealing = self.pending.since().map(|since| since + seal::AGE_MAX).filter(|_| self.storing.is_none());
         let relief = self.relief.filter(|_| self.crew.is_waiting());
         due.chain(deadlines).chain(sealing).chain(relief).min().unwrap_or(Duration::MAX)
     }
@@ -361,9 +370,24 @@ impl Sampler {
         let now = self.parts.clock.monotonic();
         let old = self.pending.since().is_some_and(|since| now >= since + seal::AGE_MAX);
         if self.pending.since().is_some() && (self.running() == 0 || old || self.pending.is_urgent() || self.pending.is_large()) {
-            self.pending.seal().await;
+            if self.storing.is_some() {
+                if !self.pending.is_too_large() {
+                    return;
+                }
+                stored(&mut self.storing).await;
+            }
+            self.storing = Some(Box::pin(self.pending.seal()));
         }
     }
+}
+
+/// Ends when what is being stored is; never, where nothing is.
+async fn stored(storing: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) {
+    match storing {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+    *storing = None;
 }
 
 /// Sensors that are stretched only when nothing else is left: those of keys, and of what is done with them.

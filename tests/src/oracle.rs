@@ -72,6 +72,26 @@ impl SideLog {
         self.0.write_all(format!("c {n}\n").as_bytes()).expect("the side log");
     }
 
+    /// How full the buffer is, and why it is in memory.
+    ///
+    /// # Panics
+    /// Where it cannot be written.
+    pub fn level(&mut self, batches: u64, bytes: u64, degraded: Option<&str>) {
+        let degraded = degraded.unwrap_or("-").replace('\n', " ");
+        self.0.write_all(format!("l {batches} {bytes} {degraded}\n").as_bytes()).expect("the side log");
+    }
+
+    /// Bytes that waited and why the buffer was in memory, each time that was noted.
+    #[must_use]
+    pub fn levels(path: &Path) -> Vec<(u64, Option<String>)> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let level = |line: &str| {
+            let mut words = line.strip_prefix("l ")?.splitn(3, ' ').skip(1);
+            Some((words.next()?.parse().ok()?, words.next().filter(|why| *why != "-").map(str::to_owned)))
+        };
+        text.lines().filter_map(level).collect()
+    }
+
     /// Reads a log.
     #[must_use]
     pub fn read(path: &Path) -> Issued {
@@ -128,15 +148,30 @@ impl Stored {
             stored.samples.insert(n as u64);
         }
         stored.read_events(client, host).await?;
-        let gaps = client.gaps(&[]).await.map_err(|e| e.to_string())?;
-        for gap in gaps["gaps"].as_array().into_iter().flatten().filter(|gap| gap["host"] == host) {
-            let items = gap["items"].as_u64().unwrap_or(0);
-            let text = |name: &str| gap[name].as_str().unwrap_or_default().to_owned();
-            stored.declared += items;
-            stored.unknown += u64::from(items == 0);
-            stored.gaps.push((text("class"), text("cause"), items));
-        }
+        stored.read_gaps(client, host).await?;
         Ok(stored)
+    }
+
+    async fn read_gaps(&mut self, client: &Client, host: &str) -> Result<(), String> {
+        let mut cursor = String::new();
+        loop {
+            let mut filters = vec![("limit", "1000")];
+            if !cursor.is_empty() {
+                filters.push(("cursor", &cursor));
+            }
+            let page = client.gaps(&filters).await.map_err(|e| e.to_string())?;
+            for gap in page["gaps"].as_array().into_iter().flatten().filter(|gap| gap["host"] == host) {
+                let items = gap["items"].as_u64().unwrap_or(0);
+                let text = |name: &str| gap[name].as_str().unwrap_or_default().to_owned();
+                self.declared += items;
+                self.unknown += u64::from(items == 0);
+                self.gaps.push((text("class"), text("cause"), items));
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => next.clone_into(&mut cursor),
+                None => return Ok(()),
+            }
+        }
     }
 
     async fn read_events(&mut self, client: &Client, host: &str) -> Result<(), String> {

@@ -73,6 +73,12 @@ impl Aggregator {
         self.at["ingest_url"].as_str().unwrap_or_default().trim_start_matches("https://").to_owned()
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// kill -9, while others still talk to it; it is waited for when it is dropped.
     ///
     /// # Panics

@@ -24,6 +24,10 @@ use keyvigil_common::wire::{Class, encode_batch};
 use tokio::sync::{Notify, watch};
 
 use crate::oracle::{self, ITEMS};
+use crate::random::Random;
+
+/// Of padding, so many characters in one piece.
+const PART: usize = 1_024;
 
 /// How a sender works.
 #[derive(Debug, Clone)]
@@ -40,6 +44,8 @@ pub struct Options {
     pub base_ms: i64,
     /// Class of its batches.
     pub class: Class,
+    /// Characters that no compression shortens much, added to each batch.
+    pub padding: usize,
 }
 
 impl Options {
@@ -47,7 +53,7 @@ impl Options {
     #[must_use]
     pub fn of(dir: &Path, base_ms: i64) -> Self {
         let bounds = Bounds { bytes: 1 << 30, age_ms: 1 << 40, min_free_bytes: 1 };
-        Self { dir: dir.to_owned(), bounds, clock: SystemClock::shared(), dialer: Dialer::tcp(), base_ms, class: Class::Sample }
+        Self { dir: dir.to_owned(), bounds, clock: SystemClock::shared(), dialer: Dialer::tcp(), base_ms, class: Class::Sample, padding: 0 }
     }
 }
 
@@ -119,12 +125,29 @@ impl Sender {
     /// # Panics
     /// Never in practice.
     pub async fn send(&self, n: u64) -> Result<(), BufferError> {
+        self.send_as(n, self.options.class).await
+    }
+
+    /// The same, as one of another class.
+    ///
+    /// # Errors
+    /// The buffer's: then it is not committed.
+    ///
+    /// # Panics
+    /// Never in practice.
+    pub async fn send_as(&self, n: u64, class: Class) -> Result<(), BufferError> {
         let now_ms = self.options.clock.now_ms();
         let (told, gaps) = self.buffer.gaps(now_ms).await?.into_iter().unzip();
         let mut batch = oracle::batch(n, self.options.base_ms);
         batch.gaps = gaps;
+        if self.options.padding > 0 {
+            let mut random = Random::new(n);
+            let mut text = |bytes: usize| (0..bytes.div_ceil(16)).map(|_| format!("{:016x}", random.number())).collect();
+            let parts = (0..self.options.padding).step_by(PART).enumerate();
+            batch.events[0].evidence = parts.map(|(part, from)| (format!("padding{part}"), text(PART.min(self.options.padding - from)))).collect();
+        }
         let frame = encode_batch(&batch).expect("it fits");
-        let new = New { class: self.options.class, items: ITEMS, at_ms: now_ms, frame, told };
+        let new = New { class, items: ITEMS, at_ms: now_ms, frame, told };
         self.buffer.append(vec![new], Vec::new(), Vec::new(), now_ms).await?;
         self.filled.notify_one();
         Ok(())

@@ -19,6 +19,10 @@ const MIN_FREE_BYTES: u64 = 1 << 30;
 const MIN_FREE_SHARE: u64 = 20;
 /// What the buffer may hold however little room there is.
 const FLOOR_BYTES: u64 = 1 << 20;
+/// What the log grows to before it is moved into the file, with a transaction or two.
+const LOG_BYTES: u64 = 3 << 20;
+/// A smaller file does not tell how full pages become.
+const DENSITY_FROM_BYTES: u64 = 1 << 20;
 
 /// `path` with something after its name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -68,11 +72,35 @@ impl Space {
         Some(Self { free: stat.f_bavail.saturating_mul(stat.f_frsize), keep })
     }
 
-    /// What the buffer may hold that is `size` large now and bound to `bytes`: it does not grow into what stays free.
-    pub(super) fn bound(self, size: u64, bytes: u64) -> u64 {
-        let room = self.free.saturating_sub(self.keep);
-        // Rows fill their pages to some seven eighths.
-        ((size + room) / 8 * 7).max(FLOOR_BYTES).min(bytes)
+    /// What the buffer may hold that is bound to `bytes`: neither it nor its log grows into what stays free.
+    pub(super) fn bound(self, taken: Taken, bytes: u64) -> u64 {
+        let log = LOG_BYTES.saturating_sub(taken.log);
+        let room = self.free.saturating_sub(self.keep + log);
+        // Rows fill their pages to some seven eighths, large ones less.
+        let dense = taken.used < DENSITY_FROM_BYTES || taken.held >= taken.used / 8 * 7;
+        let (held, used) = if dense { (7, 8) } else { (u128::from(taken.held).max(1), u128::from(taken.used)) };
+        let bound = u128::from(taken.size + room) * held / used;
+        u64::try_from(bound).unwrap_or(u64::MAX).max(FLOOR_BYTES).min(bytes)
+    }
+}
+
+/// What a buffer takes of a disk, bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taken {
+    /// Its file.
+    pub(super) size: u64,
+    /// Pages of it that hold something.
+    pub(super) used: u64,
+    /// Sealed batches in them.
+    pub(super) held: u64,
+    /// The log.
+    pub(super) log: u64,
+}
+
+impl Taken {
+    /// Adds the log of the file at `buffer`.
+    pub(super) fn with_log(self, buffer: &Path) -> Self {
+        Self { log: std::fs::metadata(beside(buffer, "-wal")).map_or(0, |stat| stat.len()), ..self }
     }
 }
 
@@ -177,4 +205,22 @@ fn forget_older(buffer: &Path, newest: &Path) -> std::io::Result<()> {
 pub(super) fn put_in_place(buffer: &Path) -> std::io::Result<()> {
     std::fs::rename(unfinished(buffer), buffer)?;
     std::fs::File::open(buffer.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_held_leaves_room_for_the_log_and_for_pages_that_are_not_full() {
+        let mib = |n: u64| n << 20;
+        let space = Space { free: mib(20), keep: mib(5) };
+        assert_eq!(space.bound(Taken::default(), mib(100)), mib(12) / 8 * 7);
+        let grown = Taken { log: mib(2), ..Taken::default() };
+        assert_eq!(space.bound(grown, mib(100)), mib(14) / 8 * 7, "the log is there already");
+        let half_full = Taken { size: mib(4), used: mib(4), held: mib(2), log: mib(3) };
+        assert_eq!(space.bound(half_full, mib(100)), (mib(4) + mib(15)) / 2);
+        assert_eq!(space.bound(half_full, mib(8)), mib(8));
+        assert_eq!(Space { free: 0, ..space }.bound(Taken::default(), mib(8)), FLOOR_BYTES);
+    }
 }

@@ -9,6 +9,7 @@ use keyvigil_common::wire::Gap;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::bound::{class_number, class_of};
+use super::disk::Taken;
 use super::front::Lanes;
 use super::state::{State, Totals, Work};
 use super::{Appended, BufferError, Level, Lost, New, Remember};
@@ -140,10 +141,11 @@ impl File {
         Level { batches: *rows, items: *items, bytes: *bytes, oldest_ms, epoch: numbers.newest().epoch, last_seq: numbers.last_seq(), degraded: None }
     }
 
-    /// Bytes that the file takes without its log.
-    pub(super) fn size(&self) -> Result<u64, BufferError> {
-        let pages: i64 = self.connection.prepare_cached("PRAGMA page_count")?.query_row([], |row| row.get(0))?;
-        Ok(pages.cast_unsigned() * 4_096)
+    /// What the file takes, without its log.
+    pub(super) fn taken(&self) -> Result<Taken, BufferError> {
+        let pages = |sql| Ok::<u64, BufferError>(self.connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned() * 4_096);
+        let (size, free) = (pages("PRAGMA page_count")?, pages("PRAGMA freelist_count")?);
+        Ok(Taken { size, used: size.saturating_sub(free), held: self.state.waiting.bytes + self.state.kept_bytes, log: 0 })
     }
 
     /// Moves the log into the file and empties it.

@@ -318,7 +318,7 @@ impl Queue {
         }
     }
 
-    fn reopen(&self, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
+    fn reopen(&mut self, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
         if away.suspect.is_none() {
             let cleaned = disk::clean_up(&self.place.path);
             cleaned.map_err(|e| BufferError::Io(format!("cannot work beside {}", self.place.path.display()), e))?;
@@ -351,7 +351,8 @@ impl Queue {
     }
 
     /// Moves what memory holds into `file`.
-    fn bring(&self, mut file: File, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
+    fn bring(&mut self, mut file: File, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
+        self.fit(&mut file, now_ms)?;
         let before = file.state.clone();
         if let Err(e) = file.take(&self.file, now_ms) {
             // It may be on disk nonetheless; then it goes from there.
@@ -359,6 +360,37 @@ impl Queue {
             return Err(e);
         }
         Ok(file)
+    }
+
+    /// Gives up what must go so that what memory holds fits into `file`: it is newer, so that of the file goes first, but for a
+    /// half that memory may not take.
+    fn fit(&mut self, file: &mut File, now_ms: i64) -> Result<(), BufferError> {
+        let bound = self.disk_bound(file);
+        // A bound that was set is kept by the next append; here it is the disk that has no room.
+        if bound >= self.bounds.bytes || self.file.state.waiting.bytes == 0 || file.state.waiting.bytes + self.file.state.waiting.bytes <= bound {
+            return Ok(());
+        }
+        // Gaps that were offered before the file was left may be told of now: they must not grow.
+        file.offered.clone_from(&self.file.offered);
+        let half = (bound / 2).max(bound.saturating_sub(file.state.waiting.bytes));
+        let make_room = |file: &mut File, bound, incoming| {
+            file.write(now_ms, |work| {
+                work.make_room(bound, i64::MAX / 4, incoming)?;
+                work.save()
+            })
+        };
+        make_room(&mut self.file, half, 0)?;
+        make_room(file, bound, self.file.state.waiting.bytes)?;
+        file.checkpoint()
+    }
+
+    /// What `file` on disk may hold.
+    fn disk_bound(&self, file: &File) -> u64 {
+        let space = Space::of(&self.place.path, self.bounds.min_free_bytes);
+        match (space, file.taken()) {
+            (Some(space), Ok(taken)) => space.bound(taken.with_log(&self.place.path), self.bounds.bytes),
+            _ => self.bounds.bytes,
+        }
     }
 
     /// What the file may hold now.
@@ -370,10 +402,7 @@ impl Queue {
             self.looked_ms = Some(now_ms);
             let space = Space::of(&self.place.path, self.bounds.min_free_bytes);
             disk::make_reserve(&self.place.path, self.bounds.bytes, space);
-            self.bound = match (space, self.file.size()) {
-                (Some(space), Ok(size)) => space.bound(size, self.bounds.bytes),
-                _ => self.bounds.bytes,
-            };
+            self.bound = self.disk_bound(&self.file);
         }
         self.bound
     }

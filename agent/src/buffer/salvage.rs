@@ -106,6 +106,10 @@ impl Salvage {
         let mut rows = statement.query(pair(range))?;
         while let Some(row) = rows.next()? {
             let id = row.get::<_, i64>(0)?.cast_unsigned();
+            if !(*reached..=range.last).contains(&id) {
+                // The tree is out of order: what it gives here it gives elsewhere too.
+                return Err(Stop::Reader);
+            }
             *reached = id + 1;
             let row = raw::RawRow { id, class: row.get(1)?, items: row.get(2)?, at_ms: row.get(3)?, body: row.get(4)? };
             self.prove(row, take).map_err(Stop::Taker)?;

@@ -1,6 +1,5 @@
 //! What was seen and is not stored yet, and its sealing into batches. Security events, key events and samples go into batches of their
-//! own class, so that what must be given up can be given up by class. The buffer takes whatever it is given, into memory if the
-//! disk takes nothing.
+//! own class, so that what must be given up can be given up by class.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,24 +8,24 @@ use std::time::Duration;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::event::{Event, EventKind};
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
-use keyvigil_common::telemetry::{Number, Registry, chain};
-use keyvigil_common::wire::{self, Batch, Class, Column, Gap, Group, HostFacts};
+use keyvigil_common::telemetry::{Number, Registry};
+use keyvigil_common::wire::{Batch, Class, Column, Group, HostFacts};
 use tokio::sync::Notify;
 
-use crate::buffer::{Buffer, Lost, New, Remember};
+use crate::buffer::{Buffer, Remember};
 use crate::collect::Sink;
 use crate::sender::Itself;
 
 use super::detail::{Details, Seen};
 use super::step::{self, Steps};
+use super::store::{Load, Store};
 
 /// Longest time that something seen waits to be sealed.
 pub(super) const AGE_MAX: Duration = Duration::from_secs(2);
 /// Samples, sightings and events after which a batch is sealed at once.
 const ITEMS_MAX: usize = 5_000;
-
-/// Name of the counter of batches given up.
-pub(crate) const DROPPED: &str = "keyvigil.agent.dropped_batches_total";
+/// What may be seen while a slow disk stores what was seen before.
+const WAITING_ITEMS_MAX: usize = 4 * ITEMS_MAX;
 
 /// Seen, not stored.
 pub(super) struct Pending {
@@ -38,34 +37,15 @@ pub(super) struct Pending {
     remember: Vec<Remember>,
     since: Option<Duration>,
     steps: Steps,
-    /// Encoded, to be stored next.
-    sealed: Vec<New>,
-    /// What could not be encoded.
-    lost: Vec<Lost>,
-    buffer: Buffer,
+    store: Store,
     itself: Itself,
     clock: SharedClock,
-    filled: Arc<Notify>,
-    numbers: Numbers,
-}
-
-struct Numbers {
     collected: Number,
-    batches: Number,
-    failures: Number,
-    dropped: Number,
     invalid: Number,
 }
 
 impl Pending {
     pub(super) fn new(buffer: Buffer, itself: Itself, clock: SharedClock, filled: Arc<Notify>, registry: &Registry) -> Self {
-        let numbers = Numbers {
-            collected: registry.counter("keyvigil.agent.samples_total", "Samples taken."),
-            batches: registry.counter("keyvigil.agent.batches_total", "Batches sealed."),
-            failures: registry.counter("keyvigil.agent.buffer_failures_total", "Times that the buffer could not be written."),
-            dropped: registry.counter(DROPPED, "Batches given up for want of room; each is declared."),
-            invalid: registry.counter("keyvigil.agent.invalid_samples_total", "Samples with a name or tag that is not valid: a fault of a sensor."),
-        };
         Self {
             groups: Vec::new(),
             details: Details::default(),
@@ -75,13 +55,11 @@ impl Pending {
             remember: Vec::new(),
             since: None,
             steps: Steps::default(),
-            sealed: Vec::new(),
-            lost: Vec::new(),
-            buffer,
+            collected: registry.counter("keyvigil.agent.samples_total", "Samples taken."),
+            invalid: registry.counter("keyvigil.agent.invalid_samples_total", "Samples with a name or tag that is not valid: a fault of a sensor."),
+            store: Store::new(buffer, filled, registry),
             itself,
             clock,
-            filled,
-            numbers,
         }
     }
 
@@ -96,7 +74,16 @@ impl Pending {
     }
 
     pub(super) fn is_large(&self) -> bool {
-        self.sightings.len() + self.events.len() + self.groups.iter().map(|g| g.2.len()).sum::<usize>() >= ITEMS_MAX
+        self.items() >= ITEMS_MAX
+    }
+
+    /// Whether it holds so much that sensors must wait until some of it is stored.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.items() >= WAITING_ITEMS_MAX
+    }
+
+    fn items(&self) -> usize {
+        self.sightings.len() + self.events.len() + self.groups.iter().map(|g| g.2.len()).sum::<usize>()
     }
 
     pub(super) fn events(&mut self, events: Vec<Event>) {
@@ -127,8 +114,8 @@ impl Pending {
     /// Takes what a sensor saw, with its interval then and its longest.
     pub(super) fn take(&mut self, sensor: &'static str, (interval, longest): (Duration, Duration), sink: Sink, now: Duration) {
         self.since.get_or_insert(now);
-        self.numbers.collected.add(sink.samples.len() as u64);
-        self.numbers.invalid.add(sink.invalid);
+        self.collected.add(sink.samples.len() as u64);
+        self.invalid.add(sink.invalid);
         self.sightings.extend(sink.sightings);
         self.events.extend(sink.events);
         self.remember.extend(sink.remember.into_iter().map(|(key, value)| (sensor, key, value)));
@@ -149,80 +136,24 @@ impl Pending {
         self.steps.booted_ms()
     }
 
-    /// Encodes what was seen and stores it.
-    pub(super) async fn seal(&mut self) {
+    /// Takes what was seen to be stored: that happens while the future is awaited, and more may be seen meanwhile.
+    pub(super) fn seal(&mut self) -> impl Future<Output = ()> + Send + use<> {
         self.follow_clock();
         self.since = None;
         let now_ms = self.clock.now_ms();
-        let (told, gaps) = self.untold(now_ms).await;
         let (security, ordinary): (Vec<Event>, Vec<Event>) = std::mem::take(&mut self.events).into_iter().partition(|e| is_security(e.kind));
         let sightings = std::mem::take(&mut self.sightings);
         let sealed = Some(self.itself.sealed());
         let empty = || Batch { sealed_ms: now_ms, sealed, ..Batch::default() };
-        let (ordinary_looks, detail) = self.details.part(std::mem::take(&mut self.groups), self.buffer.level().bytes);
+        let (ordinary_looks, detail) = self.details.part(std::mem::take(&mut self.groups), self.store.buffer.level().bytes);
         let samples = samples_batch(ordinary_looks, self.facts.take(), empty());
         let detail = samples_batch(detail, None, empty());
         let (alerting, security): (Vec<Event>, Vec<Event>) = security.into_iter().partition(|e| is_alerting(e.kind));
-        let alerts = Batch { events: alerting, gaps, ..empty() };
+        let alerts = Batch { events: alerting, ..empty() };
         let security = Batch { events: security, ..empty() };
         let keys = Batch { sightings, events: ordinary, ..empty() };
-        let mut told = Some(told);
         let classes = [(Class::Security, security), (Class::Alert, alerts), (Class::Key, keys), (Class::Sample, samples), (Class::Detail, detail)];
-        for (class, batch) in classes {
-            let told = if class == Class::Alert { told.take().unwrap_or_default() } else { Vec::new() };
-            if batch.items() > 0 || !batch.gaps.is_empty() || batch.host.is_some() {
-                self.enqueue(class, batch, told, now_ms);
-            }
-        }
-        self.store(now_ms).await;
-    }
-
-    /// Losses that no batch tells of yet.
-    async fn untold(&self, now_ms: i64) -> (Vec<i64>, Vec<Gap>) {
-        // One that cannot be read now is told later.
-        self.buffer.gaps(now_ms).await.unwrap_or_default().into_iter().unzip()
-    }
-
-    /// Encodes a batch; one that is too large is split in halves.
-    fn enqueue(&mut self, class: Class, mut batch: Batch, told: Vec<i64>, at_ms: i64) {
-        batch.clamp();
-        let items = batch.items();
-        match wire::encode_batch(&batch) {
-            Ok(frame) => self.sealed.push(New { class, items, at_ms, frame, told }),
-            Err(e) if items > 1 => {
-                tracing::debug!(error = %e, items, "a batch is too large; splitting");
-                let second = split(&mut batch);
-                self.enqueue(class, batch, told, at_ms);
-                self.enqueue(class, second, Vec::new(), at_ms);
-            }
-            Err(e) => {
-                tracing::error!(error = %e, "one item that cannot be encoded was given up");
-                self.lost.push((class, items, "it could not be encoded"));
-            }
-        }
-    }
-
-    /// Hands everything to the buffer.
-    async fn store(&mut self, now_ms: i64) {
-        let (batches, remember, lost) = (std::mem::take(&mut self.sealed), std::mem::take(&mut self.remember), std::mem::take(&mut self.lost));
-        if batches.is_empty() && remember.is_empty() && lost.is_empty() {
-            return;
-        }
-        let count = batches.len() as u64;
-        match self.buffer.append(batches, remember, lost, now_ms).await {
-            Ok(appended) => {
-                self.numbers.batches.add(count);
-                self.numbers.dropped.add(appended.given_up);
-                if self.buffer.level().degraded.is_some() {
-                    self.numbers.failures.inc();
-                }
-                self.filled.notify_one();
-            }
-            Err(e) => {
-                self.numbers.failures.inc();
-                tracing::error!(buffer = %self.buffer.path().display(), error = chain(&e), batches = count, "neither disk nor memory took what was sealed; it is lost");
-            }
-        }
+        Load::new(classes.into(), std::mem::take(&mut self.remember), now_ms).put(self.store.clone())
     }
 }
 
@@ -257,20 +188,4 @@ fn samples_batch(seen: Vec<Seen>, host: Option<HostFacts>, mut batch: Batch) -> 
     series.sort_by_key(|(at, _)| *at);
     batch.series = series.into_iter().map(|(_, series)| series).collect();
     batch
-}
-
-/// Moves half of a batch into another one.
-fn split(batch: &mut Batch) -> Batch {
-    let half = |n: usize| n - n / 2;
-    let mut second = Batch { sealed_ms: batch.sealed_ms, sealed: batch.sealed, series: batch.series.clone(), ..Batch::default() };
-    second.sightings = batch.sightings.split_off(half(batch.sightings.len()).min(batch.sightings.len()));
-    second.events = batch.events.split_off(half(batch.events.len()));
-    second.groups = batch.groups.split_off(half(batch.groups.len()));
-    if second.items() == 0
-        && let Some(group) = batch.groups.first_mut()
-    {
-        let columns = group.columns.split_off(half(group.columns.len()));
-        second.groups.push(Group { columns, ..group.clone() });
-    }
-    second
 }

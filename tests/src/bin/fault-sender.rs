@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use keyvigil_common::clock::SystemClock;
+use keyvigil_common::wire::Class;
 use keyvigil_tests::oracle::SideLog;
 use keyvigil_tests::sender::{Options, Sender};
 
@@ -32,6 +33,12 @@ struct Cli {
     /// Bytes of the file system that stay free.
     #[arg(long, default_value_t = 1)]
     min_free_bytes: u64,
+    /// Characters that each batch is made larger by.
+    #[arg(long, default_value_t = 0)]
+    padding: usize,
+    /// Each so manieth batch is of the highest class; 0 for none.
+    #[arg(long, default_value_t = 0)]
+    alert_every: u64,
     /// Ends once all is committed and acknowledged.
     #[arg(long)]
     drain: bool,
@@ -44,6 +51,7 @@ async fn main() {
     let mut options = Options::of(&cli.dir, cli.base_ms);
     options.bounds.bytes = cli.max_bytes;
     options.bounds.min_free_bytes = cli.min_free_bytes;
+    options.padding = cli.padding;
     let issued = SideLog::read(&cli.log);
     let (mut log, sender) = (SideLog::open(&cli.log), Sender::start(options));
     let mut next = issued.attempted.last().map_or(1, |last| last + 1);
@@ -51,6 +59,7 @@ async fn main() {
     let asked_to_stop = keyvigil_common::process::asked_to_stop(true);
     tokio::pin!(asked_to_stop);
     let clock = SystemClock::shared();
+    let (mut degraded, mut told) = (None, false);
     loop {
         let ended = tokio::select! {
             _ = &mut asked_to_stop => true,
@@ -61,11 +70,21 @@ async fn main() {
         }
         if next <= last {
             log.attempt(next);
-            if sender.send(next).await.is_ok() {
+            let class = if cli.alert_every > 0 && next.is_multiple_of(cli.alert_every) { Class::Alert } else { Class::Sample };
+            if sender.send_as(next, class).await.is_ok() {
                 log.commit(next);
             }
             next += 1;
-        } else if cli.drain && sender.is_drained() {
+        }
+        let level = sender.buffer.level();
+        if level.degraded != degraded || (next > last && !told) {
+            log.level(level.batches, level.bytes, level.degraded.as_deref());
+            (degraded, told) = (level.degraded, next > last);
+        }
+        if next <= last {
+            continue;
+        }
+        if cli.drain && sender.is_drained() {
             break;
         }
     }

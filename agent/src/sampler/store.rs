@@ -1,0 +1,125 @@
+//! What was seen on its way into the buffer: encoded and handed over while sensors go on, for a disk may be slow. The buffer
+//! takes whatever it is given, into memory if the disk takes nothing.
+
+use std::sync::Arc;
+
+use keyvigil_common::telemetry::{Number, Registry, chain};
+use keyvigil_common::wire::{self, Batch, Class, Group};
+use tokio::sync::Notify;
+
+use crate::buffer::{Buffer, Lost, New, Remember};
+
+/// Name of the counter of batches given up.
+pub(crate) const DROPPED: &str = "keyvigil.agent.dropped_batches_total";
+
+/// Where it goes.
+#[derive(Clone)]
+pub(super) struct Store {
+    pub(super) buffer: Buffer,
+    filled: Arc<Notify>,
+    batches: Number,
+    failures: Number,
+    dropped: Number,
+}
+
+impl Store {
+    pub(super) fn new(buffer: Buffer, filled: Arc<Notify>, registry: &Registry) -> Self {
+        Self {
+            buffer,
+            filled,
+            batches: registry.counter("keyvigil.agent.batches_total", "Batches sealed."),
+            failures: registry.counter("keyvigil.agent.buffer_failures_total", "Times that the buffer could not be written."),
+            dropped: registry.counter(DROPPED, "Batches given up for want of room; each is declared."),
+        }
+    }
+}
+
+/// What is stored in one transaction.
+pub(super) struct Load {
+    seen: Vec<(Class, Batch)>,
+    remember: Vec<Remember>,
+    now_ms: i64,
+    /// Encoded.
+    sealed: Vec<New>,
+    /// What could not be encoded.
+    lost: Vec<Lost>,
+}
+
+impl Load {
+    pub(super) fn new(seen: Vec<(Class, Batch)>, remember: Vec<Remember>, now_ms: i64) -> Self {
+        Self { seen, remember, now_ms, sealed: Vec::new(), lost: Vec::new() }
+    }
+
+    /// Encodes it and hands it to the buffer, with the losses that no batch tells of yet.
+    pub(super) async fn put(mut self, store: Store) {
+        // One that cannot be read now is told later.
+        let (told, gaps): (Vec<i64>, Vec<_>) = store.buffer.gaps(self.now_ms).await.unwrap_or_default().into_iter().unzip();
+        let (mut told, mut gaps) = (Some(told), Some(gaps));
+        for (class, mut batch) in std::mem::take(&mut self.seen) {
+            let mut tells = Vec::new();
+            if class == Class::Alert {
+                (tells, batch.gaps) = (told.take().unwrap_or_default(), gaps.take().unwrap_or_default());
+            }
+            if batch.items() > 0 || !batch.gaps.is_empty() || batch.host.is_some() {
+                self.enqueue(class, batch, tells, self.now_ms);
+            }
+        }
+        self.append(&store).await;
+    }
+
+    /// Encodes a batch; one that is too large is split in halves.
+    fn enqueue(&mut self, class: Class, mut batch: Batch, told: Vec<i64>, at_ms: i64) {
+        batch.clamp();
+        let items = batch.items();
+        match wire::encode_batch(&batch) {
+            Ok(frame) => self.sealed.push(New { class, items, at_ms, frame, told }),
+            Err(e) if items > 1 => {
+                tracing::debug!(error = %e, items, "a batch is too large; splitting");
+                let second = split(&mut batch);
+                self.enqueue(class, batch, told, at_ms);
+                self.enqueue(class, second, Vec::new(), at_ms);
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "one item that cannot be encoded was given up");
+                self.lost.push((class, items, "it could not be encoded"));
+            }
+        }
+    }
+
+    async fn append(self, store: &Store) {
+        if self.sealed.is_empty() && self.remember.is_empty() && self.lost.is_empty() {
+            return;
+        }
+        let count = self.sealed.len() as u64;
+        match store.buffer.append(self.sealed, self.remember, self.lost, self.now_ms).await {
+            Ok(appended) => {
+                store.batches.add(count);
+                store.dropped.add(appended.given_up);
+                if store.buffer.level().degraded.is_some() {
+                    store.failures.inc();
+                }
+                store.filled.notify_one();
+            }
+            Err(e) => {
+                store.failures.inc();
+                tracing::error!(buffer = %store.buffer.path().display(), error = chain(&e), batches = count, "neither disk nor memory took what was sealed; it is lost");
+            }
+        }
+    }
+}
+
+/// Moves half of a batch into another one.
+fn split(batch: &mut Batch) -> Batch {
+    let half = |n: usize| n - n / 2;
+    let mut second = Batch { sealed_ms: batch.sealed_ms, sealed: batch.sealed, series: batch.series.clone(), ..Batch::default() };
+    second.sightings = batch.sightings.split_off(half(batch.sightings.len()).min(batch.sightings.len()));
+    second.events = batch.events.split_off(half(batch.events.len()));
+    second.groups = batch.groups.split_off(half(batch.groups.len()));
+    if second.items() == 0
+        && let Some(group) = batch.groups.first_mut()
+    {
+        let columns = group.columns.split_off(half(group.columns.len()));
+        second.groups.push(Group { columns, ..group.clone() });
+    }
+    second
+}
