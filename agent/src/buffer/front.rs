@@ -1,11 +1,12 @@
 //! What is sent next, in two lanes. While all that waits fits one push there is one lane, oldest first. Once more waits, a
 //! split lies before the newest part: the live lane gives what lies after it and says that the rest comes with the other lane.
 
-use keyvigil_common::limits::PUSH_DROPPED_MAX;
+use keyvigil_common::limits::{PUSH_DROPPED_MAX, PUSH_WAITING_MAX};
 use keyvigil_common::sequence::{Range, Ranges};
 use rusqlite::params;
 
 use super::file::File;
+use super::numbers::Span;
 use super::state::{pair, range_of};
 use super::{BufferError, Front, Lane, Room};
 
@@ -198,12 +199,22 @@ impl File {
         }
         let last = rows.last().map_or(first, |row| row.id);
         dropped.retain(|range| range.first < last);
-        let before = frames.first().map_or(0, |(seq, _)| seq - 1);
-        let waiting = split.and_then(|_| Range::new(1, before)).into_iter().collect();
+        let waiting = if split.is_some() { self.to_come(span, first) } else { Vec::new() };
         let settled = Some(self.state.settled.clone());
         let told = dropped.iter().map(|ids| self.state.numbers.seqs(*ids)).collect();
         *self.lanes.lane(lane) = Handed { ids: rows.iter().map(|row| row.id).collect(), dropped, settled };
         Ok(Some(Front { epoch: span.epoch, dropped: told, waiting, frames }))
+    }
+
+    /// Numbers before that of `id` which the other lane sends. What is settled is none of them: an aggregator that has lost it must
+    /// be able to say so.
+    fn to_come(&self, span: Span, id: u64) -> Vec<Range> {
+        let earlier = Range::new(1, span.first_seq - 1);
+        let held = Range::new(span.first_id, id - 1).map(|ids| self.state.settled.missing(ids)).unwrap_or_default();
+        if held.len() >= PUSH_WAITING_MAX {
+            return Range::new(1, self.state.numbers.seq(id) - 1).into_iter().collect();
+        }
+        earlier.into_iter().chain(held.into_iter().map(|ids| self.state.numbers.seqs(ids))).collect()
     }
 
     /// What of the ids from `from` to `until` was given up and is not settled.

@@ -283,3 +283,20 @@ proptest! {
         run(Bounds { bytes, age_ms: 1 << 40, min_free_bytes: 1 }, &actions);
     }
 }
+
+#[test]
+fn an_aggregator_that_was_put_back_can_say_what_it_lacks_though_a_backlog_drains() {
+    let one = || Action::Append(Class::Security, 1, 1);
+    let actions = [
+        one(),
+        one(),
+        Action::Push(Lane::Live, 1, false),
+        one(),
+        one(),
+        Action::Push(Lane::Backfill, 1, false),
+        Action::Backup,
+        Action::Push(Lane::Live, 2, true),
+        Action::Restore,
+    ];
+    run(Bounds { bytes: 2_000, age_ms: 1 << 40, min_free_bytes: 1 }, &actions);
+}
