@@ -3,8 +3,8 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
-use std::time::Instant;
 
+use keyvigil_common::clock::SystemClock;
 use keyvigil_tests::harness::{memory_dir, until};
 use keyvigil_tests::oracle::ITEMS;
 
@@ -43,7 +43,8 @@ async fn a_day_away(tenths: u64) -> (World, BTreeSet<u64>, tempfile::TempDir) {
     sender.stop().await;
     let backlog = world.issued().committed;
     world.come_back();
-    let began = Instant::now();
+    let clock = SystemClock::shared();
+    let began = clock.monotonic();
     let sender = world.sender(&format!("--every-ms 20 {bound}"));
     let newest = *backlog.last().expect("a backlog");
     let (at_first, fresh, old) = (Cell::new(None), Cell::new(0), Cell::new(0));
@@ -58,7 +59,7 @@ async fn a_day_away(tenths: u64) -> (World, BTreeSet<u64>, tempfile::TempDir) {
     })
     .await;
     let (at_first, fresh, old) = (at_first.get().expect("something fresh is stored"), fresh.get(), old.get());
-    let took = began.elapsed().as_secs_f64();
+    let took = (clock.monotonic() - began).as_secs_f64();
     let delivering = sender.status("VmHWM");
     sender.stop().await;
     println!(

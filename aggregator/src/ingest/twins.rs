@@ -13,6 +13,8 @@ use crate::index::TenantId;
 
 /// Starts of one agent that are remembered.
 const STARTS_MAX: usize = 16;
+/// A request that took so much longer than the quickest of its sender is late, ms, and says nothing of who lives now.
+const LATE_MS: i64 = 5_000;
 /// Returns that prove a second agent.
 const RETURNS: u32 = 2;
 
@@ -56,6 +58,8 @@ struct Start {
     instance: [u8; 16],
     machine: [u8; 32],
     returns: u32,
+    /// What our clock showed when its host was started, as far as its quickest request tells.
+    started_ms: i64,
 }
 
 impl Twins {
@@ -64,6 +68,13 @@ impl Twins {
     pub(super) fn delivered(&self, tenant: TenantId, agent: &str, sender: &Sender, now_ms: i64) -> Option<Twin> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let starts = all.entry((tenant, agent.to_owned())).or_default();
+        let started_ms = now_ms.saturating_sub(sender.boot_ms);
+        if let Some(known) = starts.known.iter_mut().find(|start| start.instance == sender.instance) {
+            if started_ms.saturating_sub(known.started_ms) > LATE_MS {
+                return None;
+            }
+            known.started_ms = known.started_ms.min(started_ms);
+        }
         let before = std::mem::replace(&mut starts.current, sender.instance);
         if before == sender.instance {
             return None;
@@ -73,7 +84,7 @@ impl Twins {
             if starts.known.len() >= STARTS_MAX {
                 starts.known.remove(0);
             }
-            starts.known.push(Start { instance: sender.instance, machine: sender.machine, returns: 0 });
+            starts.known.push(Start { instance: sender.instance, machine: sender.machine, returns: 0, started_ms });
             return None;
         };
         starts.known[at].returns += 1;
@@ -107,6 +118,17 @@ mod tests {
     fn a_restart_is_no_twin_nor_is_a_request_that_was_long_on_its_way() {
         assert!(found(&[(1, 1), (1, 1), (2, 1), (2, 1), (3, 1)]).iter().all(Option::is_none));
         assert!(found(&[(1, 1), (2, 1), (1, 1), (2, 1), (2, 1)]).iter().all(Option::is_none), "one late request of the first start");
+    }
+
+    #[test]
+    fn requests_of_a_start_that_is_over_accuse_nobody_however_many_come_late() {
+        let twins = Twins::default();
+        // The first start sent five requests a second apart; four of them are ten seconds late, and arrive between those of the second.
+        assert_eq!(twins.delivered(1, "a", &Sender { boot_ms: 1_000, ..sender(1, 1) }, 1_000), None);
+        for n in 1..5 {
+            assert_eq!(twins.delivered(1, "a", &Sender { boot_ms: 10_000 + n * 1_000, ..sender(2, 1) }, 10_000 + n * 1_000), None);
+            assert_eq!(twins.delivered(1, "a", &Sender { boot_ms: 1_000 + n * 1_000, ..sender(1, 1) }, 11_000 + n * 1_000), None);
+        }
     }
 
     #[test]

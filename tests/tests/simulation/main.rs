@@ -24,7 +24,7 @@ use keyvigil_tests::harness::memory_dir;
 
 use judge::Tally;
 
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 2_000;
 /// Worlds at a time.
 const THREADS: u64 = 2;
 

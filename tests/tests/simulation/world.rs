@@ -7,6 +7,7 @@ use std::time::Duration;
 use keyvigil_agent::buffer::Lane;
 use keyvigil_agent::http::Answer;
 use keyvigil_agent::uplink::courier::Courier;
+use keyvigil_agent::uplink::verdict::Verdict;
 use keyvigil_common::clock::Clock;
 use keyvigil_common::wire::Class;
 use keyvigil_tests::random::Random;
@@ -18,7 +19,7 @@ use crate::judge::{Account, Tally};
 
 const BEGIN_MS: i64 = 1_763_836_800_000;
 /// Things that happen in a world.
-const STEPS: usize = 400;
+const STEPS: usize = 200;
 /// Rounds in which everything must have drained once all faults are mended.
 const ROUNDS: usize = 3_000;
 /// What a small buffer holds.
@@ -141,6 +142,9 @@ impl World {
             let pushed = self.agent()?.push(lane, now, now_ms).map_err(|e| format!("nothing to send: {e}"))?;
             let Some((epoch, body)) = pushed else { continue };
             let answer = self.carry(body).await?;
+            if self.told {
+                println!("   {lane:?} of {}: {:?}", epoch[0], answer.as_ref().map(|answer| Verdict::of(answer, epoch)));
+            }
             self.hear(lane, epoch, answer.as_ref())?;
         }
         Ok(())
