@@ -24,6 +24,9 @@ use crate::judge::ITEMS;
 use crate::vfs::{self, Attached};
 use crate::work::Witness;
 
+/// Epoch and body of a push.
+type Pushed = ([u8; 16], Vec<u8>);
+
 /// An agent that lives.
 pub(crate) struct Agent {
     pub(crate) queue: Queue,
@@ -101,7 +104,7 @@ impl Agent {
     }
 
     /// The next push of a lane that may send.
-    pub(crate) fn push(&mut self, lane: Lane, now: Duration, now_ms: i64) -> Result<Option<([u8; 16], Vec<u8>)>, BufferError> {
+    pub(crate) fn push(&mut self, lane: Lane, now: Duration, now_ms: i64) -> Result<Option<Pushed>, BufferError> {
         let Some(room) = self.courier.may_send(lane, now) else { return Ok(None) };
         let Some(Front { epoch, dropped, waiting, frames }) = self.queue.front(lane, room, now_ms)? else { return Ok(None) };
         let push = Push { epoch, sender: Some(self.itself.sender([0; 32])), dropped, waiting, frames };

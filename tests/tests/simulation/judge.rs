@@ -38,7 +38,7 @@ impl Account {
         let missing: Vec<u64> = self.committed.iter().filter(|n| !self.events.contains_key(n)).copied().collect();
         let unsure = self.attempted.difference(&self.committed).filter(|n| !self.events.contains_key(n)).count() as u64;
         let (lost, declared) = (missing.len() as u64, self.declared / ITEMS);
-        if self.declared % ITEMS != 0 || (self.unknown == 0 && !(lost..=lost + unsure).contains(&declared)) {
+        if !self.declared.is_multiple_of(ITEMS) || (self.unknown == 0 && !(lost..=lost + unsure).contains(&declared)) {
             return Err(format!("{lost} are missing ({missing:?}), {declared} are declared, {unsure} may have been committed"));
         }
         Ok(())

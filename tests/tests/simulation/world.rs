@@ -1,6 +1,8 @@
 //! One world: an agent, an aggregator, a way between them, and a sequence of random numbers that decides what happens next. At
 //! its end all faults are mended; then everything must drain, and the books must balance.
 
+#![expect(clippy::print_stdout, reason = "a world that is repeated tells each step")]
+
 use std::path::Path;
 use std::time::Duration;
 
