@@ -195,7 +195,14 @@ async fn steady(options: &Options, server: &Aggregator, fleet: &Fleet) {
         ),
     );
     let Standing { waiting, most, .. } = fleet.standing(0);
-    tell("", format_args!("waiting {waiting} batches, {most} at most at one agent; failures so far {:?}", fleet.tally().failures()));
+    tell(
+        "",
+        format_args!(
+            "{} new connections; waiting {waiting} batches, {most} at most at one agent; failures so far {:?}",
+            part.connections.iter().sum::<u64>(),
+            fleet.tally().failures()
+        ),
+    );
 }
 
 async fn kill(options: &Options, clock: &SharedClock, dir: &Path, server: Aggregator, fleet: &Fleet) -> Aggregator {

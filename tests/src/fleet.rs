@@ -157,7 +157,7 @@ impl std::fmt::Debug for Fleet {
 
 /// TCP from the source address of agent `n`.
 fn source(n: usize) -> Dialer {
-    let last = u8::try_from(n / AGENTS_PER_ADDRESS % 200).unwrap_or(0);
+    let last = u8::try_from(n / AGENTS_PER_ADDRESS % 200).expect("below 200");
     let from = SocketAddr::from((Ipv4Addr::new(127, 0, 1, 1 + last), 0));
     Dialer::new(move |address: String| async move {
         let to: SocketAddr = address.parse().map_err(std::io::Error::other)?;

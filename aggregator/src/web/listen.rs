@@ -25,7 +25,11 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A request's head, and the wait for it: hyper counts both as one.
 const HEADERS: Duration = Duration::from_secs(10);
+/// The same where a certificate was shown: an agent that pushes every 10 s or every minute keeps its connection, a handshake
+/// costs many times what its push does.
+const AGENT_HEADERS: Duration = Duration::from_secs(300);
 /// A connection of an agent ends after this time, give or take a tenth, so that new certificates and new trust reach everyone.
 pub const AGENT_CONNECTION_LIFE: Duration = Duration::from_secs(900);
 /// Another connection.
@@ -108,12 +112,13 @@ async fn http<S>(stream: S, peer: Peer, router: Router, life: Duration, stop: &S
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let headers = if peer.shown.is_some() { AGENT_HEADERS } else { HEADERS };
     let service = service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES_MAX).keep_alive(true);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(headers).max_buf_size(HEADER_BYTES_MAX).keep_alive(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -144,6 +149,31 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyvigil_common::tls::Identity;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    async fn asks(client: &mut DuplexStream) -> bool {
+        let mut answer = [0; 512];
+        let asked = client.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        asked.is_ok() && client.read(&mut answer).await.is_ok_and(|read| answer[..read].starts_with(b"HTTP/1.1 200"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_that_is_quiet_for_minutes_keeps_its_connection_and_a_stranger_does_not() {
+        let identity = Identity { tenant: "t".into(), agent: "a".into() };
+        let agent = Shown { identity, serial: String::new(), issuer: String::new(), not_before_ms: 0, not_after_ms: 0 };
+        for shown in [Some(agent), None] {
+            let known = shown.is_some();
+            let (mut client, server) = tokio::io::duplex(4_096);
+            let router = Router::new().route("/", axum::routing::get(async || "ok"));
+            let peer = Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)), shown };
+            let tasks = Tasks::new(Stop::new());
+            tasks.spawn_short("connection", async move { drop(http(server, peer, router, AGENT_CONNECTION_LIFE, &Stop::new()).await) });
+            assert!(asks(&mut client).await);
+            tokio::time::sleep(Duration::from_secs(120)).await;
+            assert_eq!(asks(&mut client).await, known);
+        }
+    }
 
     #[test]
     fn agents_that_came_at_once_come_back_one_by_one() {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use keyvigil_common::client::{Client, Query};
+use keyvigil_common::limits::QUERY_SERIES_MAX;
 
 use super::State;
 use super::member::{SERIES, STEPS};
@@ -84,6 +85,7 @@ async fn samples(client: &Client, from_ms: i64) -> Result<u64, String> {
         end_time: Some((from_ms + 4 * 3_600_000).to_string()),
         aggregation: Some("count".into()),
         interval: Some("1h".into()),
+        limit: Some(QUERY_SERIES_MAX),
         ..Query::default()
     };
     let answer = client.query_metrics(&query).await.map_err(|e| e.to_string())?;
