@@ -18,11 +18,17 @@ const SIDE_BY_SIDE: usize = 64;
 /// Uses that one token may have.
 const USES_MAX: usize = 10_000;
 
-/// Makes `agents` hosts agents. Returns who they are, and how long each took.
+/// A name for each host.
+#[must_use]
+pub fn named(n: usize) -> String {
+    format!("host-{n:05}")
+}
+
+/// Makes `agents` hosts of these names agents. Returns who they are, and how long each took.
 ///
 /// # Panics
 /// Where one is refused.
-pub async fn join(client: &Client, agents: usize) -> (Vec<Identity>, Vec<Duration>) {
+pub async fn join(client: &Client, agents: usize, name: fn(usize) -> String) -> (Vec<Identity>, Vec<Duration>) {
     let mut tokens: Vec<JoinToken> = Vec::new();
     for from in (0..agents).step_by(USES_MAX) {
         let uses = u32::try_from(USES_MAX.min(agents - from)).expect("at most 10,000");
@@ -36,7 +42,7 @@ pub async fn join(client: &Client, agents: usize) -> (Vec<Identity>, Vec<Duratio
             let mut joined = Vec::new();
             for n in (desk..agents).step_by(SIDE_BY_SIDE) {
                 let began = clock.monotonic();
-                let identity = one(&tokens[n / USES_MAX], n, &clock).await;
+                let identity = one(&tokens[n / USES_MAX], n, name(n), &clock).await;
                 joined.push((identity, clock.monotonic() - began));
             }
             joined
@@ -46,13 +52,13 @@ pub async fn join(client: &Client, agents: usize) -> (Vec<Identity>, Vec<Duratio
     joined.into_iter().flatten().unzip()
 }
 
-async fn one(token: &JoinToken, n: usize, clock: &SharedClock) -> Identity {
+async fn one(token: &JoinToken, n: usize, name: String, clock: &SharedClock) -> Identity {
     let tasks = Tasks::new(Stop::new());
     let config = Arc::new(tls::pinned_client_config(token.pin, clock).expect("TLS"));
     let mut connection = Connection::open(&Dialer::tcp(), &token.address, config, &tasks).await.expect("a connection");
     let key = NewKey::generate().expect("a key");
     let machine = keyvigil_common::hex(&sha256(format!("simulated machine {n}").as_bytes()));
-    let body = json!({"id": token.id, "secret": *token.secret, "csr": key.csr, "hostname": format!("host-{n:05}"), "machine": machine});
+    let body = json!({"id": token.id, "secret": *token.secret, "csr": key.csr, "hostname": name, "machine": machine});
     let answer = connection.post("/v1/join", "application/json", body.to_string().into_bytes()).await.expect("an answer");
     assert!(answer.status.is_success(), "{}", answer.detail());
     let granted: Value = serde_json::from_slice(&answer.body).expect("JSON");

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use keyvigil_common::client::{Client, Query};
-use keyvigil_common::limits::QUERY_SERIES_MAX;
 
 use super::State;
 use super::member::{SERIES, STEPS};
@@ -78,16 +77,22 @@ async fn by_events(client: &Client, states: &[Arc<State>]) -> Result<(), String>
     Ok(())
 }
 
+/// All samples, one series of each agent at a time: a query answers of so many series at most.
 async fn samples(client: &Client, from_ms: i64) -> Result<u64, String> {
-    let query = Query {
-        metric_pattern: METRIC.into(),
-        start_time: Some((from_ms - 3_600_000).to_string()),
-        end_time: Some((from_ms + 4 * 3_600_000).to_string()),
-        aggregation: Some("count".into()),
-        interval: Some("1h".into()),
-        limit: Some(QUERY_SERIES_MAX),
-        ..Query::default()
-    };
-    let answer = client.query_metrics(&query).await.map_err(|e| e.to_string())?;
-    Ok(answer.series.iter().flat_map(|series| &series.points).filter_map(|(_, value)| value.as_f64()).sum::<f64>() as u64)
+    let mut samples = 0.0;
+    for item in 0..SERIES {
+        let query = Query {
+            metric_pattern: METRIC.into(),
+            start_time: Some((from_ms - 3_600_000).to_string()),
+            end_time: Some((from_ms + 4 * 3_600_000).to_string()),
+            aggregation: Some("count".into()),
+            interval: Some("1h".into()),
+            limit: Some(50_000),
+            tag: vec![format!("item:{item}")],
+            ..Query::default()
+        };
+        let answer = client.query_metrics(&query).await.map_err(|e| e.to_string())?;
+        samples += answer.series.iter().flat_map(|series| &series.points).filter_map(|(_, value)| value.as_f64()).sum::<f64>();
+    }
+    Ok(samples as u64)
 }
