@@ -169,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn whoever_finds_the_queue_full_is_told_and_those_in_it_are_served() {
         let writer = Writer::start(Connection::open_in_memory().unwrap()).unwrap();
-        let (open, gate) = std::sync::mpsc::channel::<()>();
+        let (open, gate) = sync_channel::<()>(1);
         let (begun, running) = oneshot::channel();
         let first = writer.write(move |_| {
             let _ = begun.send(());
