@@ -10,7 +10,7 @@ use keyvigil_common::wire::HostFacts;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{Authority, AuthorityError};
-use crate::fleet::{self, Agent, Credentials, Fleet, Used};
+use crate::fleet::{self, Agent, Credentials, Fleet, Joined, Used};
 use crate::index::TenantId;
 use crate::store::{Store, StoreError, Tx, ledger};
 use crate::tenant;
@@ -33,8 +33,20 @@ pub struct TokenRecord {
     pub expires_ms: i64,
     /// How often it may be used.
     pub uses: u32,
-    /// Who used it: SHA-256 of the request's key, agent, and when.
+    /// Who used it, by versions that noted it here: SHA-256 of the request's key, agent, and when. Now an agent's own record
+    /// tells how it joined.
     pub used: Vec<Use>,
+    /// How often it was used since.
+    #[serde(default)]
+    pub count: u32,
+}
+
+impl TokenRecord {
+    /// How often it was used.
+    #[must_use]
+    pub fn times_used(&self) -> u32 {
+        self.count.saturating_add(u32::try_from(self.used.len()).unwrap_or(u32::MAX))
+    }
 }
 
 /// One use of a token.
@@ -104,7 +116,7 @@ impl Enroll {
         let token = JoinToken::generate(address, self.authority.pin());
         let now_ms = self.clock.now_ms();
         let secret_hash = JoinToken::secret_hash(&token.secret);
-        let record = TokenRecord { secret_hash, created_ms: now_ms, expires_ms: now_ms + life_ms, uses, used: Vec::new() };
+        let record = TokenRecord { secret_hash, created_ms: now_ms, expires_ms: now_ms + life_ms, uses, used: Vec::new(), count: 0 };
         let (id, stored) = (token.id.clone(), record.clone());
         self.store.write(move |tx| tx.put_token(tenant, &id, &stored)).await?;
         Ok((token, record))
@@ -157,11 +169,12 @@ impl Enroll {
             return Err(EnrollError::Token);
         }
         let key = keyvigil_common::hex(&keyvigil_common::sha256(request.csr.as_bytes()));
-        let repeated = token.used.iter().find(|u| u.key == key && now_ms - u.at_ms <= REPEAT_MS).cloned();
+        let noted = token.used.iter().find(|u| u.key == key && now_ms - u.at_ms <= REPEAT_MS).map(|before| before.agent.clone());
+        let repeated = noted.or_else(|| self.fleet.of_join(tenant_id, &request.id, &key, now_ms - REPEAT_MS).map(|before| before.id));
         let id = match &repeated {
-            Some(before) => before.agent.clone(),
+            Some(before) => before.clone(),
             None if token.expires_ms <= now_ms => return Err(EnrollError::Expired),
-            None if token.used.len() >= token.uses as usize => return Err(EnrollError::Used),
+            None if token.times_used() >= token.uses => return Err(EnrollError::Used),
             // The same machine stays who it was, so that its stream goes on; one that was revoked does not.
             None => match self.fleet.of_machine(tenant_id, &request.machine) {
                 Some(before) => before.id,
@@ -170,7 +183,7 @@ impl Enroll {
         };
         let identity = Identity { tenant: tenant::DEFAULT.into(), agent: id.clone() };
         let issued = self.authority.sign_agent(&request.csr, &identity, now_ms, self.life_ms)?;
-        let before = match self.fleet.get(tenant_id, &id) {
+        let before = match self.fleet.decided(tenant_id, &id) {
             Some(before) => before,
             None => {
                 // What it delivered as another is not taken for new when its buffer sends it again.
@@ -182,9 +195,10 @@ impl Enroll {
         };
         // Whatever certificate it had, this one counts.
         let credentials = Credentials { granted_by: issued.issuer, granted_trusts: issued.trusts, used: None, trusts: None };
-        let agent = Agent { certificate_expires_ms: issued.not_after_ms, credentials, ..before };
+        let mut agent = Agent { certificate_expires_ms: issued.not_after_ms, credentials, ..before };
         if repeated.is_none() {
-            token.used.push(Use { key, agent: id, at_ms: now_ms });
+            agent.joined = Some(Joined { token: request.id.clone(), key, at_ms: now_ms });
+            token.count += 1;
             tx.put_token(tenant_id, &request.id, &token)?;
         }
         self.put(tx, tenant_id, agent.clone())?;
@@ -215,6 +229,7 @@ impl Enroll {
             twins: Vec::new(),
             credentials: Credentials::default(),
             enhance: None,
+            joined: None,
         })
     }
 
@@ -304,8 +319,11 @@ impl Enroll {
 
     fn put(&self, tx: &Tx<'_>, tenant: TenantId, agent: Agent) -> Result<(), StoreError> {
         fleet::enter(tx, tenant, &agent)?;
-        let (fleet, now_ms) = (Arc::clone(&self.fleet), self.clock.now_ms());
-        tx.after_commit(move || fleet.set(tenant, agent, now_ms));
+        let (fleet, now_ms, expected) = (Arc::clone(&self.fleet), self.clock.now_ms(), self.fleet.expect(tenant, &agent));
+        tx.after_commit(move || {
+            fleet.set(tenant, agent, now_ms);
+            drop(expected);
+        });
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
 //! The enrolled agents: who they are, when they were heard of, and whether they may deliver. In memory for reading; every
 //! change that must last is a record in the store. Times of "heard of" are by the aggregator's clock.
 
-use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+mod roll;
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use keyvigil_common::wire::HostFacts;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use crate::index::TenantId;
 use crate::ingest::Twin;
 use crate::store::ledger::{self, Table};
 use crate::store::{Store, StoreError, Tx};
+use roll::Roll;
 
 /// An agent is silent when nothing came from it for this long, ms, or for three of its intervals.
 const SILENT_MS_MIN: i64 = 60_000;
@@ -58,6 +60,20 @@ pub struct Agent {
     /// Copies of it that are kept out.
     #[serde(default)]
     pub twins: Vec<Twin>,
+    /// Its newest join.
+    #[serde(default)]
+    pub joined: Option<Joined>,
+}
+
+/// How an agent joined: a join is safe to repeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// Id of the token.
+    pub token: String,
+    /// SHA-256 of the request for the certificate.
+    pub key: String,
+    /// Unix ms.
+    pub at_ms: i64,
 }
 
 /// What is known of an agent's certificates.
@@ -140,9 +156,32 @@ pub struct News {
 
 /// All agents.
 #[derive(Debug, Default)]
-pub struct Fleet(RwLock<HashMap<(TenantId, String), (Agent, i64)>>);
+pub struct Fleet(RwLock<Roll>);
+
+/// An agent whose join is decided; until this is dropped it counts for joins that are decided after it.
+#[derive(Debug)]
+pub struct Expected {
+    fleet: Arc<Fleet>,
+    tenant: TenantId,
+    id: String,
+    decision: u64,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.fleet.write().expect_no_more(self.tenant, &self.id, self.decision);
+    }
+}
 
 impl Fleet {
+    fn read(&self) -> RwLockReadGuard<'_, Roll> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Roll> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Reads the agents from the store.
     ///
     /// # Errors
@@ -158,7 +197,7 @@ impl Fleet {
     /// How many there are, of all tenants.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.read().len()
     }
 
     /// Whether there are none.
@@ -170,28 +209,40 @@ impl Fleet {
     /// The agent of that identity.
     #[must_use]
     pub fn get(&self, tenant: TenantId, id: &str) -> Option<Agent> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(&(tenant, id.to_owned())).map(|(agent, _)| agent.clone())
+        self.read().get(tenant, id).cloned()
+    }
+
+    /// The agent of that identity, also where its join is decided and not committed yet.
+    #[must_use]
+    pub fn decided(&self, tenant: TenantId, id: &str) -> Option<Agent> {
+        self.read().decided(tenant, id).cloned()
     }
 
     /// All agents of a tenant, by host.
     #[must_use]
     pub fn list(&self, tenant: TenantId) -> Vec<Agent> {
-        let agents = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let mut list: Vec<Agent> = agents.iter().filter(|((at, _), _)| *at == tenant).map(|(_, (agent, _))| agent.clone()).collect();
+        let mut list: Vec<Agent> = self.read().iter().filter(|(at, _)| *at == tenant).map(|(_, agent)| agent.clone()).collect();
         list.sort_by(|a, b| a.host.cmp(&b.host).then(a.enrolled_ms.cmp(&b.enrolled_ms)));
         list
     }
 
     /// Puts a committed agent.
     pub fn set(&self, tenant: TenantId, agent: Agent, persisted_ms: i64) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert((tenant, agent.id.clone()), (agent, persisted_ms));
+        self.write().put(tenant, agent, persisted_ms);
+    }
+
+    /// Counts an agent that a transaction is about to enter: others that are decided in the same commit must know of it.
+    #[must_use]
+    pub fn expect(self: &Arc<Self>, tenant: TenantId, agent: &Agent) -> Expected {
+        let decision = self.write().expect(tenant, agent.clone());
+        Expected { fleet: Arc::clone(self), tenant, id: agent.id.clone(), decision }
     }
 
     /// The agent after a push at `now_ms`, and whether it should be stored again.
     #[must_use]
     pub fn heard(&self, tenant: TenantId, id: &str, news: &News, cursor: u64, now_ms: i64) -> Option<(Agent, bool)> {
-        let mut agents = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let (agent, persisted_ms) = agents.get_mut(&(tenant, id.to_owned()))?;
+        let mut agents = self.write();
+        let (agent, persisted_ms) = agents.get_mut(tenant, id)?;
         agent.last_seen_ms = Some(now_ms);
         agent.last_sample_ms = agent.last_sample_ms.max(news.last_sample_ms);
         agent.cursor = cursor;
@@ -210,8 +261,8 @@ impl Fleet {
 
     /// Notes what an agent showed or told of its certificates; it is stored with the next push.
     pub fn note(&self, tenant: TenantId, id: &str, note: impl FnOnce(&mut Credentials)) {
-        let mut agents = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let Some((agent, persisted_ms)) = agents.get_mut(&(tenant, id.to_owned())) else { return };
+        let mut agents = self.write();
+        let Some((agent, persisted_ms)) = agents.get_mut(tenant, id) else { return };
         let before = agent.credentials.clone();
         note(&mut agent.credentials);
         if agent.credentials != before {
@@ -222,7 +273,7 @@ impl Fleet {
     /// The agents of all tenants.
     #[must_use]
     pub fn all(&self) -> Vec<Agent> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().map(|(agent, _)| agent.clone()).collect()
+        self.read().iter().map(|(_, agent)| agent.clone()).collect()
     }
 
     /// All agents that a machine was or is, the latest first.
@@ -237,20 +288,28 @@ impl Fleet {
     /// The agent that a machine has, if it may deliver. One that has copies is nobody's: whoever joins becomes another.
     #[must_use]
     pub fn of_machine(&self, tenant: TenantId, machine: &str) -> Option<Agent> {
-        self.list(tenant).into_iter().find(|agent| !agent.revoked && agent.twins.is_empty() && !machine.is_empty() && agent.machine == machine)
+        self.read().of_machine(tenant, machine).find(|agent| !agent.revoked && agent.twins.is_empty()).cloned()
+    }
+
+    /// The agent that joined with that key and that token after `since_ms`.
+    #[must_use]
+    pub fn of_join(&self, tenant: TenantId, token: &str, key: &str, since_ms: i64) -> Option<Agent> {
+        let roll = self.read();
+        let mut joined = roll.of_join(tenant, key);
+        joined.find(|agent| agent.joined.as_ref().is_some_and(|joined| joined.token == token && joined.at_ms >= since_ms)).cloned()
     }
 
     /// Agents of a host name that were not heard of for so long that an agent which claims the name now takes their place.
     #[must_use]
     pub fn abandoned(&self, tenant: TenantId, host: &str, now_ms: i64) -> Vec<Agent> {
-        self.list(tenant).into_iter().filter(|a| a.host == host && !a.revoked && a.is_abandoned(now_ms)).collect()
+        self.read().of_host(tenant, host).filter(|agent| !agent.revoked && agent.is_abandoned(now_ms)).cloned().collect()
     }
 
     /// A host name that no living agent of the tenant has: the wanted one, or with a piece of `id` behind it.
     #[must_use]
     pub fn claim(&self, tenant: TenantId, wanted: &str, id: &str, now_ms: i64) -> String {
-        let agents = self.list(tenant);
-        let taken = |host: &str| agents.iter().any(|a| a.host == host && !a.revoked && !a.is_abandoned(now_ms));
+        let agents = self.read();
+        let taken = |host: &str| agents.of_host(tenant, host).any(|agent| !agent.revoked && !agent.is_abandoned(now_ms));
         let pieces = [4, 8, id.len()].map(|length| format!("{wanted}-{}", id.get(..length).unwrap_or(id)));
         std::iter::once(wanted.to_owned()).chain(pieces).find(|host| !taken(host)).unwrap_or_else(|| format!("{wanted}-{id}"))
     }
@@ -276,7 +335,7 @@ pub fn change(fleet: &Arc<Fleet>, tx: &Tx<'_>, tenant: TenantId, id: &str, chang
     enter(tx, tenant, &changed)?;
     let (fleet, id) = (Arc::clone(fleet), id.to_owned());
     tx.after_commit(move || {
-        if let Some((agent, _)) = fleet.0.write().unwrap_or_else(PoisonError::into_inner).get_mut(&(tenant, id)) {
+        if let Some((agent, _)) = fleet.write().get_mut(tenant, &id) {
             change(agent);
         }
     });
@@ -303,3 +362,6 @@ pub fn put(tx: &Tx<'_>, tenant: TenantId, agent: &Agent) -> Result<(), StoreErro
     let Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, clock_offset_ms, .. } = heard;
     enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, clock_offset_ms, credentials, ..stored })
 }
+
+#[cfg(test)]
+mod tests;

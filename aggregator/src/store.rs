@@ -169,11 +169,14 @@ impl Store {
         Ok(Self(Arc::new(Inner { readers, writer, shared, compacting: Mutex::new(()), memory_bytes, processors, reading })))
     }
 
-    /// Whether there is room in memory for more samples.
+    /// Whether there is room in memory for more samples, and in the queue for what brings them.
     ///
     /// # Errors
-    /// [`StoreError::Busy`]: not before level 0 was compacted, which has begun by then.
+    /// [`StoreError::Busy`]: not before some of the queue is written, or level 0 was compacted, which has begun by then.
     pub fn has_room(&self) -> Result<(), StoreError> {
+        if self.0.writer.is_full() {
+            return Err(StoreError::Busy);
+        }
         if self.head_bytes() <= self.0.memory_bytes / 2 {
             return Ok(());
         }

@@ -14,7 +14,9 @@ use serde_json::Value;
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a path");
-    let dir = test.parent().and_then(Path::parent).expect("target/debug");
+    let beside = test.parent().expect("a directory");
+    // Tests lie a directory deeper than programs.
+    let dir = beside.parent().filter(|_| beside.ends_with("deps")).unwrap_or(beside);
     let path = dir.join(name);
     assert!(path.exists(), "{} is not built: run `cargo build --workspace` first, or `make test`", path.display());
     path

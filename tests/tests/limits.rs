@@ -153,7 +153,7 @@ async fn what_an_agent_loses_to_a_limit_is_counted_and_told_once_an_hour() {
     assert_eq!((gaps.len(), events.len()), (1, 1), "{gaps:?} {events:?}");
     let cause = "host=\"bad\" has 200 series, its limit (limits.series_per_agent): remove a tag that has many values, or raise the limit; \
                  the first: app.requests{host=\"bad\",user=\"200\"}";
-    let expected = json!({"host": "bad", "class": "sample", "cause": cause, "first_seq": 1, "last_seq": 5, "items": 5 * 800, "time": start_ms});
+    let expected = json!({"host": "bad", "class": "sample", "cause": cause, "first_seq": 1, "last_seq": 5, "items": 5 * 800, "time": start_ms, "epoch": null});
     assert_eq!(gaps[0], expected);
     assert_eq!(
         (events[0]["message"].as_str(), events[0]["host"].as_str()),

@@ -2,6 +2,8 @@
 //! savepoint of its own, so that a piece that fails cannot fail its neighbours. Nobody hears "done" before the commit. A
 //! second thread makes visible what was committed, in the order of commits, while the next group is on its way to disk.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
@@ -10,10 +12,11 @@ use tokio::sync::oneshot;
 
 use super::StoreError;
 
-/// Pieces of work in one commit.
-const GROUP_MAX: usize = 64;
-/// Pieces that may wait; beyond it callers are told to come back.
-const QUEUE_MAX: usize = 1_024;
+/// Pieces of work in one commit. They wait for one fsync, so that a slow disk makes groups larger and not the queue longer.
+const GROUP_MAX: usize = 256;
+/// Pieces that may wait; beyond it callers are told to come back. A fleet that returns at once fills it: who is sent away has
+/// been decoded in vain and comes again, who waits has not. The memory that they hold is bounded where they are let in.
+const QUEUE_MAX: usize = 4_096;
 
 /// Groups that may be committed and not visible yet.
 const UNSEEN_MAX: usize = 4;
@@ -28,6 +31,8 @@ type Outcome = (Option<String>, Vec<Finish>);
 #[derive(Debug)]
 pub(crate) struct Writer {
     queue: Option<SyncSender<Work>>,
+    /// How many wait: the channel does not tell.
+    waiting: Arc<AtomicUsize>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -37,9 +42,16 @@ impl Writer {
         let (queue, work) = sync_channel(QUEUE_MAX);
         let (committed, unseen) = sync_channel(UNSEEN_MAX);
         let thread = |name: &str, run: Box<dyn FnOnce() + Send>| std::thread::Builder::new().name(name.into()).spawn(run).map_err(StoreError::Io);
-        let writing = thread("store-writer", Box::new(move || run(&connection, &work, &committed)))?;
+        let waiting = Arc::<AtomicUsize>::default();
+        let left = Arc::clone(&waiting);
+        let writing = thread("store-writer", Box::new(move || run(&connection, &work, &left, &committed)))?;
         let showing = thread("store-shower", Box::new(move || show(&unseen)))?;
-        Ok(Self { queue: Some(queue), threads: vec![writing, showing] })
+        Ok(Self { queue: Some(queue), waiting, threads: vec![writing, showing] })
+    }
+
+    /// Whether a piece would be turned away now: asked before the work that a piece takes to be made.
+    pub(crate) fn is_full(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) >= QUEUE_MAX
     }
 
     /// Runs `work` inside a transaction. Returns once it is committed and on disk; by then the effect that `work` returned
@@ -64,11 +76,15 @@ impl Writer {
             });
             (ok, finish)
         });
-        match self.queue.as_ref().map(|queue| queue.try_send(piece)) {
-            Some(Ok(())) => result.await.unwrap_or(Err(StoreError::Closed)),
-            Some(Err(TrySendError::Full(_))) => Err(StoreError::Busy),
-            Some(Err(TrySendError::Disconnected(_))) | None => Err(StoreError::Closed),
-        }
+        // Before it is sent: the thread may have taken it by the time this goes on.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let refused = match self.queue.as_ref().map(|queue| queue.try_send(piece)) {
+            Some(Ok(())) => return result.await.unwrap_or(Err(StoreError::Closed)),
+            Some(Err(TrySendError::Full(_))) => StoreError::Busy,
+            Some(Err(TrySendError::Disconnected(_))) | None => StoreError::Closed,
+        };
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        Err(refused)
     }
 }
 
@@ -88,7 +104,7 @@ fn show(committed: &Receiver<Vec<Finish>>) {
     }
 }
 
-fn run(connection: &Connection, work: &Receiver<Work>, committed: &SyncSender<Vec<Finish>>) {
+fn run(connection: &Connection, work: &Receiver<Work>, waiting: &AtomicUsize, committed: &SyncSender<Vec<Finish>>) {
     while let Ok(first) = work.recv() {
         let mut group = vec![first];
         while group.len() < GROUP_MAX {
@@ -97,6 +113,7 @@ fn run(connection: &Connection, work: &Receiver<Work>, committed: &SyncSender<Ve
                 Err(_) => break,
             }
         }
+        waiting.fetch_sub(group.len(), Ordering::Relaxed);
         match commit(connection, group) {
             // What they made must not be taken for made by the next group: it is dropped before that begins.
             Some((Some(why), finishes)) => finishes.into_iter().for_each(|finish| finish(Err(StoreError::Commit(why.clone())))),
@@ -143,4 +160,50 @@ fn commit(connection: &Connection, group: Vec<Work>) -> Option<Outcome> {
         let _ = connection.execute_batch("ROLLBACK");
     });
     Some((failed, finishes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_finds_the_queue_full_is_told_and_those_in_it_are_served() {
+        let writer = Writer::start(Connection::open_in_memory().unwrap()).unwrap();
+        let (open, gate) = sync_channel::<()>(1);
+        let (begun, running) = oneshot::channel();
+        let first = writer.write(move |_| {
+            let _ = begun.send(());
+            let _ = gate.recv();
+            Ok(((), || {}))
+        });
+        let rest = async {
+            running.await.unwrap();
+            let mut queued = Vec::new();
+            for _ in 0..QUEUE_MAX {
+                assert!(!writer.is_full());
+                let mut piece = Box::pin(writer.write(|_| Ok(((), || {}))));
+                assert!(futures_now(&mut piece).is_none());
+                queued.push(piece);
+            }
+            assert!(writer.is_full());
+            assert!(matches!(writer.write(|_| Ok(((), || {}))).await, Err(StoreError::Busy)));
+            drop(open);
+            for piece in queued {
+                piece.await.unwrap();
+            }
+            assert!(!writer.is_full());
+        };
+        let (first, ()) = tokio::join!(first, rest);
+        first.unwrap();
+        assert_eq!(writer.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    /// Polls once.
+    fn futures_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::Pin::new(future).poll(&mut context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        }
+    }
 }

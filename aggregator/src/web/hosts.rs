@@ -1,5 +1,7 @@
 //! `/api/v1/hosts`, `/api/v1/enroll-tokens`.
 
+use std::collections::{HashMap, HashSet};
+
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -15,27 +17,54 @@ use crate::fleet::{Agent, HostState};
 
 /// All hosts.
 pub(super) async fn list(State(app): State<App>) -> Json<Value> {
-    let hosts: Vec<Value> = visible(&app).iter().map(|agent| as_json(&app, agent)).collect();
+    let counts = Counts::of(&app);
+    let hosts: Vec<Value> = visible(&app).iter().map(|agent| as_json(&app, agent, &counts)).collect();
     Json(json!({"hosts": hosts}))
 }
 
 /// Agents that count: the revoked ones only while no other has taken their host name.
 pub(super) fn visible(app: &App) -> Vec<Agent> {
-    let agents = app.fleet.list(app.tenant);
-    let replaced = |a: &Agent| a.revoked && agents.iter().any(|b| !b.revoked && b.host == a.host);
-    agents.iter().filter(|a| !replaced(a)).cloned().collect()
+    let mut agents = app.fleet.list(app.tenant);
+    let living: HashSet<String> = agents.iter().filter(|agent| !agent.revoked).map(|agent| agent.host.clone()).collect();
+    agents.retain(|agent| !agent.revoked || !living.contains(&agent.host));
+    agents
 }
 
 /// One host.
 pub(super) async fn one(State(app): State<App>, Path(host): Path<String>) -> Result<Json<Value>, Problem> {
     let agent = visible(&app).into_iter().find(|a| a.host == host || a.id == host).ok_or_else(|| Problem::not_found("this host"))?;
-    Ok(Json(as_json(&app, &agent)))
+    Ok(Json(as_json(&app, &agent, &Counts::of(&app))))
 }
 
-fn as_json(app: &App, agent: &Agent) -> Value {
-    let mut keys = 0;
-    app.inventory.each(app.tenant, |key| keys += usize::from(key.places.iter().any(|p| !p.gone && p.host == agent.host)));
-    let alerts = app.alerts.open().iter().filter(|a| a.tags.get("host") == Some(agent.host.as_str())).count();
+/// What each host has, by its name: counted once for all of them.
+struct Counts {
+    keys: HashMap<String, usize>,
+    alerts: HashMap<String, usize>,
+}
+
+impl Counts {
+    fn of(app: &App) -> Self {
+        let (mut keys, mut alerts) = (HashMap::new(), HashMap::new());
+        app.inventory.each(app.tenant, |key| {
+            // A key may lie in several places of a host.
+            let hosts: HashSet<&str> = key.places.iter().filter(|place| !place.gone).map(|place| place.host.as_str()).collect();
+            hosts.into_iter().for_each(|host| count(&mut keys, host));
+        });
+        app.alerts.open().iter().filter_map(|alert| alert.tags.get("host")).for_each(|host| count(&mut alerts, host));
+        Self { keys, alerts }
+    }
+}
+
+fn count(counts: &mut HashMap<String, usize>, host: &str) {
+    match counts.get_mut(host) {
+        Some(count) => *count += 1,
+        None => drop(counts.insert(host.to_owned(), 1)),
+    }
+}
+
+fn as_json(app: &App, agent: &Agent, counts: &Counts) -> Value {
+    let of = |counts: &HashMap<String, usize>| counts.get(&agent.host).copied().unwrap_or(0);
+    let (keys, alerts) = (of(&counts.keys), of(&counts.alerts));
     let facts = &agent.facts;
     json!({
         "host": agent.host, "agent": agent.id, "state": agent.state(app.clock.now_ms()), "last_seen": agent.last_seen_ms,
@@ -46,7 +75,7 @@ fn as_json(app: &App, agent: &Agent) -> Value {
 }
 
 /// Hosts by state.
-pub(super) fn count(app: &App) -> Value {
+pub(super) fn by_state(app: &App) -> Value {
     let (mut up, mut silent, mut unknown) = (0, 0, 0);
     for agent in visible(app) {
         match agent.state(app.clock.now_ms()) {
@@ -87,7 +116,7 @@ pub(super) async fn tokens(State(app): State<App>) -> Result<Json<Value>, Proble
         .tokens(app.tenant)
         .await?
         .into_iter()
-        .map(|(id, token)| json!({"id": id, "created": token.created_ms, "expires": token.expires_ms, "uses": token.uses, "used": token.used.len()}))
+        .map(|(id, token)| json!({"id": id, "created": token.created_ms, "expires": token.expires_ms, "uses": token.uses, "used": token.times_used()}))
         .collect();
     Ok(Json(json!({"tokens": tokens})))
 }

@@ -24,8 +24,13 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
-const HANDSHAKE: Duration = Duration::from_secs(5);
+/// As long as agents wait for one: what is cut off sooner was worked on in vain, and comes again.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// A request's head, and the wait for it: hyper counts both as one.
 const HEADERS: Duration = Duration::from_secs(10);
+/// The same where a certificate was shown: an agent that pushes every 10 s or every minute keeps its connection, a handshake
+/// costs many times what its push does.
+const AGENT_HEADERS: Duration = Duration::from_secs(300);
 /// A connection of an agent ends after this time, give or take a tenth, so that new certificates and new trust reach everyone.
 pub const AGENT_CONNECTION_LIFE: Duration = Duration::from_secs(900);
 /// Another connection.
@@ -104,16 +109,22 @@ async fn connection(
     http(stream, Peer { address, shown }, router, life, stop).await
 }
 
+/// How long the next request's head may take.
+fn head(peer: &Peer) -> Duration {
+    if peer.shown.is_some() { AGENT_HEADERS } else { HEADERS }
+}
+
 async fn http<S>(stream: S, peer: Peer, router: Router, life: Duration, stop: &Stop) -> Result<(), BoxError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let headers = head(&peer);
     let service = service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());
         router.clone().oneshot(request.map(axum::body::Body::new))
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES_MAX).keep_alive(true);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(headers).max_buf_size(HEADER_BYTES_MAX).keep_alive(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -144,6 +155,15 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyvigil_common::tls::Identity;
+
+    #[test]
+    fn an_agent_that_is_quiet_for_minutes_keeps_its_connection_and_a_stranger_does_not() {
+        let identity = Identity { tenant: "t".into(), agent: "a".into() };
+        let agent = Shown { identity, serial: String::new(), issuer: String::new(), not_before_ms: 0, not_after_ms: 0 };
+        let seconds = [Some(agent), None].map(|shown| head(&Peer { address: SocketAddr::from(([127, 0, 0, 1], 1)), shown }).as_secs());
+        assert_eq!(seconds, [300, 10]);
+    }
 
     #[test]
     fn agents_that_came_at_once_come_back_one_by_one() {

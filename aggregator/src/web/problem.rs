@@ -14,6 +14,8 @@ use crate::store::StoreError;
 
 /// A limit of series is not undone in a moment.
 const LIMIT_RETRY_SECONDS: u64 = 60;
+/// When senders come again that found no room; a fleet that comes every second keeps the processors from what it waits for.
+const BUSY_SECONDS: u64 = 4;
 
 /// What went wrong, for the one who asked.
 #[derive(Debug)]
@@ -138,7 +140,7 @@ impl From<Refusal> for Problem {
             Refusal::Wait { seconds, .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(*seconds),
             Refusal::Clock(_) => Self::new(StatusCode::CONFLICT, detail).with("code", "clock").retry_after(60),
             Refusal::Limit(_) => Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(LIMIT_RETRY_SECONDS),
-            Refusal::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(2),
+            Refusal::Busy(_) => Self::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(BUSY_SECONDS),
             Refusal::Store(StoreError::Refused(why)) => Self::bad_request(why.clone()),
             Refusal::Store(error) => Self::internal(error),
         }

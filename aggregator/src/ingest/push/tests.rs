@@ -48,6 +48,7 @@ fn agent() -> Agent {
         twins: Vec::new(),
         credentials: Credentials::default(),
         enhance: None,
+        joined: None,
     }
 }
 
