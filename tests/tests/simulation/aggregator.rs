@@ -63,6 +63,7 @@ fn agent(now_ms: i64) -> Agent {
         credentials: Credentials::default(),
         enhance: None,
         clock_offset_ms: None,
+        joined: None,
         twins: Vec::new(),
     }
 }
