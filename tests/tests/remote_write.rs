@@ -159,7 +159,8 @@ async fn a_busy_server_says_when_to_come_back() {
     let all = harness.running().app.ingest.room(keyvigil_common::limits::INGEST_INFLIGHT_BYTES_MAX).expect("all room");
     let body = series(&[("__name__", "up")], &[(NOW, 0)]);
     let busy = harness.remote_write(V1, &body).await;
-    assert_eq!((busy.status().as_u16(), busy.headers()["retry-after"].to_str().expect("text")), (503, "2"));
+    let after = busy.headers()["retry-after"].to_str().expect("text").parse::<u64>().expect("seconds");
+    assert!(busy.status() == 503 && (1..=60).contains(&after), "{} {after}", busy.status());
     drop(all);
     assert_eq!(harness.remote_write(V1, &body).await.status(), 204);
 }
