@@ -45,10 +45,10 @@ pub struct Report {
     pub standing: Standing,
     /// Its sensors.
     pub sensors: Vec<Sensor>,
-    /// CPU time it took, seconds.
-    pub cpu_seconds: f64,
-    /// Memory it holds, bytes.
-    pub resident_bytes: u64,
+    /// CPU time it took, seconds, where the system tells.
+    pub cpu_seconds: Option<f64>,
+    /// Memory it holds, bytes, where the system tells.
+    pub resident_bytes: Option<u64>,
     /// Batches given up since its start.
     pub given_up: u64,
 }

@@ -178,8 +178,8 @@ fn reporting(
             },
             standing: board.read(),
             sensors: shown.all(),
-            cpu_seconds: cpu_seconds.unwrap_or(0.0),
-            resident_bytes: resident_bytes.unwrap_or(0),
+            cpu_seconds,
+            resident_bytes,
             given_up: dropped.get(),
         }
     })

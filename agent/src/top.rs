@@ -52,12 +52,13 @@ pub async fn show(dir: &Path, clock: &SharedClock, once: bool, json: bool) -> Ex
 fn page(report: &Report, before: Option<&Report>) -> String {
     let mut out = String::new();
     let cpu = before.filter(|b| report.now_ms > b.now_ms).map_or_else(
-        || percent(report.cpu_seconds, report.now_ms - report.started_ms),
-        |b| percent(report.cpu_seconds - b.cpu_seconds, report.now_ms - b.now_ms),
+        || percent(report.cpu_seconds, Some(0.0), report.now_ms - report.started_ms),
+        |b| percent(report.cpu_seconds, b.cpu_seconds, report.now_ms - b.now_ms),
     );
     let waiting = &report.buffer;
     let _ = writeln!(out, "{} -> {}   up {}", report.host, report.aggregator, span(report.now_ms - report.started_ms));
-    let _ = writeln!(out, "cpu {cpu:.2} % of one core   memory {}", size(report.resident_bytes));
+    let memory = report.resident_bytes.map_or("unknown".to_owned(), size);
+    let _ = writeln!(out, "cpu {cpu} of one core   memory {memory}");
     let last = report.standing.last_ack_ms.map_or("none yet".to_owned(), |at| format!("{} ago", span(report.now_ms - at)));
     let _ = writeln!(out, "buffer {} batches, {} of {}   last ack {last}", waiting.batches, size(waiting.bytes), size(waiting.bytes_max));
     if let Some(trouble) = &report.standing.trouble {
@@ -75,8 +76,11 @@ fn page(report: &Report, before: Option<&Report>) -> String {
     out
 }
 
-fn percent(cpu_seconds: f64, ms: i64) -> f64 {
-    if ms > 0 { cpu_seconds * 100_000.0 / ms as f64 } else { 0.0 }
+fn percent(now: Option<f64>, before: Option<f64>, ms: i64) -> String {
+    match (now.zip(before), ms) {
+        (Some((now, before)), 1..) => format!("{:.2} %", (now - before) * 100_000.0 / ms as f64),
+        _ => "an unknown part".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -87,11 +91,12 @@ mod tests {
     #[test]
     fn the_sensor_that_costs_most_is_first_and_cpu_is_that_of_the_last_moments() {
         let sensor = |name: &str, took_ms: f64, interval_ms: u64| Sensor { name: name.into(), took_ms, interval_ms, ..Sensor::default() };
-        let before = Report { now_ms: 10_000, cpu_seconds: 5.0, ..Report::default() };
+        let before = Report { now_ms: 10_000, cpu_seconds: Some(5.0), ..Report::default() };
         let report =
-            Report { now_ms: 12_000, cpu_seconds: 5.1, sensors: vec![sensor("rare", 50.0, 60_000), sensor("dear", 20.0, 10_000)], ..Report::default() };
+            Report { now_ms: 12_000, cpu_seconds: Some(5.1), sensors: vec![sensor("rare", 50.0, 60_000), sensor("dear", 20.0, 10_000)], ..Report::default() };
         let page = page(&report, Some(&before));
         assert!(page.contains("cpu 5.00 % of one core"), "{page}");
+        assert!(super::page(&Report::default(), None).contains("cpu an unknown part of one core   memory unknown"));
         assert!(page.find("dear").unwrap() < page.find("rare").unwrap(), "{page}");
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Reading {
     started_ms: i64,
     /// How far the host's wall clock is behind ours, ms; its way to us included.
     pub(super) offset_ms: i64,
-    /// It is far off, and was not before.
+    /// It is far off, and that is not told yet.
     pub(super) news: bool,
     /// Most hosts agree against us.
     ours_is_wrong: bool,
@@ -55,9 +55,15 @@ impl Clocks {
         let steady = known.boot == sender.boot && (known.started_ms..known.started_ms.saturating_add(TRANSIT_MS)).contains(&started_ms);
         let off = is_far(offset_ms);
         let news = off && !known.told;
-        *known = Known { started_ms: if steady { known.started_ms } else { started_ms }, told: off, ..fresh };
+        *known = Known { started_ms: if steady { known.started_ms } else { started_ms }, told: off && known.told, ..fresh };
         let known = *known;
         Reading { boot: sender.boot, started_ms: known.started_ms, offset_ms, news, ours_is_wrong: off && outvoted(&all, now_ms) }
+    }
+
+    /// That an agent's host is far off is on disk.
+    pub(super) fn told(&self, tenant: TenantId, agent: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get_mut(&(tenant, agent.to_owned())).into_iter().for_each(|known| known.told = true);
     }
 }
 
@@ -142,7 +148,9 @@ mod tests {
         let slow = clocks.heard(1, "a", &sender(1, HOUR + 10_000, NOW + HOUR + 10_000), NOW + 10_000 + 7_000);
         let batch = sealed(1, HOUR - 5_000, NOW + HOUR - 5_000);
         assert_eq!(first.shift_ms(&batch), slow.shift_ms(&batch));
-        assert_eq!((first.news, slow.news), (true, false), "told once");
+        assert!(first.news && slow.news, "a push that was not stored has told nothing");
+        clocks.told(1, "a");
+        assert!(!clocks.heard(1, "a", &sender(1, HOUR + 20_000, NOW + HOUR + 20_000), NOW + 20_000).news, "told once");
     }
 
     #[test]

@@ -98,7 +98,8 @@ impl Ingest {
             this.settle(tx, &stream, &told, reading, arrived, &declared)
         };
         let settled = self.store.write(settle).await;
-        let something_new = !matches!(settled, Ok(Done { fresh: 0, .. }) | Err(StoreError::Gap { .. }));
+        // A store that fails says nothing of who sends.
+        let something_new = matches!(settled, Ok(Done { fresh: 1.., .. }) | Err(StoreError::Fork(_)));
         if let Some(sender) = push.sender.filter(|_| something_new) {
             self.look_for_a_twin(&from, &sender, now_ms).await?;
         }
@@ -230,6 +231,8 @@ impl Ingest {
                 reading.offset_ms / 1_000
             );
             tell(tx, from, EventKind::ClockWrong, now_ms, message, &[("offset_ms", reading.offset_ms.to_string())])?;
+            let (clocks, tenant, agent) = (Arc::clone(&self.clocks), stream.tenant, stream.agent.clone());
+            tx.after_commit(move || clocks.told(tenant, &agent));
         }
         let metrics = self.metrics.clone();
         tx.after_commit(move || {
