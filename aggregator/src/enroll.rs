@@ -6,7 +6,6 @@ use std::sync::Arc;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::tls::{Identity, Shown, Validity};
 use keyvigil_common::token::JoinToken;
-use keyvigil_common::wire::HostFacts;
 use serde::{Deserialize, Serialize};
 
 use crate::authority::{Authority, AuthorityError};
@@ -212,25 +211,7 @@ impl Enroll {
         for before in self.fleet.abandoned(tenant, &host, now_ms) {
             self.put(tx, tenant, Agent { revoked: true, ..before })?;
         }
-        Ok(Agent {
-            id: identity.agent.clone(),
-            tenant: identity.tenant.clone(),
-            host,
-            machine: machine.chars().take(64).collect(),
-            enrolled_ms: now_ms,
-            last_seen_ms: None,
-            last_sample_ms: None,
-            certificate_expires_ms: 0,
-            revoked: false,
-            interval_ms: 0,
-            facts: HostFacts::default(),
-            cursor: 0,
-            clock_offset_ms: None,
-            twins: Vec::new(),
-            credentials: Credentials::default(),
-            enhance: None,
-            joined: None,
-        })
+        Ok(Agent::joining(identity, host, machine, now_ms))
     }
 
     /// Whether an agent with this certificate may do what every agent may; notes what it showed.

@@ -5,6 +5,7 @@ mod roll;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use keyvigil_common::tls::Identity;
 use keyvigil_common::wire::HostFacts;
 use serde::{Deserialize, Serialize};
 
@@ -124,6 +125,30 @@ pub enum HostState {
 }
 
 impl Agent {
+    /// One that joins at `now_ms`, and has shown and told nothing yet.
+    #[must_use]
+    pub fn joining(identity: &Identity, host: String, machine: &str, now_ms: i64) -> Self {
+        Self {
+            id: identity.agent.clone(),
+            tenant: identity.tenant.clone(),
+            host,
+            machine: machine.chars().take(64).collect(),
+            enrolled_ms: now_ms,
+            last_seen_ms: None,
+            last_sample_ms: None,
+            certificate_expires_ms: 0,
+            revoked: false,
+            interval_ms: 0,
+            facts: HostFacts::default(),
+            cursor: 0,
+            credentials: Credentials::default(),
+            enhance: None,
+            clock_offset_ms: None,
+            twins: Vec::new(),
+            joined: None,
+        }
+    }
+
     fn is_abandoned(&self, now_ms: i64) -> bool {
         now_ms - self.last_seen_ms.unwrap_or(self.enrolled_ms) > ABANDONED_MS
     }

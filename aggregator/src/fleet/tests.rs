@@ -2,25 +2,8 @@ use super::*;
 
 fn agent(id: u64, host: u64, machine: u64, key: u64) -> Agent {
     let joined = Joined { token: "t".into(), key: format!("key-{key}"), at_ms: 1_000 };
-    Agent {
-        id: format!("id-{id}"),
-        tenant: "default".into(),
-        host: format!("host-{host}"),
-        machine: format!("machine-{machine}"),
-        enrolled_ms: 0,
-        last_seen_ms: None,
-        last_sample_ms: None,
-        certificate_expires_ms: 0,
-        revoked: false,
-        interval_ms: 0,
-        facts: HostFacts::default(),
-        cursor: 0,
-        credentials: Credentials::default(),
-        enhance: None,
-        clock_offset_ms: None,
-        twins: Vec::new(),
-        joined: Some(joined),
-    }
+    let identity = Identity { tenant: "default".into(), agent: format!("id-{id}") };
+    Agent { joined: Some(joined), ..Agent::joining(&identity, format!("host-{host}"), &format!("machine-{machine}"), 0) }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt;
 use keyvigil_agent::http::Answer;
-use keyvigil_aggregator::fleet::{self, Agent, Credentials, Fleet};
+use keyvigil_aggregator::fleet::{self, Agent, Fleet};
 use keyvigil_aggregator::ingest::{GapRecord, Ingest, Lane};
 use keyvigil_aggregator::keys::{EventRecord, Inventory};
 use keyvigil_aggregator::orders::Orders;
@@ -18,7 +18,7 @@ use keyvigil_common::event::EventKind;
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::telemetry::Registry;
 use keyvigil_common::tls::Identity;
-use keyvigil_common::wire::{HostFacts, encode_ack};
+use keyvigil_common::wire::encode_ack;
 use keyvigil_tests::random::Random;
 
 use crate::agent::crash;
@@ -47,25 +47,7 @@ fn identity() -> Identity {
 }
 
 fn agent(now_ms: i64) -> Agent {
-    Agent {
-        id: identity().agent,
-        tenant: "default".into(),
-        host: "simulated".into(),
-        machine: String::new(),
-        enrolled_ms: now_ms,
-        last_seen_ms: None,
-        last_sample_ms: None,
-        certificate_expires_ms: i64::MAX,
-        revoked: false,
-        interval_ms: 0,
-        facts: HostFacts::default(),
-        cursor: 0,
-        credentials: Credentials::default(),
-        enhance: None,
-        clock_offset_ms: None,
-        joined: None,
-        twins: Vec::new(),
-    }
+    Agent::joining(&identity(), "simulated".into(), "", now_ms)
 }
 
 impl Site {

@@ -5,10 +5,10 @@ use keyvigil_common::sample::{MetricType, Tags};
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::sequence::Range;
 use keyvigil_common::telemetry::Registry;
-use keyvigil_common::wire::{Class, Column, Gap, Group, HostFacts, Push, Sealed, encode_batch, encode_push};
+use keyvigil_common::wire::{Class, Column, Gap, Group, Push, Sealed, encode_batch, encode_push};
 
 use super::*;
-use crate::fleet::{Credentials, Fleet};
+use crate::fleet::Fleet;
 use crate::ingest::Lane;
 use crate::keys::Inventory;
 use crate::store::Store;
@@ -31,25 +31,8 @@ fn door_to(dir: &std::path::Path, master: &MasterKey, clock: &Arc<ManualClock>) 
 }
 
 fn agent() -> Agent {
-    Agent {
-        id: "ab".repeat(16),
-        tenant: "default".into(),
-        host: "web-1".into(),
-        machine: String::new(),
-        enrolled_ms: NOW,
-        last_seen_ms: None,
-        last_sample_ms: None,
-        certificate_expires_ms: NOW + DAY,
-        revoked: false,
-        interval_ms: 0,
-        facts: HostFacts::default(),
-        cursor: 0,
-        clock_offset_ms: None,
-        twins: Vec::new(),
-        credentials: Credentials::default(),
-        enhance: None,
-        joined: None,
-    }
+    let identity = Identity { tenant: "default".into(), agent: "ab".repeat(16) };
+    Agent::joining(&identity, "web-1".into(), "", NOW)
 }
 
 fn sender(instance: u8, boot_ms: i64, wall_ms: i64) -> Sender {
