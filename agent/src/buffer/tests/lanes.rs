@@ -25,7 +25,7 @@ fn a_backlog_is_parted_so_that_what_is_fresh_goes_first_and_all_arrives() {
     assert!(queue.front(Lane::Live, SMALL, now).unwrap().is_none(), "nothing is fresh now");
     seconds(&mut queue, 100, 1);
     let fresh = queue.front(Lane::Live, SMALL, now).unwrap().unwrap();
-    assert_eq!((seqs(&fresh), fresh.waiting.clone()), (vec![101], vec![range(1, 100)]));
+    assert_eq!((seqs(&fresh), fresh.waiting.clone()), (vec![101], vec![range(1, 90)]), "what is settled is not said to come");
     let mut cursor = 0;
     while let Some(old) = queue.front(Lane::Backfill, SMALL, now).unwrap() {
         cursor = *seqs(&old).last().unwrap();
