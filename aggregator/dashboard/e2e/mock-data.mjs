@@ -96,7 +96,7 @@ function hosts() {
 
 const NOTHING = {
   hosts: () => ({ hosts: [] }),
-  gaps: () => ({ gaps: [] }),
+  gaps: () => ({ next_cursor: null, gaps: [] }),
   keys: () => ({ total: 0, next_cursor: null, keys: [] }),
   'keys/summary': () => ({
     total: 0,
@@ -139,7 +139,13 @@ const FULL = {
     dashboard: true,
   }),
   hosts: () => ({ hosts: hosts() }),
-  gaps: () => ({ gaps: [] }),
+  gaps: () => ({
+    next_cursor: null,
+    gaps: [
+      { host: 'web-2', class: 'detail', cause: 'buffer full', first_seq: 812, last_seq: 830, items: 2310, time: Date.now() - 40 * M },
+      { host: 'db-1', class: 'sample', cause: 'corrupt', first_seq: 1, last_seq: 9, items: null, time: Date.now() - 5 * H },
+    ],
+  }),
   query,
   keys: keysAnswer,
   'keys/summary': summary,

@@ -5,7 +5,7 @@ import type {
   AlertDetail,
   AlertsStatus,
   EventsAnswer,
-  Gap,
+  GapsAnswer,
   Host,
   KeyAnswer,
   KeysAnswer,
@@ -159,7 +159,8 @@ const id = encodeURIComponent;
 export const api = {
   status: (signal?: AbortSignal) => call<Status>('/status', { signal }),
   hosts: (signal?: AbortSignal) => call<{ hosts: Host[] }>('/hosts', { signal }),
-  gaps: (signal?: AbortSignal) => call<{ gaps: Gap[] }>('/gaps', { signal }),
+  gaps: (params: { host?: string | undefined; limit?: number }, signal?: AbortSignal) =>
+    call<GapsAnswer>(`/gaps${queryString({ ...params })}`, { signal }),
   query: (params: QueryParams, signal?: AbortSignal) => call<QueryAnswer>(`/query${queryString({ ...params })}`, { signal }),
   keys: (params: KeysParams, signal?: AbortSignal) => call<KeysAnswer>(`/keys${queryString({ ...params })}`, { signal }),
   keysSummary: (signal?: AbortSignal) => call<KeysSummary>('/keys/summary', { signal }),

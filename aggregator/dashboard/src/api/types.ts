@@ -157,6 +157,13 @@ export interface Gap {
   time: number;
 }
 
+export interface GapsAnswer {
+  /** null: there are no older ones */
+  next_cursor: string | null;
+  /** the newest first */
+  gaps: Gap[];
+}
+
 export type AlertState = 'pending' | 'firing' | 'acknowledged' | 'resolved';
 export type Priority = 'critical' | 'high' | 'medium' | 'low' | 'info';
 export const PRIORITIES: readonly Priority[] = ['critical', 'high', 'medium', 'low', 'info'];

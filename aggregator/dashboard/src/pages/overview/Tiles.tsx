@@ -1,9 +1,10 @@
 // The five figures at the top: each answers one question and leads to where its answer is worked on.
 import type { JSX } from 'preact';
 import { api } from '../../api/client';
-import type { Alert, AlertsStatus, Gap, Host, KeysSummary, QueryAnswer, Status } from '../../api/types';
+import type { Alert, AlertsStatus, Host, KeysSummary, QueryAnswer, Status } from '../../api/types';
 import { firingHistory } from '../../lib/alerts';
 import { plural, sig3, thousands } from '../../lib/format';
+import { type Losses, lossesSince } from '../../lib/losses';
 import { DAY, HOUR, MINUTE, lengthWords } from '../../lib/time';
 import { href, hostFilter } from '../../routes';
 import { anyReports, useFleet } from '../../state/fleet';
@@ -127,29 +128,28 @@ function IngestTile({ status }: { status: Status }): JSX.Element {
   );
 }
 
-function LossTile({ gaps, hosts }: { gaps: Gap[]; hosts: Host[] }): JSX.Element {
-  const recent = gaps.filter((gap) => gap.time > now.value - DAY);
-  const lost = recent.reduce((sum, gap) => sum + (gap.items ?? 0), 0);
-  const more = recent.some((gap) => gap.items === null);
-  const from = [...new Set(recent.map((gap) => gap.host))];
+function LossTile({ losses, hosts }: { losses: Losses; hosts: Host[] }): JSX.Element {
+  const { known, more, hosts: from, cause } = losses;
   const waiting = hosts.filter((host) => host.state === 'silent').length;
-  const newest = [...recent].sort((a, b) => b.time - a.time)[0];
-  const note =
-    recent.length > 0
-      ? `${from.slice(0, 2).join(', ')}${from.length > 2 ? ', …' : ''}: ${newest?.cause ?? ''}`
-      : waiting > 0
-        ? `data of ${plural(waiting, 'silent host')} waits there`
-        : 'nothing was given up';
+  const note = cause
+    ? `${from.slice(0, 2).join(', ')}${from.length > 2 ? ', …' : ''}: ${cause}`
+    : waiting > 0
+      ? `data of ${plural(waiting, 'silent host')} waits there`
+      : 'nothing was given up';
   return (
     <Tile
       word="Lost, last 24 h"
       figure={
-        <>
-          {more && lost === 0 ? 'unknown' : `${thousands(lost)}${more ? '+' : ''}`} <small>samples</small>
-        </>
+        more && known === 0 ? (
+          'how much is unknown'
+        ) : (
+          <>
+            {`${thousands(known)}${more ? '+' : ''}`} <small>{known === 1 ? 'item' : 'items'}</small>
+          </>
+        )
       }
       note={note}
-      state={lost > 0 ? 'critical' : undefined}
+      state={cause ? 'critical' : undefined}
     />
   );
 }
@@ -177,7 +177,7 @@ export function Tiles(): JSX.Element {
   const fleet = useFleet();
   const host = hostFilter.value;
   const summary = useResource('keys/summary', api.keysSummary);
-  const gaps = useResource('gaps', async (signal) => (await api.gaps(signal)).gaps);
+  const gaps = useResource(`gaps?${host ?? ''}`, (signal) => api.gaps({ host, limit: 1000 }, signal));
   const history = useResource(
     'alerts/hour',
     async (signal) => (await api.alerts({ state: 'firing,acknowledged,resolved', limit: 200 }, signal)).alerts,
@@ -202,7 +202,7 @@ export function Tiles(): JSX.Element {
         <CertificatesTile summary={data} />
       ))}
       {tile('Lost, last 24 h', gaps, (data) => (
-        <LossTile gaps={mine(data)} hosts={mine(fleet.hosts.data ?? [])} />
+        <LossTile losses={lossesSince(data.gaps, data.next_cursor === null, now.value - DAY)} hosts={mine(fleet.hosts.data ?? [])} />
       ))}
       {tile('Ingest', fleet.status, (status) => (
         <IngestTile status={status} />
