@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyvigil_common::process;
 use keyvigil_common::stop::Stop;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
@@ -129,17 +130,81 @@ pub async fn serve(listener: UnixListener, report: Reporting, stop: Stop) {
 /// Asks the agent that works in `dir`; `None` if none runs.
 ///
 /// # Errors
-/// Not allowed, or an answer that is not understood.
-pub fn ask(dir: &Path) -> io::Result<Option<Report>> {
+/// Why it cannot be asked.
+pub fn ask(dir: &Path) -> Result<Option<Report>, AskError> {
     let stream = match UnixStream::connect(socket(dir)) {
         Ok(stream) => stream,
-        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => return Ok(None),
-        Err(e) => return Err(e),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            // No socket is no proof: somebody may have cleaned up, or it could not be made.
+            return if process::is_locked(dir) { Err(AskError::NoSocket) } else { Ok(None) };
+        }
+        Err(e) => return Err(e.into()),
     };
     stream.set_read_timeout(Some(2 * PATIENCE))?;
     let mut text = Vec::new();
     stream.take(REPORT_BYTES_MAX).read_to_end(&mut text)?;
-    serde_json::from_slice(&text).map(Some).map_err(|e| io::Error::other(format!("the agent's answer is not understood: {e}")))
+    serde_json::from_slice(&text).map(Some).map_err(|e| AskError::Answer(e.to_string()))
+}
+
+/// Why an agent that may run cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It runs without a socket.
+    #[error("it runs, but its socket is gone")]
+    NoSocket,
+    /// It has a socket, and says nothing.
+    #[error("it runs, but does not answer")]
+    Silent,
+    /// Not allowed.
+    #[error("not allowed: {0}")]
+    Denied(#[source] io::Error),
+    /// An answer that makes no sense.
+    #[error("its answer is not understood: {0}")]
+    Answer(String),
+    /// The system's.
+    #[error("{0}")]
+    Io(#[source] io::Error),
+}
+
+impl From<io::Error> for AskError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::Denied(error),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Silent,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl AskError {
+    /// Whether the agent runs, where that is known.
+    #[must_use]
+    pub fn runs(&self) -> Option<bool> {
+        match self {
+            Self::NoSocket | Self::Silent | Self::Answer(_) => Some(true),
+            Self::Denied(_) | Self::Io(_) => None,
+        }
+    }
+
+    /// What mends it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => "run this as root or as the user keyvigil",
+            Self::Answer(_) => "agent and program may be of different versions: `systemctl restart keyvigil-agent`",
+            Self::NoSocket | Self::Silent | Self::Io(_) => "`systemctl restart keyvigil-agent`; its log: `journalctl -u keyvigil-agent`",
+        }
+    }
+
+    /// The exit code for it.
+    #[must_use]
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Denied(_) => process::EXIT_PERMISSION,
+            Self::NoSocket | Self::Silent => 3,
+            Self::Answer(_) | Self::Io(_) => 1,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -163,5 +228,16 @@ mod tests {
         }
         tasks.drain(Duration::from_secs(5)).await.unwrap();
         assert_eq!(asked(dir.path().to_owned()).await, None);
+    }
+
+    #[test]
+    fn an_agent_that_hangs_or_lost_its_socket_is_not_called_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = process::lock(dir.path()).unwrap();
+        assert!(matches!(ask(dir.path()), Err(AskError::NoSocket)));
+        let listener = std::os::unix::net::UnixListener::bind(socket(dir.path())).unwrap();
+        assert!(matches!(ask(dir.path()), Err(AskError::Silent)), "connected, and nobody accepts");
+        drop((held, listener));
+        assert!(ask(dir.path()).unwrap().is_none());
     }
 }

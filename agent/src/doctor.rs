@@ -14,9 +14,10 @@ use keyvigil_common::telemetry::chain;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::control::{self, Report};
-use crate::http::{Connection, Dialer};
-use crate::identity::Identity;
+use crate::control::{self, AskError, Report};
+use crate::http::{Connection, Dialer, HttpError};
+use crate::identity::{Identity, JOIN};
+use crate::sampler::Coverage;
 use crate::status::span;
 
 const LOOKUP: Duration = Duration::from_secs(5);
@@ -120,16 +121,15 @@ fn disk(dir: &Path, found: &mut Findings) {
 }
 
 fn identity(dir: &Path, clock: &SharedClock, found: &mut Findings) -> Option<Identity> {
-    let join = "make a token with `keyvigil token create`, then run `keyvigil-agent join TOKEN` here";
     let now_ms = clock.now_ms();
     let identity = match Identity::load(dir) {
         Ok(Some(identity)) => identity,
         Ok(None) => {
-            found.fail("identity", format!("this host has not joined an aggregator: no identity in {}", dir.display()), join);
+            found.fail("identity", format!("this host has not joined an aggregator: no identity in {}", dir.display()), JOIN);
             return None;
         }
         Err(e) => {
-            found.fail("identity", chain(&e), join);
+            found.fail("identity", chain(&e), e.remedy());
             return None;
         }
     };
@@ -140,7 +140,7 @@ fn identity(dir: &Path, clock: &SharedClock, found: &mut Findings) -> Option<Ide
         found.warn("identity", format!("others can read its key: mode {mode:o}"), format!("chmod 600 {}", Identity::path(dir).display()));
     }
     match identity.tls(clock).and(identity.validity_ms()) {
-        Err(e) => found.fail("certificate", chain(&e), join),
+        Err(e) => found.fail("certificate", chain(&e), JOIN),
         Ok((from, _)) if now_ms < from => {
             found.fail("certificate", format!("is not valid for another {}", span(from - now_ms)), "set the clock of this host (`timedatectl set-ntp true`)");
         }
@@ -159,7 +159,8 @@ fn identity(dir: &Path, clock: &SharedClock, found: &mut Findings) -> Option<Ide
 fn agent(dir: &Path, found: &mut Findings) {
     let start = "`systemctl start keyvigil-agent`, or `keyvigil-agent run`; its log: `journalctl -u keyvigil-agent`";
     match control::ask(dir) {
-        Err(e) => found.warn("agent", format!("cannot be asked: {e}"), "run this as root or as the user keyvigil"),
+        Err(e @ AskError::Denied(_)) => found.warn("agent", format!("cannot be asked: {e}"), e.remedy()),
+        Err(e) => found.fail("agent", e.to_string(), e.remedy()),
         Ok(None) => found.fail("agent", "does not run", start),
         Ok(Some(report)) => running(&report, found),
     }
@@ -178,7 +179,7 @@ fn running(report: &Report, found: &mut Findings) {
         }
     }
     for sensor in &report.sensors {
-        for (what, why) in &sensor.blind {
+        for (what, why) in sensor.blind.iter().filter(|(what, _)| !Coverage::matters(&sensor.name, what)) {
             found.warn("blind", format!("the {} sensor cannot see {what}: {why}", sensor.name), "");
         }
     }
@@ -199,6 +200,9 @@ async fn network(identity: &Identity, clock: &SharedClock, found: &mut Findings)
     let Ok(tls) = identity.tls(clock) else { return };
     let mut connection = match Connection::open(&Dialer::tcp(), address, tls, &tasks).await {
         Ok(connection) => connection,
+        Err(e @ HttpError::Connect { .. }) => {
+            return found.fail("connection", chain(&e), "check that the aggregator runs, and that no firewall keeps this host from its port");
+        }
         Err(e) => return found.fail("connection", chain(&e), e.remedy()),
     };
     found.ok("connection", format!("{address} shows the certificate of the aggregator that this host joined"));

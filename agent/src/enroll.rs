@@ -25,9 +25,13 @@ use crate::rootfs::RootFs;
 use crate::standing::Board;
 pub use renewal::Renewal;
 
+/// The one thing that lets a running agent take another name.
+pub const RESTART: &str = "restart the agent: `systemctl restart keyvigil-agent`";
 /// How often renewal is considered: the wall clock may be set, and a host may sleep.
 const CHECK: Duration = Duration::from_secs(60);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Certificates that were of use for longer than this are no sign of a loop.
+const SETTLED: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Deserialize)]
 struct Granted {
@@ -107,15 +111,23 @@ impl Renewer {
     pub async fn run(self) {
         let stop = self.tasks.stop().clone();
         let jitter = 0.45 + 0.1 * (random_u64() as f64 / u64::MAX as f64);
-        let (mut wishes, mut backoff) = (self.renewal.wishes(), Backoff::new(RETRY_FIRST, CHECK));
+        let (mut wishes, mut backoff, mut pause) = (self.renewal.wishes(), Backoff::new(RETRY_FIRST, CHECK), Pause::default());
         loop {
             let identity = self.identity.borrow().clone();
-            if let Ok(Some(joined)) = self.joined(&identity) {
-                tracing::info!("the host has joined again");
-                self.replace(joined);
-                continue;
+            match self.joined(&identity) {
+                Ok(Some(joined)) => {
+                    tracing::info!("the host has joined again");
+                    self.replace(joined);
+                    continue;
+                }
+                Err(EnrollError::Renamed(host)) => self.renamed(host),
+                Ok(None) => {
+                    self.board.rejoined(None);
+                }
+                // Renewal will say what is wrong with the disk.
+                Err(_) => {}
             }
-            let wait = self.until_due(&identity, jitter);
+            let wait = self.until_due(&identity, jitter, &pause);
             if wait > Duration::ZERO {
                 let woken = async {
                     tokio::select! {
@@ -133,6 +145,8 @@ impl Renewer {
                 Some(Ok(renewed)) => {
                     tracing::info!("certificate renewed");
                     backoff.reset();
+                    let left_ms = renewed.validity_ms().map_or(0, |(_, to_ms)| u64::try_from(to_ms - self.clock.now_ms()).unwrap_or(0));
+                    pause.renewed(self.clock.monotonic(), Duration::from_millis(left_ms), jitter);
                     self.replace(renewed);
                     continue;
                 }
@@ -162,15 +176,23 @@ impl Renewer {
         self.identity.send_replace(identity);
     }
 
+    /// Tells once that `keyvigil-agent join` gave this host another name: what is sampled bears the old one until a restart.
+    fn renamed(&self, host: String) {
+        if self.board.rejoined(Some(host.clone())) {
+            tracing::warn!(host, remedy = RESTART, "this host was joined again under another name, and this process goes on under the old one");
+        }
+    }
+
     /// Time until the renewal is due; looked at again each minute.
-    fn until_due(&self, identity: &Identity, share: f64) -> Duration {
-        let wished = self.renewal.due().map(|due| due.saturating_sub(self.clock.monotonic()));
+    fn until_due(&self, identity: &Identity, share: f64, pause: &Pause) -> Duration {
+        let now = self.clock.monotonic();
+        let wished = self.renewal.due().map(|due| due.max(pause.any).saturating_sub(now));
         // One that does not parse can only be replaced by joining.
         let by_age = identity.validity_ms().map_or(CHECK, |(from_ms, to_ms)| {
             let due = from_ms + ((to_ms - from_ms) as f64 * share) as i64;
             Duration::from_millis(u64::try_from(due - self.clock.now_ms()).unwrap_or(0))
         });
-        by_age.min(CHECK).min(wished.unwrap_or(CHECK))
+        by_age.max(pause.by_age.max(pause.any).saturating_sub(now)).min(CHECK).min(wished.unwrap_or(CHECK))
     }
 
     /// A new identity, by the newest certificate or the one before it.
@@ -213,6 +235,36 @@ impl Renewer {
             Some(stored) if stored.host != held.host => Err(EnrollError::Renamed(stored.host)),
             stored => Ok(stored),
         }
+    }
+}
+
+/// When the next renewal may be, whatever asks for it: by a clock that runs days ahead, or with a life shorter than what an
+/// aggregator dates its certificates back, each new certificate is past half of its life already.
+#[derive(Debug)]
+struct Pause {
+    /// By age: monotonic; half of what the certificate had left when it came.
+    by_age: Duration,
+    /// For any cause: monotonic.
+    any: Duration,
+    last: Option<Duration>,
+    backoff: Backoff,
+}
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self { by_age: Duration::ZERO, any: Duration::ZERO, last: None, backoff: Backoff::new(RETRY_FIRST, CHECK) }
+    }
+}
+
+impl Pause {
+    /// A certificate came that is valid for `left` from now on.
+    fn renewed(&mut self, now: Duration, left: Duration, share: f64) {
+        if self.last.is_none_or(|last| now.saturating_sub(last) > SETTLED) {
+            self.backoff.reset();
+        }
+        self.last = Some(now);
+        self.any = now + self.backoff.delay(random_u64(), None);
+        self.by_age = now + left.mul_f64(share);
     }
 }
 
@@ -262,9 +314,9 @@ impl EnrollError {
             Self::Refused { code, .. } if code == "clock" => "compare the clocks of this host and of the aggregator",
             Self::Refused { .. } => "if it stays so, join this host again with a new token; what is buffered is kept",
             Self::Clock => "compare the clocks of both; the agent goes on by itself once they agree",
-            Self::Renamed(_) => "restart the agent",
+            Self::Renamed(_) => RESTART,
             Self::Answer(_) | Self::Tls(_) => "nothing is lost by it; if it stays so, look at the aggregator's log",
-            Self::Identity(_) => "look at the disk of the state directory",
+            Self::Identity(e) => e.remedy(),
         }
     }
 
@@ -275,5 +327,29 @@ impl EnrollError {
             Self::Http(_) => self.fault().is_some(),
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_past_half_of_its_life_when_it_comes_is_not_renewed_at_once_again_and_again() {
+        let (mut pause, mut now, mut renewals) = (Pause::default(), Duration::ZERO, 0);
+        let day = Duration::from_secs(86_400);
+        // By a clock that runs five days ahead, each certificate of seven days has two left.
+        while now < day * 2 {
+            pause.renewed(now, day * 2, 0.5);
+            (now, renewals) = (pause.by_age.max(pause.any), renewals + 1);
+        }
+        assert_eq!(renewals, 2);
+        // Refused as soon as it is there: whatever asks for the next, the waits grow.
+        let began = now;
+        for _ in 0..20 {
+            pause.renewed(now, day * 7, 0.5);
+            now = pause.any;
+        }
+        assert!(now - began > Duration::from_secs(30), "twenty renewals within {:?}", now - began);
     }
 }

@@ -15,6 +15,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+/// What makes a host an agent.
+pub(crate) const JOIN: &str = "make a token with `keyvigil token create`, then run `keyvigil-agent join TOKEN` here";
+
 /// What is stored.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Identity {
@@ -167,6 +170,17 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
+    /// What mends it.
+    #[must_use]
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            Self::File(_, e) if e.kind() == std::io::ErrorKind::PermissionDenied => "run this as root or as the user keyvigil",
+            Self::File(_, e) if e.kind() == std::io::ErrorKind::InvalidData => JOIN,
+            Self::File(..) => "look at the disk of the state directory",
+            Self::Pem(_) | Self::Rcgen(_) | Self::Tls(_) => JOIN,
+        }
+    }
+
     pub(crate) fn file(path: &Path, error: impl Into<std::io::Error>) -> Self {
         Self::File(path.display().to_string(), error.into())
     }

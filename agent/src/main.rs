@@ -8,8 +8,9 @@ use keyvigil_agent::cli::{Cli, Command, Output};
 use keyvigil_agent::config::{ALIASES, Config};
 use keyvigil_agent::enroll::{self, EnrollError};
 use keyvigil_agent::http::Dialer;
+use keyvigil_agent::identity::Identity;
 use keyvigil_agent::rootfs::RootFs;
-use keyvigil_agent::{allocator, collect, doctor, run, status, top};
+use keyvigil_agent::{allocator, collect, control, doctor, run, status, top};
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::config::{AGGREGATOR_SECTIONS, Faults, Sources};
 use keyvigil_common::process::{self, EXIT_CONFIG, EXIT_PERMISSION, EXIT_TEMPORARY, EXIT_UNREACHABLE};
@@ -83,12 +84,12 @@ async fn join(config: Config, token: String, name: Option<String>) -> ExitCode {
         Err(e) => return fail(2, &format!("{e}")),
     };
     let root = RootFs::new(&config.root);
+    let before = Identity::load(&config.state_dir).ok().flatten();
     let own = if config.hostname.is_empty() { collect::facts::facts(&root).hostname } else { config.hostname.clone() };
-    match enroll::join(&token, &config.state_dir, &root, &name.unwrap_or(own), &Dialer::tcp(), &SystemClock::shared()).await {
-        Ok(identity) => {
-            process::say(&format!("joined {} as {} (agent {})", identity.address, identity.host, identity.agent));
-            process::say("the certificate renews itself while the agent runs; start it with `keyvigil-agent run` or `systemctl start keyvigil-agent`")
-        }
+    // Who joins again wants to go on, not to become another host.
+    let wanted = name.clone().or(before.map(|before| before.host)).unwrap_or(own);
+    match enroll::join(&token, &config.state_dir, &root, &wanted, &Dialer::tcp(), &SystemClock::shared()).await {
+        Ok(identity) => joined(&identity, name.as_deref(), &config.state_dir),
         Err(e) => {
             let code = match &e {
                 EnrollError::Http(_) => EXIT_UNREACHABLE,
@@ -98,6 +99,23 @@ async fn join(config: Config, token: String, name: Option<String>) -> ExitCode {
             let meaning = e.fault().map(|fault| format!("\n{}", fault.words())).unwrap_or_default();
             fail(code, &format!("cannot join: {}{meaning}", chain(&e)))
         }
+    }
+}
+
+/// Says who this host is now, and what is left to do.
+fn joined(identity: &Identity, wanted: Option<&str>, dir: &std::path::Path) -> ExitCode {
+    process::say(&format!("joined {} as {} (agent {})", identity.address, identity.host, identity.agent));
+    if wanted.is_some_and(|wanted| wanted != identity.host) {
+        process::say(&format!(
+            "the aggregator gave it this name: it knows this machine as {0}, or another host has the one you asked for; `keyvigil agents revoke {0}` sets it free",
+            identity.host
+        ));
+    }
+    match control::ask(dir) {
+        Ok(Some(report)) if report.host == identity.host => process::say("the agent that runs here takes it up within a minute"),
+        Ok(None) => process::say("the certificate renews itself while the agent runs; start it with `systemctl start keyvigil-agent` or `keyvigil-agent run`"),
+        Ok(Some(report)) => process::say(&format!("an agent runs here as {}: {}", report.host, enroll::RESTART)),
+        Err(_) => process::say(&format!("an agent runs here: {}", enroll::RESTART)),
     }
 }
 

@@ -30,7 +30,7 @@ use crate::enhanced::Enhanced;
 use crate::sender::Itself;
 use adaptive::Adaptive;
 use budget::Budget;
-use coverage::Coverage;
+pub use coverage::Coverage;
 use crew::{Answer, Crew, Job};
 use pace::Pace;
 use seal::Pending;

@@ -5,6 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use crate::buffer::Lane;
+
 /// What is known now.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -15,8 +17,21 @@ pub struct Standing {
     pub clock_offset_ms: Option<i64>,
     /// What holds delivery up.
     pub trouble: Option<Trouble>,
+    /// What holds up the backlog, which has a lane of its own.
+    pub backlog: Option<Trouble>,
     /// What holds the renewal of the certificate up.
     pub renewal: Option<Trouble>,
+    /// The name under which this host was joined again while the agent runs under another.
+    pub rejoined: Option<String>,
+}
+
+impl Standing {
+    fn trouble_of(&mut self, lane: Lane) -> &mut Option<Trouble> {
+        match lane {
+            Lane::Live => &mut self.trouble,
+            Lane::Backfill => &mut self.backlog,
+        }
+    }
 }
 
 /// Something that fails again and again.
@@ -52,12 +67,24 @@ impl Board {
         let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         standing.last_ack_ms = Some(now_ms);
         standing.clock_offset_ms = Some(server_ms.saturating_sub(now_ms));
-        standing.trouble = None;
     }
 
-    /// Delivery failed.
-    pub fn failed(&self, now_ms: i64, code: &str, words: String, remedy: &str) {
-        note(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner).trouble, now_ms, code, words, remedy);
+    /// A lane delivered what it had, or has nothing.
+    pub fn well(&self, lane: Lane) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).trouble_of(lane) = None;
+    }
+
+    /// The host was joined again under that name, or is what it was; whether that is news.
+    pub fn rejoined(&self, host: Option<String>) -> bool {
+        let mut standing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = standing.rejoined != host;
+        standing.rejoined = host;
+        news
+    }
+
+    /// A lane failed.
+    pub fn failed(&self, lane: Lane, now_ms: i64, code: &str, words: String, remedy: &str) {
+        note(self.0.lock().unwrap_or_else(PoisonError::into_inner).trouble_of(lane), now_ms, code, words, remedy);
     }
 
     /// Renewal failed, or went well.
@@ -82,14 +109,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trouble_is_counted_from_its_beginning_and_ends_with_an_ack() {
+    fn a_trouble_is_counted_from_its_beginning_and_ends_when_its_lane_delivers() {
         let board = Board::default();
-        board.failed(5, "clock", "another".into(), "do nothing");
-        board.failed(10, "busy", "no".into(), "do this");
-        board.failed(30, "busy", "no again".into(), "do that");
+        board.failed(Lane::Live, 5, "clock", "another".into(), "do nothing");
+        board.failed(Lane::Live, 10, "busy", "no".into(), "do this");
+        board.failed(Lane::Backfill, 12, "too-large", "no".into(), "let it pass");
+        board.failed(Lane::Live, 30, "busy", "no again".into(), "do that");
         let trouble = board.read().trouble.unwrap();
         assert_eq!((trouble.since_ms, trouble.at_ms, trouble.times, trouble.words.as_str(), trouble.remedy.as_str()), (10, 30, 2, "no again", "do that"));
         board.acked(50, 47);
-        assert_eq!(board.read(), Standing { last_ack_ms: Some(50), clock_offset_ms: Some(-3), ..Standing::default() });
+        board.well(Lane::Live);
+        board.failed(Lane::Backfill, 60, "too-large", "no".into(), "let it pass");
+        let standing = board.read();
+        assert_eq!((standing.last_ack_ms, standing.clock_offset_ms, &standing.trouble), (Some(50), Some(-3), &None));
+        assert_eq!(standing.backlog.map(|backlog| (backlog.since_ms, backlog.times)), Some((12, 2)), "an ack of the other lane does not end it");
     }
 }

@@ -8,7 +8,9 @@ use keyvigil_common::process::{failure_code, say};
 use keyvigil_common::telemetry::chain;
 
 use crate::control::{self, Report, Waiting};
-use crate::identity::Identity;
+use crate::enroll::RESTART;
+use crate::identity::{Identity, JOIN};
+use crate::sampler::Coverage;
 use crate::standing::Trouble;
 
 /// Silence after which delivery is not well though nothing failed, ms.
@@ -48,36 +50,44 @@ impl Line {
 /// Prints how the agent in `dir` stands; `json`: as one object.
 #[must_use]
 pub fn print(dir: &Path, now_ms: i64, json: bool) -> ExitCode {
-    let report = match control::ask(dir) {
-        Ok(report) => report,
-        Err(e) => {
-            say(&format!("cannot ask the agent in {}: {e}", dir.display()));
-            return ExitCode::from(failure_code(&e));
+    let (report, runs, lines, failure) = match control::ask(dir) {
+        Ok(Some(report)) => {
+            let lines = running(&report);
+            (Some(report), Some(true), lines, None)
         }
+        Ok(None) => {
+            let (lines, failure) = resting(dir, now_ms);
+            (None, Some(false), lines, failure)
+        }
+        Err(e) => (None, e.runs(), vec![Line::wrong("agent", format!("cannot be asked in {}: {e}", dir.display()), e.remedy())], Some(e.code())),
     };
-    if json && let Some(report) = &report {
-        let code = exit(&running(report));
-        say(&serde_json::to_string_pretty(report).unwrap_or_default());
-        return code;
-    }
-    let lines = match &report {
-        Some(report) => running(report),
-        None => match resting(dir, now_ms) {
-            Ok(lines) => lines,
-            Err(code) => return code,
-        },
-    };
+    let well = lines.iter().all(|line| line.remedy.is_none());
     if json {
         let told = |line: &Line| serde_json::json!({"name": line.name, "text": line.text, "remedy": line.remedy});
-        say(&serde_json::json!({"running": false, "lines": lines.iter().map(told).collect::<Vec<_>>()}).to_string());
+        let answer = Answer { well, running: runs, lines: lines.iter().map(told).collect(), report: report.as_ref() };
+        say(&serde_json::to_string_pretty(&answer).unwrap_or_default());
     } else {
         lines.iter().for_each(Line::print);
     }
-    exit(&lines)
+    match failure {
+        Some(code) => ExitCode::from(code),
+        None if well => ExitCode::SUCCESS,
+        None => ExitCode::from(3),
+    }
 }
 
-fn exit(lines: &[Line]) -> ExitCode {
-    if lines.iter().all(|line| line.remedy.is_none()) { ExitCode::SUCCESS } else { ExitCode::from(3) }
+/// The answer for programs.
+#[derive(serde::Serialize)]
+struct Answer<'a> {
+    /// Whether nothing is wrong.
+    well: bool,
+    /// Whether the agent runs, where that is known.
+    running: Option<bool>,
+    /// What people are shown.
+    lines: Vec<serde_json::Value>,
+    /// What the agent told.
+    #[serde(flatten)]
+    report: Option<&'a Report>,
 }
 
 /// What a running agent told.
@@ -86,19 +96,41 @@ pub(crate) fn running(report: &Report) -> Vec<Line> {
         Line::well("host", format!("{} (agent {})", report.host, report.agent)),
         Line::well("aggregator", report.aggregator.clone()),
         Line::well("agent", format!("version {}, process {}, running for {}", report.version, report.pid, span(report.now_ms - report.started_ms))),
+    ];
+    if let Some(name) = &report.standing.rejoined {
+        lines.push(Line::wrong("joined", format!("again, as {name}; this process goes on as {}", report.host), RESTART));
+    }
+    lines.extend([
         delivery(report),
         buffer(&report.buffer, report.now_ms),
         certificate(report.certificate_ms, report.now_ms, report.standing.renewal.as_ref()),
-    ];
+    ]);
+    if let Some(Trouble { since_ms, times, words, remedy, .. }) = &report.standing.backlog {
+        lines.push(Line::wrong(
+            "backlog",
+            format!("is held up for {}, {times} times; it stays in the buffer: {words}", span(report.now_ms - since_ms)),
+            remedy.clone(),
+        ));
+    }
     if report.given_up > 0 {
         lines.push(Line::well("losses", format!("{} batches were given up since the start; each is declared: `keyvigil gaps` shows them", report.given_up)));
     }
     for sensor in &report.sensors {
         for (what, why) in &sensor.blind {
-            lines.push(Line::well("blind", format!("the {} sensor cannot see {what}: {why}", sensor.name)));
+            let text = format!("the {} sensor cannot see {what}: {why}", sensor.name);
+            lines.push(if Coverage::matters(&sensor.name, what) { Line::wrong("blind", text, unseen(&sensor.name, what)) } else { Line::well("blind", text) });
         }
     }
     lines
+}
+
+/// What mends a blindness.
+fn unseen(sensor: &str, what: &str) -> String {
+    if what.starts_with('/') {
+        format!("let the user of the agent look there, or leave it out of {sensor}.paths")
+    } else {
+        format!("look at what it waits for; `sampling.disabled` leaves the {sensor} sensor out")
+    }
 }
 
 fn delivery(report: &Report) -> Line {
@@ -107,7 +139,9 @@ fn delivery(report: &Report) -> Line {
     if let Some(Trouble { since_ms, times, words, remedy, .. }) = &standing.trouble {
         let since = span(report.now_ms - since_ms);
         let last = last.map_or("none came yet".to_owned(), |ago| format!("the last ack came {} ago", span(ago)));
-        return Line::wrong("delivery", format!("fails for {since}, {times} times; {last}; nothing is lost: {words}"), remedy.clone());
+        // Who has joined again already must not be told to do so.
+        let remedy = if standing.rejoined.is_some() { RESTART.to_owned() } else { remedy.clone() };
+        return Line::wrong("delivery", format!("fails for {since}, {times} times; {last}; what is buffered is kept: {words}"), remedy);
     }
     match last {
         None => Line::wrong("delivery", "no ack came yet", "wait for a minute; then `keyvigil-agent doctor` says more"),
@@ -162,17 +196,13 @@ fn certificate((from_ms, to_ms): (i64, i64), now_ms: i64, renewal: Option<&Troub
 }
 
 /// What lies in the directory of an agent that does not run.
-fn resting(dir: &Path, now_ms: i64) -> Result<Vec<Line>, ExitCode> {
+fn resting(dir: &Path, now_ms: i64) -> (Vec<Line>, Option<u8>) {
     let identity = match Identity::load(dir) {
         Ok(identity) => identity,
-        Err(e) => {
-            say(&format!("identity     {}", chain(&e)));
-            return Err(ExitCode::from(failure_code(&e)));
-        }
+        Err(e) => return (vec![Line::wrong("identity", chain(&e), e.remedy())], Some(failure_code(&e))),
     };
     let Some(identity) = identity else {
-        let text = format!("no identity in {}", dir.display());
-        return Ok(vec![Line::wrong("not joined", text, "make a token with `keyvigil token create`, then run `keyvigil-agent join TOKEN` here")]);
+        return (vec![Line::wrong("not joined", format!("no identity in {}", dir.display()), JOIN)], None);
     };
     let life = match identity.validity_ms() {
         Ok(life) => certificate(life, now_ms, None),
@@ -184,13 +214,14 @@ fn resting(dir: &Path, now_ms: i64) -> Result<Vec<Line>, ExitCode> {
         Ok((batches, items, bytes)) => Line::well("buffer", format!("{batches} batches with {items} items wait, {}", size(bytes))),
         Err(e) => Line::wrong("buffer", format!("cannot be read: {}", chain(&e)), "start the agent: it saves what can be read"),
     };
-    Ok(vec![
+    let lines = vec![
         Line::well("host", format!("{} (agent {})", identity.host, identity.agent)),
         Line::well("aggregator", identity.address.clone()),
         Line::wrong("agent", "does not run", "`systemctl start keyvigil-agent`, or `keyvigil-agent run`"),
         waiting,
         life,
-    ])
+    ];
+    (lines, None)
 }
 
 /// A time span for people.
@@ -244,7 +275,7 @@ mod tests {
         let cut_off = Report { standing: Standing { trouble: trouble.clone(), ..healthy().standing }, ..healthy() };
         assert_eq!(wrong(&cut_off), ["delivery"]);
         let said = running(&cut_off)[3].clone();
-        assert_eq!(said.text, "fails for 10 min, 9 times; the last ack came 4 s ago; nothing is lost: no route");
+        assert_eq!(said.text, "fails for 10 min, 9 times; the last ack came 4 s ago; what is buffered is kept: no route");
         assert_eq!(said.remedy.as_deref(), Some("mend the route"));
         assert_eq!(wrong(&Report { standing: Standing { last_ack_ms: None, ..healthy().standing }, ..healthy() }), ["delivery"]);
         assert_eq!(wrong(&Report { certificate_ms: (NOW - DAY, NOW - 1), ..healthy() }), ["certificate"]);
@@ -254,5 +285,26 @@ mod tests {
         assert_eq!(wrong(&Report { buffer: degraded, ..healthy() }), ["buffer"]);
         let full = Waiting { bytes: 95, bytes_max: 100, ..Waiting::default() };
         assert_eq!(wrong(&Report { buffer: full, ..healthy() }), ["buffer"]);
+    }
+
+    #[test]
+    fn an_agent_that_does_not_see_its_keys_is_not_well_and_one_whose_kernel_lacks_figures_is() {
+        let blind = |sensor: &str, what: &str| {
+            let sensor = control::Sensor { name: sensor.into(), blind: vec![(what.into(), "permission denied".into())], ..control::Sensor::default() };
+            Report { sensors: vec![sensor], ..healthy() }
+        };
+        assert_eq!(wrong(&blind("keystore", "/etc/ssl/private")), ["blind"]);
+        assert_eq!(wrong(&blind("cpu", "anything")), ["blind"]);
+        assert_eq!(wrong(&blind("pressure", "pressure")), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn who_joined_again_under_another_name_is_told_to_restart_and_not_to_join() {
+        let mut report = healthy();
+        report.standing.rejoined = Some("zed".into());
+        report.standing.trouble =
+            Some(Trouble { since_ms: NOW, at_ms: NOW, times: 1, code: "revoked".into(), words: "revoked".into(), remedy: "join again".into() });
+        assert_eq!(wrong(&report), ["joined", "delivery"]);
+        assert!(running(&report).iter().all(|line| line.remedy.as_deref().is_none_or(|remedy| remedy == RESTART)));
     }
 }

@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use keyvigil_common::clock::SharedClock;
-use keyvigil_common::process::{failure_code, say};
+use keyvigil_common::process::say;
 
 use crate::control::{self, Report};
-use crate::status::{size, span};
+use crate::status::{Line, size, span};
 
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -27,8 +27,8 @@ pub async fn show(dir: &Path, clock: &SharedClock, once: bool, json: bool) -> Ex
                 return ExitCode::from(3);
             }
             Err(e) => {
-                say(&format!("cannot ask the agent in {}: {e}", dir.display()));
-                return ExitCode::from(failure_code(&e));
+                say(&format!("the agent in {} cannot be asked: {e}\n-> {}", dir.display(), e.remedy()));
+                return ExitCode::from(e.code());
             }
         };
         if json {
@@ -61,8 +61,11 @@ fn page(report: &Report, before: Option<&Report>) -> String {
     let _ = writeln!(out, "cpu {cpu} of one core   memory {memory}");
     let last = report.standing.last_ack_ms.map_or("none yet".to_owned(), |at| format!("{} ago", span(report.now_ms - at)));
     let _ = writeln!(out, "buffer {} batches, {} of {}   last ack {last}", waiting.batches, size(waiting.bytes), size(waiting.bytes_max));
-    if let Some(trouble) = &report.standing.trouble {
-        let _ = writeln!(out, "delivery fails for {}: {}", span(report.now_ms - trouble.since_ms), trouble.words);
+    for (name, text, remedy) in crate::status::running(report).iter().filter_map(Line::trouble) {
+        let _ = writeln!(out, "{name}: {text}\n  -> {remedy}");
+    }
+    if report.given_up > 0 {
+        let _ = writeln!(out, "losses: {} batches were given up since the start", report.given_up);
     }
     let _ = writeln!(out, "\n{:<12} {:>9} {:>9} {:>9} {:>9}  blind", "SENSOR", "EVERY", "TOOK", "SAMPLES", "AGO");
     let mut sensors: Vec<_> = report.sensors.iter().collect();

@@ -115,7 +115,10 @@ impl Uplink {
             let Some(room) = self.courier.may_send(lane, self.clock.monotonic()) else { continue };
             let was_connected = connection.is_some();
             match self.deliver(lane, room, connection).await {
-                Ok(any) => delivered |= any,
+                Ok(any) => {
+                    delivered |= any;
+                    self.board.well(lane);
+                }
                 Err(failure) => self.note(lane, &failure, was_connected, connection),
             }
         }
@@ -157,11 +160,11 @@ impl Uplink {
             self.renewal.at_once(now);
         }
         self.metrics.failures.inc();
-        self.board.failed(self.clock.now_ms(), failure.code(), chain(failure), failure.remedy());
+        self.board.failed(lane, self.clock.now_ms(), failure.code(), chain(failure), failure.remedy());
         // The first failures and then each doubling are worth a line; a night without aggregator is not a thousand lines.
         let failures = self.courier.failures();
         if failures.is_power_of_two() || failures < 4 {
-            tracing::warn!(error = chain(failure), retry_in_ms = delay.as_millis(), remedy = failure.remedy(), "nothing is lost; waiting to deliver");
+            tracing::warn!(error = chain(failure), retry_in_ms = delay.as_millis(), remedy = failure.remedy(), "what is buffered is kept; waiting to deliver");
         }
     }
 

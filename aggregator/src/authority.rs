@@ -197,6 +197,7 @@ impl Authority {
     pub fn issue(&self, now_ms: i64) -> Result<(), AuthorityError> {
         self.step(|state| match (&state.cas[..], state.phase) {
             ([_, new], Phase::Announce) => Ok(State { phase: Phase::Issue, since_ms: now_ms, issuing: Arc::clone(new), cas: state.cas.clone() }),
+            (_, Phase::Issue) => Err(AuthorityError::Step("the new CA signs already: `keyvigil ca retire` drops the old one once all have followed".into())),
             _ => Err(AuthorityError::Step("no new CA was announced: `keyvigil ca announce` makes one".into())),
         })
     }

@@ -176,8 +176,9 @@ impl Enroll {
             None if token.times_used() >= token.uses => return Err(EnrollError::Used),
             // The same machine stays who it was, so that its stream goes on; one that was revoked does not.
             None => match self.fleet.of_machine(tenant_id, &request.machine) {
-                Some(before) => before.id,
-                None => keyvigil_common::hex(&keyvigil_common::random::<16>()),
+                // Its revocation may be part of this very commit.
+                Some(before) if !tx.get::<Agent>(ledger::Table::Agent, tenant_id, &before.id)?.is_some_and(|stored| stored.revoked) => before.id,
+                _ => keyvigil_common::hex(&keyvigil_common::random::<16>()),
             },
         };
         let identity = Identity { tenant: tenant::DEFAULT.into(), agent: id.clone() };
@@ -287,8 +288,12 @@ impl Enroll {
     pub async fn revoke(&self, tenant: TenantId, wanted: String) -> Result<Vec<Agent>, StoreError> {
         let (fleet, now_ms) = (Arc::clone(&self.fleet), self.clock.now_ms());
         let revoke = move |tx: &Tx<'_>| {
-            let meant = fleet.list(tenant).into_iter().filter(|a| a.id == wanted || (a.host == wanted && !a.revoked));
-            let revoked = meant.map(|a| fleet::change(&fleet, tx, tenant, &a.id, |agent| agent.revoked = true)).collect::<Result<Vec<_>, _>>()?;
+            let mut meant: Vec<Agent> = fleet.list(tenant).into_iter().filter(|a| a.id == wanted || a.host == wanted).collect();
+            // Of those that had the name, the ones that may deliver; where there is none, what was asked for is so already.
+            if meant.iter().any(|a| !a.revoked) {
+                meant.retain(|a| !a.revoked || a.id == wanted);
+            }
+            let revoked = meant.into_iter().map(|a| fleet::change(&fleet, tx, tenant, &a.id, |agent| agent.revoked = true)).collect::<Result<Vec<_>, _>>()?;
             if revoked.is_empty() { Err(StoreError::Missing("this agent".into())) } else { Ok(revoked) }
         };
         let revoked = self.store.write(revoke).await?;

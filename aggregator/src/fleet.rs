@@ -43,8 +43,11 @@ pub struct Agent {
     pub certificate_expires_ms: i64,
     /// It may no longer deliver.
     pub revoked: bool,
-    /// Longest interval at which it samples now, ms.
+    /// Shortest interval at which it samples now, ms.
     pub interval_ms: u32,
+    /// When a batch came last that had it, Unix ms.
+    #[serde(default)]
+    pub paced_ms: i64,
     /// What the host is.
     pub facts: HostFacts,
     /// Last sequence number settled.
@@ -139,6 +142,7 @@ impl Agent {
             certificate_expires_ms: 0,
             revoked: false,
             interval_ms: 0,
+            paced_ms: 0,
             facts: HostFacts::default(),
             cursor: 0,
             credentials: Credentials::default(),
@@ -146,6 +150,15 @@ impl Agent {
             clock_offset_ms: None,
             twins: Vec::new(),
             joined: None,
+        }
+    }
+
+    /// A batch came whose shortest interval is this. One of a slow sensor alone does not make the agent slow: only when nothing
+    /// faster has come for a while is it.
+    fn paced(&mut self, interval_ms: u32, now_ms: i64) {
+        let missed = now_ms - self.paced_ms > 3 * i64::from(self.interval_ms);
+        if interval_ms <= self.interval_ms || missed {
+            (self.interval_ms, self.paced_ms) = (interval_ms, now_ms);
         }
     }
 
@@ -171,7 +184,7 @@ impl Agent {
 pub struct News {
     /// Newest sample.
     pub last_sample_ms: Option<i64>,
-    /// Longest interval.
+    /// Shortest interval in it: how soon the next is due at the latest.
     pub interval_ms: Option<u32>,
     /// What the host is.
     pub facts: Option<HostFacts>,
@@ -272,7 +285,9 @@ impl Fleet {
         agent.last_sample_ms = agent.last_sample_ms.max(news.last_sample_ms);
         agent.cursor = cursor;
         agent.clock_offset_ms = news.clock_offset_ms.or(agent.clock_offset_ms);
-        agent.interval_ms = news.interval_ms.unwrap_or(agent.interval_ms);
+        if let Some(interval_ms) = news.interval_ms {
+            agent.paced(interval_ms, now_ms);
+        }
         let changed = news.facts.as_ref().is_some_and(|facts| *facts != agent.facts);
         if let Some(facts) = &news.facts {
             agent.facts = facts.clone();
@@ -384,8 +399,8 @@ pub fn put(tx: &Tx<'_>, tenant: TenantId, agent: &Agent) -> Result<(), StoreErro
     let Some(stored) = tx.get::<Agent>(Table::Agent, tenant, &agent.id)? else { return enter(tx, tenant, agent) };
     let heard = agent.clone();
     let credentials = Credentials { used: heard.credentials.used, trusts: heard.credentials.trusts, ..stored.credentials };
-    let Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, clock_offset_ms, .. } = heard;
-    enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, facts, cursor, clock_offset_ms, credentials, ..stored })
+    let Agent { last_seen_ms, last_sample_ms, interval_ms, paced_ms, facts, cursor, clock_offset_ms, .. } = heard;
+    enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, paced_ms, facts, cursor, clock_offset_ms, credentials, ..stored })
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ fn shown_by(agent: &Agent) -> Option<&str> {
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
     /// It would lock agents out.
-    #[error("{} agents have not followed and would have to join again: {}. Bring them back, revoke them, or use force", .0.len(), first(.0))]
+    #[error("{} agents have not followed and would have to join again: {}. Bring them back, revoke them, or use --force", .0.len(), first(.0))]
     HeldUp(Vec<String>),
     /// The authority's.
     #[error(transparent)]

@@ -196,6 +196,7 @@ pub(crate) enum Token {
     /// Revokes a token.
     Revoke {
         /// Its id.
+        #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
         id: String,
     },
 }

@@ -117,7 +117,10 @@ pub(crate) async fn hosts(client: &Client, output: Output) -> Done {
     let lines = rows(&hosts["hosts"], |host| {
         vec![
             cell(&host["host"]),
-            cell(&host["state"]),
+            match host["copies"].as_u64() {
+                None | Some(0) => cell(&host["state"]),
+                Some(copies) => format!("{}, copies: {copies}", cell(&host["state"])),
+            },
             relative(&host["last_seen"], now),
             short(&cell(&host["os"]), 32),
             cell(&host["keys"]),
@@ -194,7 +197,15 @@ pub(crate) async fn gaps(client: &Client, args: Gaps, output: Output) -> Done {
         ]
     });
     if lines.is_empty() {
-        say("nothing was lost");
+        say(&match (&args.host, &args.class) {
+            (None, None) => "no loss is declared".to_owned(),
+            (host, class) => {
+                let of = [("host", host), ("class", class)]
+                    .into_iter()
+                    .filter_map(|(name, value)| value.as_ref().map(|value| format!(" of {name} {}", clean(value))));
+                format!("no loss{} is declared", of.collect::<String>())
+            }
+        });
     } else {
         table(&["TIME", "HOST", "CLASS", "ITEMS", "BATCHES", "CAUSE"], &lines);
     }
@@ -212,12 +223,18 @@ pub(crate) async fn token(client: &Client, command: Token, output: Output) -> Do
         Token::List => {
             let tokens = client.call(Method::GET, "/enroll-tokens", &[], None).await.map_err(failed)?;
             if !as_json(&tokens, output) {
-                let lines = rows(&tokens["tokens"], |t| vec![cell(&t["id"]), time(&t["expires"]), format!("{} of {}", t["used"], t["uses"])]);
-                table(&["ID", "EXPIRES", "USED"], &lines);
+                let now = client.status().await.map_err(failed)?["now"].as_i64().unwrap_or(0);
+                let state = |t: &Value| match (t["expires"].as_i64(), t["used"].as_u64() >= t["uses"].as_u64()) {
+                    (Some(expires), _) if expires <= now => "expired",
+                    (_, true) => "used up",
+                    _ => "good",
+                };
+                let row = |t: &Value| vec![cell(&t["id"]), state(t).to_owned(), time(&t["expires"]), format!("{} of {}", t["used"], t["uses"])];
+                table(&["ID", "STATE", "EXPIRES", "USED"], &rows(&tokens["tokens"], row));
             }
         }
         Token::Revoke { id } => {
-            client.call(Method::DELETE, &format!("/enroll-tokens/{id}"), &[], None).await.map_err(failed)?;
+            client.revoke_token(&id).await.map_err(failed)?;
             if !as_json(&serde_json::json!({"id": id, "revoked": true}), output) {
                 say(&format!("token {} is revoked", clean(&id)));
             }

@@ -52,7 +52,12 @@ pub(crate) async fn enhance(client: &Client, args: Enhance, output: Output) -> D
     let ordered = client.enhance(&args.host, args.minutes, &sensors).await.map_err(failed)?;
     if !as_json(&ordered, output) {
         let which = if sensors.is_empty() { "all sensors".to_owned() } else { clean(&sensors.join(", ")) };
-        say(&format!("{} is looked at closely until {}: {which}", cell(&ordered["host"]), time(&ordered["until"])));
+        let host = cell(&ordered["host"]);
+        let from = match ordered["state"].as_str() {
+            Some("up") => "with its next push",
+            _ => "when it is heard of again: it is silent now",
+        };
+        say(&format!("ordered: {host} looks closely until {}, {which}; it begins {from}", time(&ordered["until"])));
     }
     Ok(())
 }

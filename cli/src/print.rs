@@ -38,6 +38,9 @@ pub(crate) fn failed(error: ClientError) -> Failed {
         _ => 1,
     };
     let hint = match code {
+        EXIT_UNREACHABLE if error.to_string().contains("UnknownIssuer") => {
+            "\nIts certificate is of a CA that this host does not know: --ca-file names the file (`pki/ca.pem` in the aggregator's directory)."
+        }
         EXIT_UNREACHABLE => "\nIs it running? `keyvigil up` starts one; --url names another.",
         EXIT_PERMISSION => "\n--token-file names the file: as root, /var/lib/keyvigil/aggregator/admin.token on the aggregator's host.",
         _ => "",

@@ -269,6 +269,14 @@ impl Client {
         self.get("/agents", &[]).await
     }
 
+    /// Revokes a join token by its id.
+    ///
+    /// # Errors
+    /// Not reachable, not allowed, or not there.
+    pub async fn revoke_token(&self, id: &str) -> Result<Value, ClientError> {
+        self.call(Method::DELETE, &format!("/enroll-tokens/{}", segment(id)), &[], None).await
+    }
+
     /// Revokes an agent, by id or host name.
     ///
     /// # Errors

@@ -51,6 +51,13 @@ pub fn lock(dir: &Path) -> std::io::Result<Option<File>> {
     }
 }
 
+/// Whether a process has taken the directory by [`lock`]. Makes and changes nothing; what cannot be looked at is not taken.
+#[must_use]
+pub fn is_locked(dir: &Path) -> bool {
+    let Ok(file) = File::open(dir.join("lock")) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 /// The exit code for a failure: not allowed, where that lies at its bottom, else 1.
 #[must_use]
 pub fn failure_code(error: &(dyn std::error::Error + 'static)) -> u8 {

@@ -13,13 +13,19 @@ const LATE: &str = "anything";
 
 /// What is not seen now.
 #[derive(Debug, Default)]
-pub(super) struct Coverage {
+pub struct Coverage {
     blind: BTreeMap<(&'static str, String), String>,
     /// Sensors that have answered before.
     asked: Vec<&'static str>,
 }
 
 impl Coverage {
+    /// Whether this blindness leaves something unwatched that the agent is there for: keys, or all that a sensor sees.
+    #[must_use]
+    pub fn matters(sensor: &str, what: &str) -> bool {
+        what == LATE || ALWAYS_NEWS.contains(&sensor)
+    }
+
     /// `sensor` does not answer: it sees nothing, whatever it saw before; what else it is blind to is not over by that.
     pub(super) fn late(&mut self, sensor: &'static str, reason: &str, now_ms: i64) -> Option<Event> {
         let known = self.blind.insert((sensor, LATE.to_owned()), reason.to_owned());

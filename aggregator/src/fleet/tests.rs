@@ -66,3 +66,24 @@ fn a_name_that_is_promised_is_taken_until_the_commit_has_failed() {
     drop(expected);
     assert_eq!((claim(), fleet.of_machine(1, "machine-1").map(|agent| agent.id)), ("host-1-abcd".to_owned(), Some("id-1".to_owned())));
 }
+
+#[test]
+fn an_agent_that_dies_after_a_batch_of_its_slowest_sensor_is_silent_as_soon_as_any_other() {
+    let (second, mut agent) = (1_000, agent(1, 1, 1, 1));
+    let heard = |agent: &mut Agent, interval_ms: u32, at_ms: i64| {
+        agent.paced(interval_ms, at_ms);
+        agent.last_seen_ms = Some(at_ms);
+    };
+    for at in 1_000..1_030 {
+        heard(&mut agent, 10_000, at * 10 * second);
+    }
+    let died = 10_300 * second;
+    heard(&mut agent, 300_000, died);
+    assert_eq!((agent.state(died + 59 * second), agent.state(died + 61 * second)), (HostState::Up, HostState::Silent));
+    // One that samples less often from now on is given the time it needs.
+    for at in 1..5 {
+        heard(&mut agent, 60_000, died + at * 60 * second);
+    }
+    let slowed = died + 240 * second;
+    assert_eq!((agent.state(slowed + 179 * second), agent.state(slowed + 181 * second)), (HostState::Up, HostState::Silent));
+}

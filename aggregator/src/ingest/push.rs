@@ -200,7 +200,7 @@ impl Ingest {
             samples += batch.samples() as u64;
             events += batch.events.len() as u64;
             news.last_sample_ms = news.last_sample_ms.max(batch.span_ms().map(|(_, last)| last));
-            news.interval_ms = batch.groups.iter().map(|g| g.interval_ms).max().or(news.interval_ms);
+            news.interval_ms = batch.groups.iter().map(|g| g.interval_ms).chain(news.interval_ms).min();
             let resolved = match (resolved, &before) {
                 (Some(resolved), _) => resolved,
                 (None, Some((hash, resolved))) if *hash == dictionary => Dictionary::clone(resolved),

@@ -67,6 +67,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Active, Self::Superseded, Self::Expired, Self::Revoked, Self::Removed];
+
     /// Name in the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -74,7 +74,8 @@ pub(super) async fn begin(State(app): State<App>, Path(host): Path<String>, OrDe
     wanted.check()?;
     let until_ms = app.clock.now_ms() + wanted.minutes * 60_000;
     let agent = order(&app, host, Some(Enhance { sensors: wanted.sensors, until_ms })).await?;
-    Ok(Json(json!({"host": agent.host, "agent": agent.id, "until": until_ms, "sensors": agent.enhance.unwrap_or_default().sensors})))
+    Ok(Json(json!({"host": agent.host, "agent": agent.id, "until": until_ms, "state": agent.state(app.clock.now_ms()),
+        "sensors": agent.enhance.unwrap_or_default().sensors})))
 }
 
 /// Ends that early.

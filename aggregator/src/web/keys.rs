@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::{App, params::Params};
 use crate::ingest::GapRecord;
-use crate::keys::{self, EventRecord, Filter, KeyRecord, PlaceRecord, Sort};
+use crate::keys::{self, EventRecord, Filter, KeyRecord, PlaceRecord, Sort, Status};
 use crate::query::time;
 use crate::store::ledger::{self, Stored};
 use keyvigil_common::event::EventKind;
 use keyvigil_common::limits::PAGE_ROWS_MAX;
+use keyvigil_common::wire::Class;
 
 const ROWS_DEFAULT: usize = 100;
 /// Events shown with a key.
@@ -27,6 +28,9 @@ pub(super) async fn list(State(app): State<App>, RawQuery(raw): RawQuery) -> Res
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
     params.only(&["host", "kind", "algorithm", "status", "expires_before", "trust_store", "search", "sort", "limit", "cursor"])?;
     let now_ms = app.clock.now_ms();
+    if let Some(unknown) = params.list("status").iter().find(|name| !Status::ALL.iter().any(|status| status.as_str() == *name)) {
+        return Err(none_of("status", unknown, Status::ALL.map(Status::as_str)));
+    }
     let owned = |name: &str| params.get(name).map(str::to_owned);
     let filter = Filter {
         host: owned("host"),
@@ -116,7 +120,11 @@ pub(super) async fn events(State(app): State<App>, RawQuery(raw): RawQuery) -> R
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
     params.only(&["kind", "host", "key", "start_time", "end_time", "limit", "cursor"])?;
     let now_ms = app.clock.now_ms();
-    let kinds = params.list("kind").iter().map(|name| EventKind::from_name(name).ok_or_else(|| unknown_kind(name))).collect::<Result<Vec<_>, _>>()?;
+    let kinds = params
+        .list("kind")
+        .iter()
+        .map(|name| EventKind::from_name(name).ok_or_else(|| none_of("kind", name, EventKind::ALL.iter().map(|k| k.as_str()))))
+        .collect::<Result<Vec<_>, _>>()?;
     let (host, key) = (params.get("host").map(str::to_owned), params.get("key").map(str::to_owned));
     let range = (instant(&params, "start_time", now_ms)?.unwrap_or(0), instant(&params, "end_time", now_ms)?.unwrap_or(i64::MAX));
     let limit = params.number("limit", ROWS_DEFAULT, PAGE_ROWS_MAX)?;
@@ -137,9 +145,8 @@ pub(super) async fn events(State(app): State<App>, RawQuery(raw): RawQuery) -> R
     Ok(Json(json!({"next_cursor": next, "events": events.iter().map(event_json).collect::<Vec<_>>()})))
 }
 
-fn unknown_kind(name: &str) -> Problem {
-    let names: Vec<&str> = EventKind::ALL.iter().map(|k| k.as_str()).collect();
-    Problem::bad_request(format!("kind {name:?} is none of: {}", names.join(" ")))
+fn none_of(what: &str, given: &str, names: impl IntoIterator<Item = &'static str>) -> Problem {
+    Problem::bad_request(format!("{what} {given:?} is none of: {}", names.into_iter().collect::<Vec<_>>().join(" ")))
 }
 
 fn event_json(stored: &Stored<EventRecord>) -> Value {
@@ -154,6 +161,11 @@ pub(super) async fn gaps(State(app): State<App>, RawQuery(raw): RawQuery) -> Res
     params.only(&["host", "class", "limit", "cursor"])?;
     let (tenant, limit) = (app.tenant, params.number("limit", ROWS_DEFAULT, PAGE_ROWS_MAX)?);
     let (host, class) = (params.get("host").map(str::to_owned), params.get("class").map(str::to_owned));
+    if let Some(class) = class.as_ref().filter(|class| !Class::KEPT.iter().any(|known| known.as_str() == **class)) {
+        return Err(none_of("class", class, Class::KEPT.map(Class::as_str)));
+    }
+    // "Nothing was lost" must not be the answer for a host that was never heard of.
+    let stranger = host.clone().filter(|host| !app.fleet.list(app.tenant).iter().any(|agent| agent.host == *host));
     let before = match params.get("cursor") {
         None => i64::MAX,
         Some(text) => text.parse().map_err(|_| Problem::bad_request("cursor must be what next_cursor said"))?,
@@ -170,6 +182,9 @@ pub(super) async fn gaps(State(app): State<App>, RawQuery(raw): RawQuery) -> Res
         Ok(out)
     };
     let gaps: Vec<Stored<GapRecord>> = app.store.read(read).await?;
+    if let Some(host) = stranger.filter(|_| gaps.is_empty()) {
+        return Err(Problem::not_found(&format!("a host {host:?}")));
+    }
     let next = gaps.last().filter(|_| gaps.len() == limit).map(|last| last.id.to_string());
     let gaps: Vec<Value> = gaps
         .iter()
