@@ -20,6 +20,8 @@ const LEVEL: i32 = 3;
 const TABLES_LOG: u32 = 14;
 /// What is equal over so many bytes is looked for first: names of series look so much alike that else some are taken for others.
 const RUN_BYTES: u32 = 64;
+/// Slots for such runs, one for eight bytes.
+const RUNS_LOG: u32 = 12;
 const HEAD_BYTES: usize = 12;
 /// What zstd begins with; it is not sent.
 const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -167,7 +169,7 @@ impl Difference {
             CParameter::EnableLongDistanceMatching(true),
             CParameter::LdmMinMatch(RUN_BYTES),
             CParameter::LdmHashRateLog(3),
-            CParameter::LdmHashLog(TABLES_LOG),
+            CParameter::LdmHashLog(RUNS_LOG),
             CParameter::ChecksumFlag(true),
         ];
         for parameter in parameters {

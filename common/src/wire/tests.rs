@@ -170,13 +170,20 @@ fn what_decodes_must_also_be_possible() {
 
 #[test]
 fn the_fuzz_corpus_never_panics() {
-    let mut seen = 0;
+    let (mut seen, mut opened) = (0, 0);
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/wire")).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
         let _ = (decode_batch(&bytes), knowing(&bytes), decode_push(&bytes), decode_ack(&bytes));
+        opened += u32::from(unbased(&bytes).is_ok());
         seen += 1;
     }
-    assert!(seen >= 5, "the corpus is missing");
+    assert!(seen >= 5 && opened >= 1, "the corpus is missing");
+}
+
+/// Opens a difference to nothing.
+fn unbased(bytes: &[u8]) -> Result<Opened, WireError> {
+    let difference = Difference::read(bytes)?.ok_or(WireError::Magic)?;
+    difference.open(&Base { name: difference.base, bytes: Vec::new() })
 }
 
 proptest! {
@@ -192,6 +199,7 @@ proptest! {
     #[test]
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = (decode_batch(&bytes), knowing(&bytes), decode_push(&bytes), decode_ack(&bytes));
+        let _ = unbased(&[b"KVD\x02".as_slice(), &[0; 8], &bytes].concat());
         let _ = Raw { version: VERSION, bytes }.decode();
     }
 }

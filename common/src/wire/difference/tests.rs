@@ -141,6 +141,8 @@ fn a_small_difference_cannot_claim_much_memory() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
     #[test]
     fn whatever_was_sent_both_ends_agree(sizes in prop::collection::vec((0usize..600, 1usize..4, any::<u32>()), 1..12)) {
         let (mut ours, mut theirs, mut seq) = (None::<Base>, None::<Base>, 1u64);
