@@ -135,7 +135,8 @@ impl Ingest {
     fn open(&self, place: &Place, tenant: TenantId, agent: &str, body: &[u8]) -> Result<Incoming, Refusal> {
         if let Some(difference) = Difference::read(body)? {
             let packed = self.bases.get(tenant, agent, difference.base).ok_or(Refusal::Base)?;
-            let room = place.more(difference.claimed * DECODED_BYTES_PER_RAW + packed.len())?;
+            // Beside what is decoded: the raw bytes, frames made of them, the base and the one after it.
+            let room = place.more(difference.claimed * (DECODED_BYTES_PER_RAW + 3) + 2 * packed.len())?;
             let Opened { push, batches, next } = difference.open(&packed.unpack()?).map_err(|fault| Refusal::from(fault).of_difference())?;
             let batches = batches.into_iter().map(|(seq, raw)| Ok(Coming { seq, frame: raw.seal()?, raw })).collect::<Result<_, WireError>>();
             return Ok(Incoming { push, batches: batches.map_err(|_| Refusal::Base)?, next: Some(next), room, differs: true });
