@@ -1,7 +1,8 @@
 //! Delivers the buffer: takes a push from it, sends it, and only after the ack the batches go. One request at a time, the two
-//! lanes in turn; the stored bytes travel unchanged. What an answer means stands in `verdict`, when to send what in `courier`.
+//! lanes in turn. What an answer means stands in `verdict`, when to send what in `courier`, and in which form in `packer`.
 
 pub mod courier;
+mod packer;
 pub mod verdict;
 
 use std::sync::Arc;
@@ -66,6 +67,7 @@ pub struct Metrics {
     pushes: Number,
     failures: Number,
     acked: Number,
+    whole: Number,
     set_aside: Number,
     rewound: Number,
     forked: Number,
@@ -81,6 +83,7 @@ impl Metrics {
             pushes: registry.counter("keyvigil.agent.pushes_total", "Requests that the aggregator acknowledged."),
             failures: registry.counter("keyvigil.agent.push_failures_total", "Requests that failed or were refused; what they held is kept."),
             acked: registry.counter("keyvigil.agent.acked_batches_total", "Batches acknowledged as stored."),
+            whole: registry.counter("keyvigil.agent.asked_whole_total", "Pushes sent whole because the aggregator had forgotten what they differed from."),
             set_aside: registry.counter("keyvigil.agent.set_aside_total", "Batches that the aggregator will never take; each is declared."),
             rewound: registry
                 .counter("keyvigil.agent.rewinds_total", "Times that the aggregator had lost what it had acknowledged; what is still held is sent again."),
@@ -190,7 +193,7 @@ impl Uplink {
         let Front { epoch, dropped, waiting, frames } = front;
         let trusts = self.identity.borrow().trusts()?;
         let push = Push { epoch, sender: Some(self.itself.sender(trusts)), dropped, waiting, frames };
-        let push = wire::encode_push(&push).map_err(Failure::Encode)?;
+        let push = self.courier.pack(&push).map_err(Failure::Encode)?;
         let (size, began) = (push.len() as u64, self.clock.monotonic());
         let kind = if lane == Lane::Backfill { "backfill" } else { "live" };
         let answer = self.connected(connection).await?.push(kind, push).await?;
@@ -230,6 +233,12 @@ impl Uplink {
                 self.buffer.forked(epoch, seq, now_ms).await?;
                 return self.amended(format!("it has another batch under number {seq}, again and again"));
             }
+            Verdict::Whole => {
+                self.metrics.whole.inc();
+                if !self.courier.whole() {
+                    return Err(Failure::Numbers("it asks for a push whole that it was given so".to_owned()));
+                }
+            }
             Verdict::Never { seq, why } => {
                 self.metrics.set_aside.inc();
                 tracing::error!(batch = seq, reason = why, "the aggregator can never store this batch; it is set aside and declared");
@@ -258,13 +267,13 @@ impl Uplink {
         if self.courier.amended() { Ok(()) } else { Err(Failure::Numbers(otherwise)) }
     }
 
-    async fn settle(&mut self, lane: Lane, ack: Ack, took: Duration) -> Result<(), Failure> {
+    async fn settle(&mut self, lane: Lane, mut ack: Ack, took: Duration) -> Result<(), Failure> {
         let now_ms = self.clock.now_ms();
-        let acked = self.buffer.acked(ack.epoch, ack.cursor, ack.beyond, now_ms).await?;
-        if let Some(others) = ack.others {
+        let acked = self.buffer.acked(ack.epoch, ack.cursor, std::mem::take(&mut ack.beyond), now_ms).await?;
+        if let Some(others) = ack.others.take() {
             self.buffer.elsewhere(ack.epoch, others, now_ms).await?;
         }
-        self.courier.acked(lane, took, Duration::from_millis(u64::from(ack.spread_ms)));
+        self.courier.acked(lane, took, &ack);
         self.board.acked(now_ms, ack.now_ms);
         self.metrics.pushes.inc();
         self.metrics.acked.add(acked);

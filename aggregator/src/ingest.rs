@@ -2,6 +2,7 @@
 //! protocols become a batch in `ingest/` and come through here too. Nothing is acknowledged before the commit.
 
 mod admission;
+mod bases;
 mod clocks;
 mod dictionary;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use keyvigil_common::telemetry::{Number, Registry};
 use tokio::sync::OwnedSemaphorePermit;
 
 pub use admission::{Admission, Lane, Place};
+use bases::Bases;
 use clocks::Clocks;
 use dictionary::Dictionaries;
 use intake::{Intake, Names, Taken};
@@ -51,6 +53,7 @@ pub struct Ingest {
     inventory: Arc<Inventory>,
     names: Arc<Names>,
     dictionaries: Arc<Dictionaries>,
+    bases: Arc<Bases>,
     losses: Arc<Losses>,
     orders: Arc<Orders>,
     tenants: Arc<RwLock<HashMap<String, TenantId>>>,
@@ -75,6 +78,8 @@ struct Pace {
 struct Metrics {
     batches: Number,
     repeats: Number,
+    differences: Number,
+    whole: Number,
     samples: Number,
     refused: Number,
     busy: Number,
@@ -88,9 +93,11 @@ impl Metrics {
     fn new(registry: &Registry) -> Self {
         let memory = |part: &'static str| (part, registry.gauge_by("keyvigil.memory.bytes", "Memory of the store and of what finds series.", ("part", part)));
         Self {
-            memory: ["level0", "recent", "read", "index", "names", "dictionaries"].map(memory).into(),
+            memory: ["level0", "recent", "read", "index", "names", "dictionaries", "bases"].map(memory).into(),
             batches: registry.counter("keyvigil.ingest.batches_total", "Batches stored."),
             repeats: registry.counter("keyvigil.ingest.repeats_total", "Batches that were stored before and acknowledged again."),
+            differences: registry.counter("keyvigil.ingest.differences_total", "Pushes stored that came as a difference to what was acknowledged before."),
+            whole: registry.counter("keyvigil.ingest.asked_whole_total", "Differences to what is not held here any more; each is sent again at once as it is."),
             samples: registry.counter("keyvigil.ingest.samples_total", "Samples stored."),
             refused: registry.counter("keyvigil.ingest.refused_total", "Requests refused."),
             busy: registry.counter("keyvigil.ingest.busy_total", "Requests told to come back later."),
@@ -118,6 +125,7 @@ impl Ingest {
             inventory,
             names: Arc::default(),
             dictionaries: Arc::default(),
+            bases: Arc::default(),
             losses: Arc::default(),
             orders,
             tenants: Arc::default(),
@@ -151,16 +159,22 @@ impl Ingest {
         }
         (pace.at_ms, pace.samples) = (now_ms, samples);
         drop(pace);
-        let own = [("names", self.names.bytes()), ("dictionaries", self.dictionaries.bytes())];
+        let own = [("names", self.names.bytes()), ("dictionaries", self.dictionaries.bytes()), ("bases", self.bases.bytes())];
         for (part, bytes) in self.store.memory().into_iter().chain(own) {
             self.metrics.memory.iter().filter(|(name, _)| *name == part).for_each(|(_, number)| number.set(bytes as u64));
         }
+    }
+
+    /// Forgets what agents may tell differences to; they send the next push whole.
+    pub fn forget_bases(&self) {
+        self.bases.clear();
     }
 
     /// Counts what was refused, and logs it with whom.
     fn note<T>(&self, whom: &str, result: Result<T, Refusal>) -> Result<T, Refusal> {
         match &result {
             Ok(_) => {}
+            Err(Refusal::Base) => self.metrics.whole.inc(),
             Err(Refusal::Busy(_) | Refusal::Wait { .. }) => self.metrics.busy.inc(),
             Err(refusal) => {
                 self.metrics.refused.inc();

@@ -13,6 +13,15 @@ pub const DECODED_BYTES_PER_RAW: usize = 20;
 pub const BATCH_DECODE_BYTES_MAX: usize = 64 << 20;
 /// Bytes of one push: several batches of a backlog in one request.
 pub const PUSH_BYTES_MAX: usize = 8 << 20;
+/// Raw bytes of a push that is told as a difference: held as one piece at both ends. What is more goes whole.
+pub const DIFFERENCE_RAW_BYTES_MAX: usize = 1 << 20;
+/// Raw bytes of what was acknowledged that both ends keep, so that the next push may be told as a difference to it: at least,
+/// since batches take turns and a few of them find each its like; at most, for hosts of some thousand series.
+pub const BASE_BYTES_MIN: usize = 32 << 10;
+/// See [`BASE_BYTES_MIN`].
+pub const BASE_BYTES_MAX: usize = 256 << 10;
+/// Memory for what the aggregator keeps of all agents for that, compressed: of 10,000 it takes some 30 MiB.
+pub const BASES_BYTES_MAX: usize = 64 << 20;
 /// Batches in one push.
 pub const PUSH_FRAMES_MAX: usize = 256;
 /// Declared gaps in one push.

@@ -3,14 +3,14 @@
 //!     replay record SECONDS OUT      records this host
 //!     replay convert RAW OUT         from raw copies of /proc, as text or gzip (an end that is cut off does not matter)
 //!     replay table FILE              what the controller would have taken, saved and missed
-//!     replay wire FILE               bytes on the wire of a sample
+//!     replay wire FILE               bytes on the wire of a sample, in the first push and in those that follow it
 //!     replay held FILE               what it would do to averages to send only what changes
 
 use std::io::BufReader;
 use std::path::Path;
 
 use keyvigil_common::clock::SystemClock;
-use keyvigil_common::wire::{Batch, Column, Group, encode_batch};
+use keyvigil_tests::cost;
 use keyvigil_tests::recording::{Recording, STEP_MS};
 use keyvigil_tests::replay::{held, quantile, table};
 
@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             write(&recording, out)
         }
         ["table", file] => say(&table(&Recording::read(Path::new(file))?)),
-        ["wire", file] => say(&wire(&Recording::read(Path::new(file))?)?),
+        ["wire", file] => say(&cost::table(&Recording::read(Path::new(file))?)?),
         ["held", file] => {
             let recording = Recording::read(Path::new(file))?;
             for minutes in [1, 5, 60] {
@@ -64,35 +64,4 @@ fn write(recording: &Recording, out: &str) -> Result<(), Box<dyn std::error::Err
         recording.times.len(),
         bytes.len() as f64 / values as f64
     ))
-}
-
-/// Bytes of the frames that the agent would send at 10 s: as recorded, with values that never move, without any, and those of
-/// an hour at once.
-fn wire(recording: &Recording) -> Result<String, Box<dyn std::error::Error>> {
-    let at: Vec<usize> = (0..recording.times.len()).filter(|at| recording.times[*at] % 10_000 == 0).collect();
-    let mut out = String::new();
-    type Value<'a> = &'a dyn Fn(usize, usize) -> f64;
-    let moving: Value<'_> = &|column, at| recording.columns[column][at];
-    let still: Value<'_> = &|column, _| recording.columns[column].last().copied().unwrap_or_default();
-    for (name, value, times) in
-        [("as recorded", moving, 1), ("constant", still, 1), ("as recorded, 6 scrapes a batch", moving, 6), ("constant, 6 scrapes a batch", still, 6)]
-    {
-        let (mut bytes, mut samples, mut batches) = (0, 0, 0);
-        for some in at.chunks_exact(times).take(60) {
-            let columns = (0..recording.head.len()).map(|series| Column {
-                series: u32::try_from(series).unwrap_or_default(),
-                start_ms: 1,
-                values: some.iter().map(|at| value(series, *at)).collect(),
-            });
-            let group =
-                Group { sensor: "all".into(), interval_ms: 10_000, times: some.iter().map(|at| recording.times[*at]).collect(), columns: columns.collect() };
-            let series = recording.head.iter().map(|recorded| recorded.series.clone()).collect();
-            let batch = Batch { sealed_ms: recording.times[some[0]], series, groups: vec![group], ..Batch::default() };
-            (bytes, samples, batches) = (bytes + encode_batch(&batch)?.len(), samples + batch.samples(), batches + 1);
-        }
-        out += &format!("{name:<32}{:>8.0} bytes a batch{:>8.2} bytes a sample\n", bytes as f64 / f64::from(batches), bytes as f64 / samples as f64);
-    }
-    let names = Batch { series: recording.head.iter().map(|recorded| recorded.series.clone()).collect(), ..Batch::default() };
-    out += &format!("the dictionary of series alone  {:>8} bytes a batch\n", encode_batch(&names)?.len());
-    Ok(out)
 }

@@ -14,7 +14,7 @@ use keyvigil_aggregator::authority::Authority;
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::stop::{Stop, Tasks};
 use keyvigil_common::tls;
-use keyvigil_common::wire::{Class, Push, decode_ack, decode_batch, encode_batch, encode_push};
+use keyvigil_common::wire::{Batch, Class, Push, decode_ack, decode_batch, encode_batch, encode_push};
 use keyvigil_tests::harness::until;
 use keyvigil_tests::oracle::{ITEMS, Issued, SideLog, batch};
 use keyvigil_tests::process::program;
@@ -25,18 +25,22 @@ use tokio::task::JoinSet;
 
 use super::stage::{Stage, drained, judge, sized};
 
-/// The frame of number `n` as an agent of version 1 wrote it: all that version 2 adds comes last, and is empty.
+/// The frame of number `n` as an agent of version 1 wrote it: what version 2 adds at the end is missing, and times are no
+/// differences to the time of sealing, which comes first.
 fn version_1(n: u64, base_ms: i64) -> Vec<u8> {
-    let now = encode_batch(&batch(n, base_ms)).expect("valid");
+    let batch = batch(n, base_ms);
+    let now = encode_batch(&Batch { sealed_ms: 0, ..batch.clone() }).expect("valid");
     let mut raw = Vec::new();
     zstd::stream::read::Decoder::new(&now[12..]).expect("a frame").take(1 << 20).read_to_end(&mut raw).expect("a frame");
-    assert_eq!(raw.pop(), Some(0), "it does not say when it was sealed");
+    assert_eq!((raw.pop(), raw[0]), (Some(0), 0), "it does not say when it was sealed");
+    // A number of more than 32 bits, as bincode writes it.
+    raw.splice(..1, [&[253][..], &(batch.sealed_ms.cast_unsigned() << 1).to_le_bytes()].concat());
     let mut frame = now[..12].to_vec();
     frame[3] = 1;
     frame[8..12].copy_from_slice(&u32::try_from(raw.len()).expect("small").to_le_bytes());
     frame.extend(zstd::bulk::compress(&raw, 1).expect("compressed"));
     let read = decode_batch(&frame).expect("it is understood");
-    assert_eq!(read, batch(n, base_ms));
+    assert_eq!(read, batch);
     frame
 }
 

@@ -1,6 +1,7 @@
 //! The harness: real aggregators and agents, in this process or as their own, and the parts of the world that a test
 //! brings along (a link that fails, a host made of files, mail and Slack servers). Never used outside tests.
 
+pub mod cost;
 pub mod fleet;
 pub mod harness;
 pub mod host;

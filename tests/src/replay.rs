@@ -67,13 +67,9 @@ pub fn quantile(list: &[f64], part: f64) -> f64 {
 #[must_use]
 pub fn replay(recording: &Recording) -> BTreeMap<String, Outcome> {
     let mut out: BTreeMap<String, Outcome> = BTreeMap::new();
-    let mut sensors: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (at, recorded) in recording.head.iter().enumerate() {
-        sensors.entry(&recorded.sensor).or_default().push(at);
-    }
     let fixed: Vec<usize> = (0..recording.times.len()).filter(|at| recording.times[*at] % SHORTEST_MS == 0).collect();
-    let looks = schedule(recording, sensors.values().cloned().collect());
-    for ((sensor, columns), adaptive) in sensors.into_iter().zip(looks) {
+    for (columns, adaptive) in looks(recording) {
+        let sensor = columns.first().map_or("", |column| &recording.head[*column].sensor);
         let outcome = out.entry(sensor.to_owned()).or_default();
         outcome.looks = (fixed.len(), adaptive.len());
         for column in columns {
@@ -85,6 +81,17 @@ pub fn replay(recording: &Recording) -> BTreeMap<String, Outcome> {
         }
     }
     out
+}
+
+/// The columns of each sensor, and the places in the recording's times at which it looks.
+pub(crate) fn looks(recording: &Recording) -> Vec<(Vec<usize>, Vec<usize>)> {
+    let mut sensors: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (at, recorded) in recording.head.iter().enumerate() {
+        sensors.entry(&recorded.sensor).or_default().push(at);
+    }
+    let sensors: Vec<Vec<usize>> = sensors.into_values().collect();
+    let looks = schedule(recording, sensors.clone());
+    sensors.into_iter().zip(looks).collect()
 }
 
 /// A sensor's longest interval by default, ms.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use keyvigil_tests::cost::{self, costs};
 use keyvigil_tests::recording::{Recording, SENSORS};
 use keyvigil_tests::replay::{replay, table};
 
@@ -36,4 +37,15 @@ fn the_growth_of_counters_is_right_whatever_the_interval() {
         // Windows whose ends lie between samples: what was before the first and after the last is not known.
         assert!(keyvigil_tests::replay::quantile(&it.growth, 0.5) <= 0.05, "{sensor}\n{}", table(&recording));
     }
+}
+
+#[test]
+fn constant_series_cost_next_to_nothing_on_the_wire() {
+    let recording = recording();
+    let (found, table) = (costs(&recording).unwrap(), cost::table(&recording).unwrap());
+    let of = |name: &str| found.iter().find(|cost| cost.name == name).map(cost::Cost::following_per_sample).unwrap_or_else(|| panic!("{name}\n{table}"));
+    assert!(of("constant") < 0.5, "{table}");
+    assert!(of("constant, 6 scrapes a batch") < 0.1, "{table}");
+    assert!(of("constant, adaptive looks") < 1.0, "{table}");
+    assert!(of("as recorded") < 3.2 && of("as recorded, adaptive looks") < 4.0, "{table}");
 }

@@ -8,7 +8,8 @@ use keyvigil_agent::sender::Itself;
 use keyvigil_common::client::{Client, Query};
 use keyvigil_common::clock::{SharedClock, SystemClock};
 use keyvigil_common::seal::MasterKey;
-use keyvigil_tests::harness::until;
+use keyvigil_common::telemetry::Registry;
+use keyvigil_tests::harness::{Harness, until};
 use keyvigil_tests::host::small_host;
 use keyvigil_tests::link::{Hasty, Link};
 use keyvigil_tests::oracle::{Issued, Stored};
@@ -49,6 +50,34 @@ async fn a_link_that_fails_and_an_aggregator_that_is_killed_lose_and_double_noth
     println!("{}", stored.judge(&issued).unwrap_or_else(|broken| panic!("seed {seed}: {broken}")));
     assert_eq!(stored.gaps, [], "seed {seed}: nothing was given up");
     assert!(link.faults.load(std::sync::atomic::Ordering::Relaxed) > 0, "the link never failed: the test tests nothing");
+    sender.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_aggregator_that_forgets_what_agents_tell_differences_to_is_told_all_at_once_and_nobody_complains() {
+    let harness = Harness::start().await;
+    let (dir, base_ms) = (harness.dir("sender"), SystemClock::shared().now_ms() - 3_600_000);
+    sender::join(&harness.client(), &dir, "sender").await;
+    let sender = Sender::start(Options::of(&dir, base_ms));
+    let number = |registry: &Registry, name: &str| registry.all().iter().find(|number| number.metric_id == name).map_or(0, |number| number.value.get());
+    let (mut issued, mut forgotten) = (Issued::default(), 0);
+    for n in 1..=30 {
+        issued.attempted.insert(n);
+        issued.committed.insert(n);
+        sender.send(n).await.expect("committed");
+        until("it is delivered", || async { sender.is_drained().then_some(()) }).await;
+        if n % 10 == 0 {
+            harness.running().app.ingest.forget_bases();
+            forgotten += u64::from(n < 30);
+        }
+    }
+    let stored = Stored::ask(&harness.client(), "sender", base_ms).await.expect("an answer");
+    println!("{}", stored.judge(&issued).unwrap_or_else(|broken| panic!("{broken}")));
+    let registry = &harness.running().app.registry;
+    assert_eq!(number(&sender.registry, "keyvigil.agent.asked_whole_total"), forgotten);
+    assert_eq!(number(registry, "keyvigil.ingest.asked_whole_total"), forgotten);
+    assert_eq!(number(registry, "keyvigil.ingest.differences_total"), 30 - 1 - forgotten, "all others but the first");
+    assert_eq!((number(&sender.registry, "keyvigil.agent.push_failures_total"), number(registry, "keyvigil.ingest.refused_total")), (0, 0));
     sender.stop().await;
 }
 

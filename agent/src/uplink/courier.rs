@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use keyvigil_common::backoff::Backoff;
 use keyvigil_common::limits::PUSH_FRAMES_MAX;
+use keyvigil_common::wire::{Ack, Push, WireError};
 
+use super::packer::Packer;
 use crate::buffer::{Lane, Room};
 
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
@@ -39,6 +41,7 @@ pub struct Courier {
     spread: Duration,
     /// Answers in a row that asked for the numbers to be set right, and settled nothing.
     amends: u32,
+    packer: Packer,
 }
 
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl Waiting {
 impl Default for Courier {
     fn default() -> Self {
         let plan = || Plan { room: Room { frames: PUSH_FRAMES_MAX, bytes: BYTES_FIRST }, waiting: Waiting::new() };
-        Self { lanes: [plan(), plan()], link: Waiting::new(), spread: Duration::ZERO, amends: 0 }
+        Self { lanes: [plan(), plan()], link: Waiting::new(), spread: Duration::ZERO, amends: 0, packer: Packer::default() }
     }
 }
 
@@ -95,9 +98,18 @@ impl Courier {
         self.lanes.iter().map(|plan| plan.waiting.until).filter(|until| *until > now).min()
     }
 
+    /// The request for a push: shorter where the aggregator keeps what was acknowledged last.
+    ///
+    /// # Errors
+    /// A push past the limits.
+    pub fn pack(&mut self, push: &Push) -> Result<Vec<u8>, WireError> {
+        self.packer.pack(push)
+    }
+
     /// A push was answered with an ack after `took`.
-    pub fn acked(&mut self, lane: Lane, took: Duration, spread: Duration) {
-        self.spread = spread;
+    pub fn acked(&mut self, lane: Lane, took: Duration, ack: &Ack) {
+        self.packer.acked(ack.base);
+        self.spread = Duration::from_millis(u64::from(ack.spread_ms));
         self.amends = 0;
         self.link.reset();
         let plan = self.plan(lane);
@@ -114,6 +126,12 @@ impl Courier {
     pub fn amended(&mut self) -> bool {
         self.amends += 1;
         self.amends <= AMENDS_MAX
+    }
+
+    /// The aggregator asked for the push whole: it may have it at once, unless that has not helped before.
+    pub fn whole(&mut self) -> bool {
+        self.packer.forget();
+        self.amended()
     }
 
     /// A push was too much at once: a smaller one may go now. `false` if it cannot be smaller.
@@ -137,6 +155,8 @@ impl Courier {
 
     /// The connection was lost at `now`: all agents may have lost it in this moment. Returns how long to wait.
     pub fn cut_off(&mut self, lane: Lane, was_connected: bool, now: Duration, random: u64) -> Duration {
+        // What became of the push is not known, and who will answer next neither.
+        self.packer.forget();
         let room = &mut self.plan(lane).room;
         room.bytes = (room.bytes / 2).max(BYTES_MIN);
         let spread = if was_connected { self.spread.mul_f64(random as f64 / u64::MAX as f64) } else { Duration::ZERO };
@@ -160,6 +180,11 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// An ack that asks to spread returns over so many seconds.
+    fn ack(spread: u32) -> Ack {
+        Ack { spread_ms: spread * 1_000, ..Ack::default() }
+    }
+
     #[test]
     fn a_backlog_that_is_told_to_wait_does_not_hold_up_what_is_fresh() {
         let mut courier = Courier::default();
@@ -176,12 +201,12 @@ mod tests {
     fn a_push_grows_on_a_quick_link_and_shrinks_on_a_slow_one() {
         let mut courier = Courier::default();
         for _ in 0..9 {
-            courier.acked(Lane::Live, Duration::from_millis(20), Duration::ZERO);
+            courier.acked(Lane::Live, Duration::from_millis(20), &ack(0));
         }
         assert_eq!(courier.may_send(Lane::Live, s(0)).unwrap().bytes, BYTES_MAX);
         assert_eq!(courier.may_send(Lane::Backfill, s(0)).unwrap().bytes, BYTES_FIRST, "each lane by itself");
         for _ in 0..20 {
-            courier.acked(Lane::Live, s(9), Duration::ZERO);
+            courier.acked(Lane::Live, s(9), &ack(0));
         }
         assert_eq!(courier.may_send(Lane::Live, s(0)).unwrap().bytes, BYTES_MIN);
     }
@@ -189,10 +214,10 @@ mod tests {
     #[test]
     fn a_fleet_that_lost_its_aggregator_returns_spread_out_and_nobody_waits_longer_than_the_most() {
         let mut courier = Courier::default();
-        courier.acked(Lane::Live, s(0), s(20));
+        courier.acked(Lane::Live, s(0), &ack(20));
         let waits: Vec<u64> = (0..=10u64)
             .map(|n| {
-                courier.acked(Lane::Live, s(0), s(20));
+                courier.acked(Lane::Live, s(0), &ack(20));
                 courier.cut_off(Lane::Live, true, s(0), u64::MAX / 10 * n).as_secs()
             })
             .collect();
@@ -205,7 +230,7 @@ mod tests {
     fn numbers_that_cannot_be_set_right_are_not_tried_without_a_pause() {
         let mut courier = Courier::default();
         assert_eq!((0..100).filter(|_| courier.amended()).count(), AMENDS_MAX as usize);
-        courier.acked(Lane::Live, s(0), s(0));
+        courier.acked(Lane::Live, s(0), &ack(0));
         assert!(courier.amended());
     }
 

@@ -18,6 +18,8 @@ pub enum Verdict {
     Missing(u64),
     /// Under this number it has another batch.
     Forked(u64),
+    /// It does not keep any more what this differed from: the same push may come whole, at once.
+    Whole,
     /// It will never take this one.
     Never {
         /// Its number.
@@ -70,6 +72,7 @@ impl Verdict {
                 None => Self::refused(answer, answer.detail(), BROKEN, Holds::All),
             },
             (StatusCode::CONFLICT, "fork", Some(seq)) => Self::Forked(seq),
+            (StatusCode::CONFLICT, "base", _) => Self::Whole,
             _ => {
                 let (remedy, holds) = remedy(answer.status, code);
                 Self::refused(answer, answer.detail(), remedy, holds)

@@ -9,7 +9,7 @@ use keyvigil_common::limits::{DECODED_BYTES_PER_RAW, PUSH_RAW_BYTES_MAX, TAGS_MA
 use keyvigil_common::sample::Series;
 use keyvigil_common::sequence::Standing;
 use keyvigil_common::tls::Identity;
-use keyvigil_common::wire::{self, ACK_STREAMS_MAX, Ack, Batch, Sender, WireError};
+use keyvigil_common::wire::{self, ACK_STREAMS_MAX, Ack, Base, Batch, Difference, Opened, Push, Raw, Sender, WireError};
 
 use super::clocks::{self, Reading};
 use super::dictionary::{Dictionaries, Dictionary};
@@ -35,6 +35,27 @@ struct Whose {
     agent: String,
     host: String,
     peer: SocketAddr,
+}
+
+/// A push, opened.
+struct Incoming {
+    /// Without its frames.
+    push: Push,
+    batches: Vec<Coming>,
+    /// What the agent's next push may differ from once this one is stored.
+    next: Option<Base>,
+    /// Room for all of it.
+    room: Place,
+    /// Whether it came as a difference.
+    differs: bool,
+}
+
+/// A batch that is looked at.
+struct Coming {
+    seq: u64,
+    /// Complete in itself.
+    frame: Vec<u8>,
+    raw: Raw,
 }
 
 /// A batch as it arrived, decoded.
@@ -74,22 +95,19 @@ impl Ingest {
     async fn try_push(&self, place: &Place, peer: SocketAddr, body: &[u8]) -> Result<(Ack, u8), Refusal> {
         let (tenant, agent) = self.whose(place.identity()).await?;
         self.store.has_room()?;
-        let push = wire::decode_push(body)?;
-        let (version, now_ms) = (push.version(), self.clock.now_ms());
+        let now_ms = self.clock.now_ms();
+        let Incoming { push, batches, next, room, differs } = self.open(place, tenant, &agent.id, body)?;
+        let version = push.version();
         if twins::is_kept_out(&agent, push.sender.as_ref()) {
             return Err(Refusal::Cloned);
         }
+        let whole = |refusal: Refusal| if differs { refusal.of_difference() } else { refusal };
         let from = Whose { tenant, agent: agent.id.clone(), host: agent.host.clone(), peer };
         let reading = push.sender.map(|sender| self.clocks.heard(tenant, &agent.id, &sender, now_ms));
-        let claimed: usize = push.frames.iter().map(|(_, frame)| wire::claimed_bytes(frame)).sum();
-        if claimed > PUSH_RAW_BYTES_MAX {
-            return Err(Refusal::TooLarge(WireError::TooLarge { bytes: claimed, max: PUSH_RAW_BYTES_MAX }));
-        }
-        let room = place.more(claimed * DECODED_BYTES_PER_RAW)?;
         let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
         let mut decoded = None;
-        let arrive = |(seq, frame): (u64, Vec<u8>)| self.arrive(seq, &frame, &from, reading.as_ref(), &mut decoded);
-        let arrived = push.frames.into_iter().map(arrive).collect::<Result<Vec<_>, _>>()?;
+        let arrive = |coming: Coming| self.arrive(coming, &from, reading.as_ref(), &mut decoded);
+        let arrived = batches.into_iter().map(arrive).collect::<Result<Vec<_>, _>>().map_err(whole)?;
         let declared = Declared { dropped: push.dropped.into_iter().collect(), waiting: push.waiting.into_iter().collect() };
         let (this, told) = (self.clone(), from.clone());
         let settle = move |tx: &Tx<'_>| {
@@ -103,12 +121,39 @@ impl Ingest {
         if let Some(sender) = push.sender.filter(|_| something_new) {
             self.look_for_a_twin(&from, &sender, now_ms).await?;
         }
-        let Done { standing, others, .. } = settled?;
+        let Done { standing, others, .. } = settled.map_err(|error| whole(error.into()))?;
+        self.metrics.differences.add(u64::from(differs));
+        let base = self.bases.keep(tenant, &agent.id, next.as_ref());
         let beyond = standing.beyond.as_slice().to_vec();
         let spread_ms = u32::try_from(self.fleet.len() * SPREAD_MS_PER_AGENT).unwrap_or(u32::MAX).min(SPREAD_MS_MAX);
         let directives = self.orders.of(from.tenant, &agent, push.sender.as_ref(), now_ms);
-        let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, others: Some(others), now_ms, spread_ms, directives };
+        let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, others: Some(others), now_ms, spread_ms, base, directives };
         Ok((ack, version))
+    }
+
+    /// Opens a request, whichever way it came, once there is room for what it claims.
+    fn open(&self, place: &Place, tenant: TenantId, agent: &str, body: &[u8]) -> Result<Incoming, Refusal> {
+        if let Some(difference) = Difference::read(body)? {
+            let packed = self.bases.get(tenant, agent, difference.base).ok_or(Refusal::Base)?;
+            // Beside what is decoded: the raw bytes, frames made of them, the base and the one after it.
+            let room = place.more(difference.claimed * (DECODED_BYTES_PER_RAW + 3) + 2 * packed.len())?;
+            let Opened { push, batches, next } = difference.open(&packed.unpack()?).map_err(|fault| Refusal::from(fault).of_difference())?;
+            let batches = batches.into_iter().map(|(seq, raw)| Ok(Coming { seq, frame: raw.seal()?, raw })).collect::<Result<_, WireError>>();
+            return Ok(Incoming { push, batches: batches.map_err(|_| Refusal::Base)?, next: Some(next), room, differs: true });
+        }
+        let mut push = wire::decode_push(body)?;
+        let claimed: usize = push.frames.iter().map(|(_, frame)| wire::claimed_bytes(frame)).sum();
+        if claimed > PUSH_RAW_BYTES_MAX {
+            return Err(Refusal::TooLarge(WireError::TooLarge { bytes: claimed, max: PUSH_RAW_BYTES_MAX }));
+        }
+        let room = place.more(claimed * DECODED_BYTES_PER_RAW)?;
+        let open = |(seq, frame): (u64, Vec<u8>)| match Raw::open(&frame) {
+            Ok(raw) => Ok(Coming { seq, frame, raw }),
+            Err(fault) => Err(Refusal::of_frame(seq, fault)),
+        };
+        let batches = std::mem::take(&mut push.frames).into_iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let next = Base::after_whole(&push, batches.iter().map(|coming| (coming.seq, &coming.raw)))?;
+        Ok(Incoming { push, batches, next, room, differs: false })
     }
 
     /// Whether this start of an agent and another take turns; the copy is kept out from then on, and that is told.
@@ -151,12 +196,12 @@ impl Ingest {
     }
 
     /// Decodes and checks one batch. `decoded`: the dictionary of the batch before it in this push.
-    fn arrive(&self, seq: u64, frame: &[u8], from: &Whose, reading: Option<&Reading>, decoded: &mut Option<u128>) -> Result<Arrived, Refusal> {
+    fn arrive(&self, Coming { seq, frame, raw }: Coming, from: &Whose, reading: Option<&Reading>, decoded: &mut Option<u128>) -> Result<Arrived, Refusal> {
         let Whose { tenant, host, .. } = from;
         let tenant = *tenant;
         let (mut dictionary, mut resolved, mut known) = (0, None, false);
         let generation = self.store.generation();
-        let batch = wire::decode_batch_unless(frame, |bytes| {
+        let batch = raw.decode_unless(|bytes| {
             dictionary = Dictionaries::hash(&self.names, tenant, host, bytes);
             resolved = self.dictionaries.get(dictionary, generation);
             known = resolved.is_some() || decoded.replace(dictionary) == Some(dictionary);
@@ -164,11 +209,11 @@ impl Ingest {
         });
         let mut batch = batch.map_err(|fault| Refusal::of_frame(seq, fault))?;
         let shift_ms = reading.map_or(0, |reading| reading.shift_ms(&batch));
-        let moved = (shift_ms != 0).then(|| moved(frame, shift_ms)).transpose().map_err(|fault| Refusal::of_frame(seq, fault))?;
+        let moved = (shift_ms != 0).then(|| moved(&raw, shift_ms)).transpose().map_err(|fault| Refusal::of_frame(seq, fault))?;
         clocks::shift(&mut batch, shift_ms);
         check(seq, &batch, reading, self.clock.now_ms())?;
         // The hash tells what the agent sent, whatever is stored of it.
-        let (hash, body) = (keyvigil_common::sha256(frame), self.store.seal_batch(tenant, host, moved.as_deref().unwrap_or(frame))?);
+        let (hash, body) = (raw.hash(&frame), self.store.seal_batch(tenant, host, moved.as_deref().unwrap_or(&frame))?);
         Ok(Arrived { seq, hash, body, batch, dictionary, known, resolved })
     }
 
@@ -301,9 +346,9 @@ fn tell(tx: &Tx<'_>, from: &Whose, kind: EventKind, at_ms: i64, message: String,
     tx.add_event(from.tenant, at_ms, kind.as_str(), &record)
 }
 
-/// A frame with all its times moved.
-fn moved(frame: &[u8], by_ms: i64) -> Result<Vec<u8>, WireError> {
-    let mut batch = wire::decode_batch(frame)?;
+/// A batch with all its times moved, as a frame.
+fn moved(raw: &Raw, by_ms: i64) -> Result<Vec<u8>, WireError> {
+    let mut batch = raw.decode()?;
     clocks::shift(&mut batch, by_ms);
     wire::encode_batch(&batch)
 }

@@ -14,6 +14,9 @@ pub enum Refusal {
     /// Not what its foreign protocol says it is.
     #[error("{0}")]
     Body(String),
+    /// A difference to what is not held here, or one that may not be what its sender meant: it should come whole.
+    #[error("what this differs from is not held here any more: send it whole")]
+    Base,
     /// One batch can never be taken: the agent may set it aside. Only this answer allows that.
     #[error("batch {seq} can never be stored: {why}")]
     Permanent {
@@ -73,6 +76,14 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// The same of a push that came as a difference: nothing is held against what was in it before it was seen whole.
+    pub(super) fn of_difference(self) -> Self {
+        match self {
+            Self::Malformed(_) | Self::Permanent { .. } | Self::TooLarge(_) | Self::Fork { .. } => Self::Base,
+            other => other,
+        }
+    }
+
     pub(super) fn of_frame(seq: u64, fault: WireError) -> Self {
         match fault {
             // A later aggregator may know it.

@@ -136,6 +136,7 @@ impl From<Refusal> for Problem {
             Refusal::Forbidden(_) => Self::new(StatusCode::FORBIDDEN, detail),
             Refusal::Gap { expected, .. } => Self::new(StatusCode::CONFLICT, detail).with("code", "gap").with("expected", *expected),
             Refusal::Fork { seq, .. } => Self::new(StatusCode::CONFLICT, detail).with("code", "fork").with("batch", *seq),
+            Refusal::Base => Self::new(StatusCode::CONFLICT, detail).with("code", "base"),
             Refusal::Cloned => Self::new(StatusCode::CONFLICT, detail).with("code", "cloned").retry_after(60),
             Refusal::Wait { seconds, .. } => Self::new(StatusCode::TOO_MANY_REQUESTS, detail).retry_after(*seconds),
             Refusal::Clock(_) => Self::new(StatusCode::CONFLICT, detail).with("code", "clock").retry_after(60),

@@ -53,7 +53,7 @@ pub struct Column {
 }
 
 /// What one sensor measured: its series share the time column.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Decode)]
 pub struct Group {
     /// Name of the sensor.
     pub sensor: String,
@@ -111,7 +111,7 @@ pub struct HostFacts {
 }
 
 /// One sealed unit of delivery.
-#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
     /// Wall clock when it was sealed, Unix ms.
     pub sealed_ms: i64,

@@ -58,6 +58,9 @@ pub struct Ack {
     pub now_ms: i64,
     /// Over how long an agent should spread its return when the connection is lost, ms: the more agents, the longer.
     pub spread_ms: u32,
+    /// Name of the [`super::Base`] that the aggregator keeps of this agent: what comes next may be told as a difference to it.
+    /// `None` where it keeps none, or cannot read differences.
+    pub base: Option<u64>,
     /// Orders for the agent.
     pub directives: Vec<Directive>,
 }
@@ -79,14 +82,14 @@ pub enum Directive {
     },
 }
 
-#[derive(Encode, Decode)]
+#[derive(Decode)]
 struct PushBefore {
     epoch: [u8; 16],
     dropped: Vec<Range>,
     frames: Vec<(u64, Vec<u8>)>,
 }
 
-#[derive(Encode, Decode)]
+#[derive(Decode)]
 struct PushNow {
     epoch: [u8; 16],
     sender: Sender,
@@ -111,6 +114,7 @@ struct AckNow {
     others: Vec<([u8; 16], u64)>,
     now_ms: i64,
     spread_ms: u32,
+    base: Option<u64>,
     directives: Vec<Directive>,
 }
 
@@ -121,7 +125,7 @@ impl Push {
         if self.sender.is_some() { VERSION } else { VERSION_BEFORE }
     }
 
-    fn check(self) -> Result<Self, WireError> {
+    pub(super) fn check(self) -> Result<Self, WireError> {
         if self.frames.len() > PUSH_FRAMES_MAX || self.dropped.len() > PUSH_DROPPED_MAX || self.waiting.len() > PUSH_WAITING_MAX {
             return Err(WireError::TooMany);
         }
@@ -140,10 +144,10 @@ impl Push {
 /// # Errors
 /// A push past the limits.
 pub fn encode_push(push: &Push) -> Result<Vec<u8>, WireError> {
-    let Push { epoch, sender, dropped, waiting, frames } = push.clone();
+    let Push { epoch, sender, dropped, waiting, frames } = push;
     let out = match sender {
-        Some(sender) => encode_with_head(*b"KVP", VERSION, &PushNow { epoch, sender, dropped, waiting, frames })?,
-        None => encode_with_head(*b"KVP", VERSION_BEFORE, &PushBefore { epoch, dropped, frames })?,
+        Some(sender) => encode_with_head(*b"KVP", VERSION, &(epoch, sender, dropped, waiting, frames))?,
+        None => encode_with_head(*b"KVP", VERSION_BEFORE, &(epoch, dropped, frames))?,
     };
     if out.len() > PUSH_BYTES_MAX {
         return Err(WireError::TooLarge { bytes: out.len(), max: PUSH_BYTES_MAX });
@@ -175,12 +179,12 @@ pub fn decode_push(bytes: &[u8]) -> Result<Push, WireError> {
 /// # Errors
 /// Never in practice; the encoder's error type is passed on.
 pub fn encode_ack(ack: &Ack, version: u8) -> Result<Vec<u8>, WireError> {
-    let Ack { epoch, cursor, beyond, others, now_ms, spread_ms, mut directives } = ack.clone();
+    let Ack { epoch, cursor, beyond, others, now_ms, spread_ms, base, mut directives } = ack.clone();
     if version == VERSION_BEFORE {
         directives.retain(|directive| matches!(directive, Directive::Enhance { .. }));
         return encode_with_head(*b"KVA", VERSION_BEFORE, &AckBefore { epoch, cursor, now_ms, directives });
     }
-    encode_with_head(*b"KVA", VERSION, &AckNow { epoch, cursor, beyond, others: others.unwrap_or_default(), now_ms, spread_ms, directives })
+    encode_with_head(*b"KVA", VERSION, &AckNow { epoch, cursor, beyond, others: others.unwrap_or_default(), now_ms, spread_ms, base, directives })
 }
 
 /// Decodes an ack.
@@ -191,8 +195,8 @@ pub fn decode_ack(bytes: &[u8]) -> Result<Ack, WireError> {
     let (version, body) = open_head(bytes, *b"KVA")?;
     if version == VERSION_BEFORE {
         let AckBefore { epoch, cursor, now_ms, directives } = decode_whole(body)?;
-        return Ok(Ack { epoch, cursor, beyond: Vec::new(), others: None, now_ms, spread_ms: 0, directives });
+        return Ok(Ack { epoch, cursor, beyond: Vec::new(), others: None, now_ms, spread_ms: 0, base: None, directives });
     }
-    let AckNow { epoch, cursor, beyond, others, now_ms, spread_ms, directives } = decode_whole(body)?;
-    Ok(Ack { epoch, cursor, beyond, others: Some(others), now_ms, spread_ms, directives })
+    let AckNow { epoch, cursor, beyond, others, now_ms, spread_ms, base, directives } = decode_whole(body)?;
+    Ok(Ack { epoch, cursor, beyond, others: Some(others), now_ms, spread_ms, base, directives })
 }

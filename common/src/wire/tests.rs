@@ -1,8 +1,10 @@
+use super::frame::{CODEC_ZSTD, HEAD_BYTES, inflate, raw_of};
 use super::*;
-use crate::event::{Actor, EventKind};
-use crate::key::{KeyFacts, KeyKind, Place};
+use crate::event::{Actor, Event, EventKind};
+use crate::key::{KeyFacts, KeyKind, Place, Sighting};
 use crate::limits::TEXT_BYTES_MAX;
-use crate::sample::{MetricType, Tags};
+use crate::sample::{MetricType, Series, Tags};
+use crate::sequence::Range;
 use proptest::prelude::*;
 use std::path::Path;
 
@@ -43,6 +45,11 @@ fn full_batch() -> Batch {
     }
 }
 
+/// Decodes without the dictionary.
+fn knowing(frame: &[u8]) -> Result<Batch, WireError> {
+    Raw::open(frame)?.decode_unless(|_| true)
+}
+
 fn fixture(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/wire").join(name)
 }
@@ -53,7 +60,7 @@ fn a_dictionary_that_is_known_is_left_out_and_all_else_is_the_same() {
     let frame = encode_batch(&batch).unwrap();
     let mut dictionary = Vec::new();
     let read = |bytes: &[u8], known: bool, seen: &mut Vec<u8>| {
-        decode_batch_unless(bytes, |bytes| {
+        Raw::open(bytes)?.decode_unless(|bytes| {
             bytes.clone_into(seen);
             known
         })
@@ -65,7 +72,7 @@ fn a_dictionary_that_is_known_is_left_out_and_all_else_is_the_same() {
     assert!(matches!(encode_batch(&Batch { groups: vec![hollow], ..batch.clone() }), Err(WireError::Shape(_))), "columns that cost memory and hold nothing");
     let mut lying = batch;
     lying.series.pop();
-    let raw = bincode::encode_to_vec(&lying, standard()).unwrap();
+    let raw = raw_of(&lying).unwrap();
     let head = [b"KVB".as_slice(), &[VERSION, CODEC_ZSTD, 0, 0, 0], &(raw.len() as u32).to_le_bytes()].concat();
     let frame = [head, zstd::bulk::compress(&raw, 1).unwrap()].concat();
     assert!(matches!(read(&frame, true, &mut dictionary), Err(WireError::Shape(_))), "a column points past the dictionary");
@@ -80,7 +87,7 @@ fn the_bytes_of_each_version_mean_what_they_meant() {
     let golden = std::fs::read(path).unwrap();
     assert_eq!(decode_batch(&golden).unwrap(), batch, "old buffers would be misread");
     let raw = inflate(&golden[HEAD_BYTES..], u32::from_le_bytes(golden[8..12].try_into().unwrap()) as usize).unwrap();
-    assert_eq!(bincode::encode_to_vec(&batch, standard()).unwrap(), raw, "the layout changed: raise VERSION and keep reading this one");
+    assert_eq!(raw_of(&batch).unwrap(), raw, "the layout changed: raise VERSION and keep reading this one");
     let before = decode_batch(&std::fs::read(fixture("batch-v1.bin")).unwrap()).unwrap();
     let gaps = batch.gaps.iter().map(|gap| Gap { epoch: None, ..gap.clone() }).collect();
     assert_eq!(before, Batch { gaps, sealed: None, ..batch });
@@ -98,9 +105,10 @@ fn push_and_ack_return_as_they_went_in_both_versions() {
     }
     let enhance = Directive::Enhance { sensors: vec!["cpu".into()], until_ms: 4 };
     let directives = vec![enhance.clone(), Directive::Renew { within_ms: 9 }];
-    let ack = Ack { epoch: [7; 16], cursor: 6, beyond: vec![range(8, 9)], others: Some(vec![([8; 16], 5)]), now_ms: 9, spread_ms: 100, directives };
+    let ack =
+        Ack { epoch: [7; 16], cursor: 6, beyond: vec![range(8, 9)], others: Some(vec![([8; 16], 5)]), now_ms: 9, spread_ms: 100, base: Some(7), directives };
     assert_eq!(decode_ack(&encode_ack(&ack, 2).unwrap()).unwrap(), ack);
-    let told = Ack { beyond: Vec::new(), others: None, spread_ms: 0, directives: vec![enhance], ..ack.clone() };
+    let told = Ack { beyond: Vec::new(), others: None, spread_ms: 0, base: None, directives: vec![enhance], ..ack.clone() };
     assert_eq!(decode_ack(&encode_ack(&ack, 1).unwrap()).unwrap(), told, "an agent of version 1 is not told what it cannot read");
 }
 
@@ -136,7 +144,8 @@ fn a_small_frame_cannot_claim_much_memory() {
     assert!(matches!(decode_batch(&frame(1 << 10)), Err(WireError::Garbled(_))));
     // A vector of 2^60 elements, in nine bytes.
     let raw = [&[0u8][..], &[253], &(1u64 << 60).to_le_bytes()].concat();
-    assert!(matches!(decode_whole::<Batch>(&raw), Err(WireError::Garbled(_) | WireError::Truncated)));
+    let frame = [b"KVB\x02\x01\0\0\0".as_slice(), &u32::try_from(raw.len()).unwrap().to_le_bytes(), &zstd::bulk::compress(&raw, 1).unwrap()];
+    assert!(matches!(decode_batch(&frame.concat()), Err(WireError::Garbled(_) | WireError::Truncated)));
 }
 
 #[test]
@@ -152,7 +161,7 @@ fn what_decodes_must_also_be_possible() {
     for (name, break_it) in broken {
         let mut batch = full_batch();
         break_it(&mut batch);
-        let raw = bincode::encode_to_vec(&batch, standard()).unwrap();
+        let raw = raw_of(&batch).unwrap();
         let frame = [b"KVB\x02\x01\0\0\0".as_slice(), &u32::try_from(raw.len()).unwrap().to_le_bytes(), &zstd::bulk::compress(&raw, 1).unwrap()];
         assert!(decode_batch(&frame.concat()).is_err(), "{name}");
         batch.clamp();
@@ -161,13 +170,20 @@ fn what_decodes_must_also_be_possible() {
 
 #[test]
 fn the_fuzz_corpus_never_panics() {
-    let mut seen = 0;
+    let (mut seen, mut opened) = (0, 0);
     for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/wire")).unwrap() {
         let bytes = std::fs::read(entry.unwrap().path()).unwrap();
-        let _ = (decode_batch(&bytes), decode_batch_unless(&bytes, |_| true), decode_push(&bytes), decode_ack(&bytes));
+        let _ = (decode_batch(&bytes), knowing(&bytes), decode_push(&bytes), decode_ack(&bytes));
+        opened += u32::from(unbased(&bytes).is_ok());
         seen += 1;
     }
-    assert!(seen >= 5, "the corpus is missing");
+    assert!(seen >= 5 && opened >= 1, "the corpus is missing");
+}
+
+/// Opens a difference to nothing.
+fn unbased(bytes: &[u8]) -> Result<Opened, WireError> {
+    let difference = Difference::read(bytes)?.ok_or(WireError::Magic)?;
+    difference.open(&Base { name: difference.base, bytes: Vec::new() })
 }
 
 proptest! {
@@ -177,12 +193,13 @@ proptest! {
         let length = frame.len();
         frame[at % length] ^= 1 << bit;
         frame.truncate(length - cut % 8);
-        let _ = (decode_batch(&frame), decode_batch_unless(&frame, |_| true));
+        let _ = (decode_batch(&frame), knowing(&frame));
     }
 
     #[test]
     fn random_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = (decode_batch(&bytes), decode_batch_unless(&bytes, |_| true), decode_push(&bytes), decode_ack(&bytes));
-        let _ = decode_whole::<Batch>(&bytes);
+        let _ = (decode_batch(&bytes), knowing(&bytes), decode_push(&bytes), decode_ack(&bytes));
+        let _ = unbased(&[b"KVD\x02".as_slice(), &[0; 8], &bytes].concat());
+        let _ = Raw { version: VERSION, bytes }.decode();
     }
 }

@@ -17,6 +17,18 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(push) = wire::decode_push(bytes) {
         assert_eq!(wire::decode_push(&wire::encode_push(&push).expect("what was decoded fits")).expect("what was encoded decodes"), push);
     }
+    // Hostile differences to what was never theirs, and to what their sender may have had acknowledged before.
+    if let Ok(Some(difference)) = wire::Difference::read(bytes) {
+        for base in [bytes.to_vec(), Vec::new()] {
+            if let Ok(opened) = difference.open(&wire::Base { name: difference.base, bytes: base }) {
+                for (_, raw) in opened.batches {
+                    let frame = raw.seal().expect("what fits a difference fits a frame");
+                    assert_eq!(wire::Raw::open(&frame).expect("what was sealed opens"), raw);
+                    let _ = raw.decode();
+                }
+            }
+        }
+    }
     if let Ok(ack) = wire::decode_ack(bytes) {
         assert_eq!(wire::decode_ack(&wire::encode_ack(&ack, wire::VERSION).expect("what was decoded fits")).expect("what was encoded decodes"), ack);
     }

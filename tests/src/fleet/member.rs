@@ -14,7 +14,7 @@ use keyvigil_agent::uplink::verdict::Verdict;
 use keyvigil_common::backoff::random_u64;
 use keyvigil_common::event::{Event, EventKind};
 use keyvigil_common::sample::{MetricType, Series, Tags};
-use keyvigil_common::wire::{Ack, Batch, Column, Group, Push, Sealed, Sender, encode_batch, encode_push};
+use keyvigil_common::wire::{Ack, Batch, Column, Group, Push, Sealed, Sender, encode_batch};
 use keyvigil_common::{random, sha256};
 use rustls::ClientConfig;
 
@@ -170,13 +170,14 @@ impl Member {
         }
         let sender = Sender { boot_ms: self.boot_ms(), wall_ms: self.world.clock.now_ms(), ..self.sender };
         let push = Push { epoch: self.epoch, sender: Some(sender), frames, ..Push::default() };
-        let (push, began) = (encode_push(&push).expect("it fits"), self.world.clock.monotonic());
+        let (push, began) = (self.courier.pack(&push).expect("it fits"), self.world.clock.monotonic());
         let answer = self.connected().await?.push("live", push).await?;
         let (now, random) = (self.world.clock.monotonic(), random_u64());
         let took = now.saturating_sub(began);
         match Verdict::of(&answer, self.epoch) {
             Verdict::Acked(ack) => self.settle(&ack, took),
             Verdict::TooLarge(_) if self.courier.too_large(Lane::Live) => {}
+            Verdict::Whole if self.courier.whole() => {}
             Verdict::Refused(refused) => {
                 self.world.tally.failed(&format!("{} {}", answer.status.as_u16(), refused.code));
                 self.courier.failed(Lane::Live, refused.holds, refused.retry_after, now, random);
@@ -210,6 +211,6 @@ impl Member {
         }
         self.state.acked.store(ack.cursor, Ordering::Release);
         self.world.tally.acked(took, batches);
-        self.courier.acked(Lane::Live, took, Duration::from_millis(u64::from(ack.spread_ms)));
+        self.courier.acked(Lane::Live, took, ack);
     }
 }

@@ -16,7 +16,7 @@ use keyvigil_common::clock::{Clock, ManualClock};
 use keyvigil_common::event::{Event, EventKind};
 use keyvigil_common::sample::{MetricType, Series, Tags};
 use keyvigil_common::seal::MasterKey;
-use keyvigil_common::wire::{Batch, Class, Column, Group, Push, encode_batch, encode_push};
+use keyvigil_common::wire::{Batch, Class, Column, Group, Push, encode_batch};
 use keyvigil_tests::random::Random;
 
 use crate::disk::{Crash, Disk};
@@ -108,7 +108,7 @@ impl Agent {
         let Some(room) = self.courier.may_send(lane, now) else { return Ok(None) };
         let Some(Front { epoch, dropped, waiting, frames }) = self.queue.front(lane, room, now_ms)? else { return Ok(None) };
         let push = Push { epoch, sender: Some(self.itself.sender([0; 32])), dropped, waiting, frames };
-        Ok(Some((epoch, encode_push(&push).expect("it fits"))))
+        Ok(Some((epoch, self.courier.pack(&push).expect("it fits"))))
     }
 
     /// Does what an answer asks for; `None`: none came.
@@ -119,15 +119,16 @@ impl Agent {
             return Ok(());
         };
         match Verdict::of(answer, epoch) {
-            Verdict::Acked(ack) => {
-                self.queue.acked(ack.epoch, ack.cursor, ack.beyond, now_ms)?;
-                if let Some(others) = ack.others {
+            Verdict::Acked(mut ack) => {
+                self.queue.acked(ack.epoch, ack.cursor, std::mem::take(&mut ack.beyond), now_ms)?;
+                if let Some(others) = ack.others.take() {
                     self.queue.elsewhere(ack.epoch, others, now_ms)?;
                 }
-                self.courier.acked(lane, Duration::ZERO, Duration::ZERO);
+                self.courier.acked(lane, Duration::ZERO, &ack);
             }
             Verdict::Missing(expected) => self.queue.missing(epoch, expected, now_ms)?,
             Verdict::Forked(seq) => self.queue.forked(epoch, seq, now_ms)?,
+            Verdict::Whole => drop(self.courier.whole()),
             Verdict::Never { seq, why } => self.queue.set_aside(epoch, seq, why, now_ms)?,
             Verdict::TooLarge(_) => drop(self.courier.too_large(lane)),
             Verdict::Refused(refused) => drop(self.courier.failed(lane, refused.holds, refused.retry_after, now, random)),

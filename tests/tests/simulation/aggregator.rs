@@ -98,6 +98,11 @@ impl Aggregator {
         Answer { status: head.status, body: body.collect().await.expect("a body").to_bytes(), retry_after: None }
     }
 
+    /// Forgets what agents tell differences to, as one does that must make room.
+    pub(crate) fn forget_bases(&self) {
+        self.ingest.forget_bases();
+    }
+
     /// What is done in the background.
     pub(crate) async fn flush(&self) -> Result<(), StoreError> {
         self.store.flush().await.map(drop)

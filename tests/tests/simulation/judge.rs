@@ -59,6 +59,9 @@ pub(crate) struct Tally {
     pub(crate) replayed: u64,
     pub(crate) away: u64,
     pub(crate) clocks: u64,
+    pub(crate) differences: u64,
+    pub(crate) forgotten: u64,
+    pub(crate) whole: u64,
 }
 
 impl Tally {
@@ -74,21 +77,26 @@ impl Tally {
         self.replayed += other.replayed;
         self.away += other.away;
         self.clocks += other.clocks;
+        self.differences += other.differences;
+        self.forgotten += other.forgotten;
+        self.whole += other.whole;
     }
 
     /// Whether each kind of thing happened.
     pub(crate) fn is_telling(&self) -> bool {
-        [self.lost, self.crashes, self.server_crashes, self.restores, self.refused, self.unheard, self.replayed, self.away, self.clocks].iter().all(|n| *n > 0)
+        let faults = [self.crashes, self.server_crashes, self.restores, self.refused, self.unheard, self.replayed, self.away, self.clocks, self.forgotten];
+        faults.into_iter().chain([self.lost, self.differences, self.whole]).all(|n| n > 0)
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { worlds, committed, lost, crashes, server_crashes, restores, refused, unheard, replayed, away, clocks } = self;
+        let Self { worlds, committed, lost, crashes, server_crashes, restores, refused, unheard, replayed, away, clocks, differences, forgotten, whole } = self;
         write!(
             f,
             "{worlds} worlds: {committed} batches committed, {lost} declared lost; the agent died {crashes} times, the aggregator {server_crashes}, and was put back \
-             {restores} times; {refused} refusals, {unheard} answers lost, {replayed} requests late or twice; {away} times a disk failed, {clocks} clocks were set"
+             {restores} times; {refused} refusals, {unheard} answers lost, {replayed} requests late or twice; {away} times a disk failed, {clocks} clocks were set; \
+             {differences} pushes were told as differences, {forgotten} times the aggregator forgot to what, and {whole} were asked for whole"
         )
     }
 }

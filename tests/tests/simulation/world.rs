@@ -101,7 +101,8 @@ impl World {
             91..=92 => self.power_cut()?,
             93 => self.sicken(),
             94..=95 => self.kill_aggregator().await?,
-            96..=97 => self.chores().await?,
+            96 => self.chores().await?,
+            97 => self.forget(),
             98 => self.keep_a_backup(dir),
             _ => self.put_back().await?,
         }
@@ -163,7 +164,10 @@ impl World {
             return Ok(None);
         }
         let answer = self.aggregator().await?.take(&body).await;
-        if !answer.status.is_success() {
+        self.tally.differences += u64::from(body.starts_with(b"KVD"));
+        if answer.code().as_deref() == Some("base") {
+            self.tally.whole += 1;
+        } else if !answer.status.is_success() {
             self.tally.refused += 1;
         }
         if self.random.once_in(20) {
@@ -274,6 +278,14 @@ impl World {
 
     async fn chores(&mut self) -> Result<(), String> {
         self.aggregator().await?.flush().await.map_err(|e| format!("the flush: {e}"))
+    }
+
+    /// The aggregator forgets what agents tell differences to.
+    fn forget(&mut self) {
+        if let Some(aggregator) = &self.aggregator {
+            aggregator.forget_bases();
+            self.tally.forgotten += 1;
+        }
     }
 
     fn keep_a_backup(&mut self, dir: &Path) {

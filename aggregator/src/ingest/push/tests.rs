@@ -5,7 +5,7 @@ use keyvigil_common::sample::{MetricType, Tags};
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::sequence::Range;
 use keyvigil_common::telemetry::Registry;
-use keyvigil_common::wire::{Class, Column, Gap, Group, Push, Sealed, encode_batch, encode_push};
+use keyvigil_common::wire::{Class, Column, Gap, Group, Sealed, encode_batch, encode_push, encode_push_after};
 
 use super::*;
 use crate::fleet::Fleet;
@@ -62,9 +62,13 @@ impl Door {
     }
 
     async fn push(&self, push: Push) -> Result<Ack, Refusal> {
-        let identity = Identity { tenant: "default".into(), agent: agent().id };
+        self.body(&agent().id, &encode_push(&push).unwrap()).await
+    }
+
+    async fn body(&self, agent: &str, body: &[u8]) -> Result<Ack, Refusal> {
+        let identity = Identity { tenant: "default".into(), agent: agent.into() };
         let place = self.ingest.admission().admit(&identity, Lane::Live, 1).unwrap();
-        self.ingest.push(&place, "127.0.0.1:1".parse().unwrap(), &encode_push(&push).unwrap()).await.map(|(ack, _)| ack)
+        self.ingest.push(&place, "127.0.0.1:1".parse().unwrap(), body).await.map(|(ack, _)| ack)
     }
 
     /// Batches of these numbers, each with one sample a second after the one before.
@@ -162,4 +166,77 @@ async fn of_two_machines_with_one_identity_the_later_one_is_kept_out_and_that_is
     };
     assert_eq!(door.ingest.store.read(told).await.unwrap(), 1);
     assert_eq!(door.ingest.fleet.of_machine(1, ""), None);
+}
+
+/// A push of one batch, and it as a difference.
+fn both(seq: u64, value: u64, base: Option<&Base>) -> (Vec<u8>, Vec<u8>, Option<Base>) {
+    let frames = vec![(seq, encode_batch(&batch(value, NOW - DAY + seq as i64 * 1_000)).unwrap())];
+    let push = Push { epoch: [1; 16], sender: Some(sender(1, 5_000, NOW)), frames, ..Push::default() };
+    let (body, next) = encode_push_after(&push, base).unwrap();
+    (encode_push(&push).unwrap(), body, next)
+}
+
+#[tokio::test]
+async fn a_repeat_is_a_repeat_and_a_fork_a_fork_whichever_way_they_come() {
+    let door = Door::new().await;
+    let me = agent().id;
+    let (_, first, base) = both(1, 1, None);
+    let ack = door.body(&me, &first).await.unwrap();
+    assert_eq!(ack.base, base.as_ref().map(|base| base.name), "it says what it keeps");
+    let (whole, difference, next) = both(2, 2, base.as_ref());
+    assert!(difference.starts_with(b"KVD"));
+    let ack = door.body(&me, &difference).await.unwrap();
+    assert_eq!((ack.cursor, ack.base), (2, next.as_ref().map(|base| base.name)));
+    assert!(matches!(door.body(&me, &difference).await, Err(Refusal::Base)), "the answer was lost: what it differed from is gone");
+    let again = door.body(&me, &whole).await.unwrap();
+    assert_eq!((again.cursor, again.beyond, again.others), (ack.cursor, ack.beyond, ack.others));
+    assert_eq!(door.ingest.metrics.repeats.get(), 1);
+    let (_, _, base) = both(2, 2, None);
+    let (_, repeat, _) = both(1, 1, base.as_ref());
+    assert!(repeat.starts_with(b"KVD"));
+    assert_eq!(door.body(&me, &repeat).await.unwrap().cursor, 2, "what came whole comes again as a difference");
+    let (_, _, base) = both(1, 1, base.as_ref());
+    let (whole, other, _) = both(2, 7, base.as_ref());
+    assert!(matches!(door.body(&me, &other).await, Err(Refusal::Base)), "it is looked at whole before anybody is accused");
+    assert!(matches!(door.body(&me, &whole).await, Err(Refusal::Fork { seq: 2, .. })));
+    assert_eq!(door.values().await.iter().map(|(_, value)| *value as u64).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test]
+async fn what_was_kept_is_its_own_agents_and_lasts_until_it_is_forgotten() {
+    let door = Door::new().await;
+    let other = Identity { tenant: "default".into(), agent: "cd".repeat(16) };
+    door.ingest.fleet.set(1, Agent::joining(&other, "web-2".into(), "", NOW), NOW);
+    let (_, first, base) = both(1, 1, None);
+    door.body(&agent().id, &first).await.unwrap();
+    let (whole, difference, _) = both(2, 2, base.as_ref());
+    assert!(matches!(door.body(&other.agent, &difference).await, Err(Refusal::Base)), "another agent of the same tenant");
+    let (_, poison, _) = both(2, 2, base.as_ref());
+    let cut = &poison[..poison.len() - 1];
+    assert!(matches!(door.body(&agent().id, cut).await, Err(Refusal::Base)), "nothing is refused for good that was not seen whole");
+    door.ingest.forget_bases();
+    assert!(matches!(door.body(&agent().id, &difference).await, Err(Refusal::Base)));
+    assert_eq!(door.body(&agent().id, &whole).await.unwrap().cursor, 2);
+    assert_eq!((door.ingest.metrics.refused.get(), door.ingest.metrics.whole.get()), (0, 3), "that is no fault of anybody");
+    assert!(door.ingest.bases.bytes() > 0);
+}
+
+#[tokio::test]
+async fn what_came_as_a_difference_is_found_after_a_restart_and_moved_like_all_else() {
+    let door = Door::new().await;
+    let me = agent().id;
+    let (_, first, base) = both(1, 1, None);
+    door.body(&me, &first).await.unwrap();
+    let wrong = Batch { sealed: Some(Sealed { boot: [9; 16], boot_ms: 60_000 }), ..batch(2, NOW + 400 * DAY) };
+    let frames = vec![(2, encode_batch(&wrong).unwrap())];
+    let push = Push { epoch: [1; 16], sender: Some(sender(1, 90_000, NOW)), frames, ..Push::default() };
+    let (difference, _) = encode_push_after(&push, base.as_ref()).unwrap();
+    assert!(difference.starts_with(b"KVD"));
+    door.body(&me, &difference).await.unwrap();
+    let expected = [(NOW - DAY + 1_000, 1.0), (NOW - 30_000, 2.0)];
+    assert_eq!(door.values().await, expected);
+    let Door { dir, master, clock, ingest } = door;
+    drop(ingest);
+    let door = Door { ingest: door_to(dir.path(), &master, &clock), dir, master, clock };
+    assert_eq!(door.values().await, expected, "it is stored complete in itself");
 }
