@@ -14,6 +14,7 @@ mod head;
 pub mod ledger;
 pub mod level0;
 mod limit;
+mod lost;
 pub(crate) mod measured;
 pub mod outbox;
 mod partition;
@@ -72,7 +73,7 @@ const READERS: usize = 3;
 const KEY_AGE_MS: i64 = 3_600_000;
 const PAGE_BYTES: u32 = 4_096;
 /// Tables of the state database.
-const STATE: &Schema = &Schema { sql: include_str!("store/schema.sql"), migrations: &[include_str!("store/schema_2.sql")] };
+const STATE: &Schema = &Schema { sql: include_str!("store/schema.sql"), migrations: &[include_str!("store/schema_2.sql"), include_str!("store/schema_3.sql")] };
 
 /// The store of one aggregator.
 #[derive(Debug, Clone)]

@@ -176,6 +176,11 @@ impl Batch {
                 return Err(WireError::Shape("an event with too much text"));
             }
         }
+        for gap in &self.gaps {
+            if !gap.range.is_of_numbers() || gap.cause.len() > TEXT_BYTES_MAX {
+                return Err(WireError::Shape("a declared loss of no numbers, or with too much text"));
+            }
+        }
         for sighting in &self.sightings {
             let facts = &sighting.facts;
             if facts.id.len() != 64 || !facts.id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {

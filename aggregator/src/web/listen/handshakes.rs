@@ -38,7 +38,11 @@ const REASONS: [(Reason, &str, Option<&str>); 10] = [
     (Reason::WrongPurpose, "wrong_purpose", Some("its certificate is not made for a client: it is no agent's")),
     (Reason::BadCertificate, "bad_certificate", Some("its certificate, or its proof that it has the key, is not valid")),
     (Reason::NoIdentity, "no_identity", Some("its certificate names no agent")),
-    (Reason::WeAreNotTrusted, "not_trusted_by_peer", Some("it does not accept the certificate of the aggregator: it has joined another one, or its clock is wrong")),
+    (
+        Reason::WeAreNotTrusted,
+        "not_trusted_by_peer",
+        Some("it does not accept the certificate of the aggregator: it has joined another one, or its clock is wrong"),
+    ),
     (Reason::NotTls, "not_tls", None),
     (Reason::HungUp, "hung_up", None),
     (Reason::TooSlow, "too_slow", None),
