@@ -12,7 +12,7 @@ use keyvigil_common::token::JoinToken;
 use keyvigil_tests::harness::until;
 use keyvigil_tests::oracle::{Issued, SideLog, Stored};
 use keyvigil_tests::process::{Aggregator, program};
-use keyvigil_tests::proxy::{Proxy, Weather};
+use keyvigil_tests::proxy::{Flow, Proxy, Weather};
 use tempfile::TempDir;
 
 /// `quick`, or `full` where the matrix is wanted as it is written.
@@ -79,6 +79,11 @@ impl World {
     /// Nobody reaches the aggregator any more who has not reached it yet.
     pub(crate) fn go_away(&self) {
         self.proxy.turn(Weather { refuse: true, ..Weather::default() });
+    }
+
+    /// What the aggregator answers does not arrive.
+    pub(crate) fn withhold(&self) {
+        self.proxy.turn(Weather { back: Flow { cut: true, ..Flow::default() }, ..Weather::default() });
     }
 
     pub(crate) fn come_back(&self) {

@@ -69,7 +69,7 @@ async fn main() {
     let asked_to_stop = keyvigil_common::process::asked_to_stop(true);
     tokio::pin!(asked_to_stop);
     let clock = SystemClock::shared();
-    let (mut degraded, mut told) = (None, false);
+    let (mut degraded, mut told) = (None, None);
     loop {
         let ended = tokio::select! {
             _ = &mut asked_to_stop => true,
@@ -87,9 +87,11 @@ async fn main() {
             next += 1;
         }
         let level = sender.buffer.level();
-        if level.degraded != degraded || (next > last && !told) {
+        // Once all is committed it is noted how full it is, and that nothing waits any more.
+        let over = (next > last).then_some(level.batches == 0);
+        if level.degraded != degraded || over > told {
             log.level(level.batches, level.bytes, level.degraded.as_deref());
-            (degraded, told) = (level.degraded, next > last);
+            (degraded, told) = (level.degraded, over);
         }
         if next <= last {
             continue;
