@@ -91,8 +91,7 @@ async fn f01_a_sender_killed_with_a_push_on_its_way_or_an_ack_not_written_down_s
     world.settle(5).await;
     let stored = world.judge(&format!("sender killed {rounds} times with a push on its way, as often with an ack that it had not written down")).await;
     assert_eq!(stored.gaps, []);
-    let metrics = reqwest::get(world.aggregator.at["metrics_url"].as_str().expect("text")).await.expect("metrics").text().await.expect("text");
-    let repeats = metrics.lines().find_map(|line| line.strip_prefix("keyvigil_ingest_repeats_total ")?.parse::<f64>().ok()).expect("it is counted");
+    let repeats = world.aggregator.metric("keyvigil_ingest_repeats_total").await;
     assert!(repeats > 0.0, "nothing came twice: the experiment tests nothing");
 }
 

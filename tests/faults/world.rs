@@ -55,7 +55,8 @@ impl World {
         let dir = tempfile::tempdir().expect("a directory");
         let state = state.unwrap_or_else(|| dir.path().join("state"));
         std::fs::create_dir_all(&state).expect("a directory");
-        let aggregator = Aggregator::start(&dir.path().join("aggregator"), &[]);
+        let log = std::fs::File::create(dir.path().join("aggregator.log")).expect("a file");
+        let aggregator = Aggregator::start_logging(&dir.path().join("aggregator"), &[], log);
         let proxy = Proxy::to(&aggregator.ingest_address()).await;
         let world = Self { id, base_ms: SystemClock::shared().now_ms() - 86_400_000, state, aggregator, proxy, dir };
         let token = world.token().await;
