@@ -1,7 +1,7 @@
 use super::*;
 use crate::event::{Actor, EventKind};
 use crate::key::{KeyFacts, KeyKind, Place};
-use crate::limits::TEXT_BYTES_MAX;
+use crate::limits::{SANS_MAX, TEXT_BYTES_MAX};
 use crate::sample::{MetricType, Tags};
 use proptest::prelude::*;
 use std::path::Path;
@@ -148,7 +148,7 @@ fn a_small_frame_cannot_claim_much_memory() {
 #[test]
 fn what_decodes_must_also_be_possible() {
     type Break = (&'static str, fn(&mut Batch));
-    let broken: [Break; 8] = [
+    let broken: [Break; 13] = [
         ("column too short", |b| b.groups[0].columns[0].values.truncate(1)),
         ("series out of range", |b| b.groups[0].columns[0].series = 9),
         ("times out of order", |b| b.groups[0].times.reverse()),
@@ -156,6 +156,11 @@ fn what_decodes_must_also_be_possible() {
         ("a loss that ends before it begins", |b| b.gaps[0].range = Range { first: 9, last: 3 }),
         ("a loss beyond all numbers", |b| b.gaps[0].range.last = u64::MAX),
         ("a loss with a book as its cause", |b| b.gaps[0].cause = "x".repeat(TEXT_BYTES_MAX + 1)),
+        ("an actor's text", |b| b.events[0].actor = Some(Actor { unit: Some("x".repeat(TEXT_BYTES_MAX + 1)), ..Actor::default() })),
+        ("a key's text", |b| b.sightings[0].facts.subject = Some("x".repeat(TEXT_BYTES_MAX + 1))),
+        ("too many names", |b| b.sightings[0].facts.sans = vec!["x".into(); SANS_MAX + 2]),
+        ("an owner's text", |b| b.sightings[0].place.owner = Some("x".repeat(TEXT_BYTES_MAX + 1))),
+        ("a host's text", |b| b.host = Some(HostFacts { os: "x".repeat(TEXT_BYTES_MAX + 1), ..HostFacts::default() })),
         ("event text", |b| b.events[0].message = "x".repeat(TEXT_BYTES_MAX + 1)),
     ];
     for (name, break_it) in broken {
