@@ -9,7 +9,8 @@ use keyvigil_tests::oracle::{Issued, Stored};
 use tokio::task::JoinSet;
 
 use super::client::{Client, EPOCH, post, said};
-use super::stage::{Stage, judge, sized};
+use super::stage::{Stage, judge};
+use super::world::sized;
 
 /// Requests that are out of order among themselves.
 const SHUFFLED: usize = 120;

@@ -13,7 +13,8 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::client::Client;
-use super::stage::{Stage, drained, sized};
+use super::stage::{Stage, drained};
+use super::world::sized;
 
 /// Of each kind.
 const EACH: usize = 50;

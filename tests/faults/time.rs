@@ -14,8 +14,8 @@ use keyvigil_tests::sender;
 
 use super::host::{Host, World};
 use super::io::{agent, sampled};
-use super::stage::{QUIET, judge, sized};
-use super::world::{Process, World as DiskWorld};
+use super::stage::{QUIET, judge};
+use super::world::{Process, World as DiskWorld, sized};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;

@@ -23,7 +23,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use super::stage::{Stage, drained, judge, sized};
+use super::stage::{Stage, drained, judge};
+use super::world::sized;
 
 /// The frame of number `n` as an agent of version 1 wrote it: all that version 2 adds comes last, and is empty.
 fn version_1(n: u64, base_ms: i64) -> Vec<u8> {

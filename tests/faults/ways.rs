@@ -13,7 +13,8 @@ use keyvigil_tests::link::Link;
 use keyvigil_tests::oracle::Stored;
 use keyvigil_tests::proxy::{Flow, Weather};
 
-use super::stage::{HOST, Stage, drained, judge, own, sized};
+use super::stage::{HOST, Stage, drained, judge, own};
+use super::world::sized;
 
 const CUT: Flow = Flow { cut: true, late: Duration::ZERO, bytes_per_second: 0 };
 const OPEN: Flow = Flow { cut: false, late: Duration::ZERO, bytes_per_second: 0 };

@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::Ordering;
 
 use keyvigil_agent::enroll;
 use keyvigil_agent::http::Dialer;
 use keyvigil_agent::rootfs::RootFs;
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::token::JoinToken;
-use keyvigil_tests::harness::until;
+use keyvigil_tests::harness::{in_full, until};
 use keyvigil_tests::oracle::{Issued, SideLog, Stored};
 use keyvigil_tests::process::{Aggregator, program};
 use keyvigil_tests::proxy::{Flow, Proxy, Weather};
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 
 /// `quick`, or `full` where the matrix is wanted as it is written.
 pub(crate) fn sized(quick: u64, full: u64) -> u64 {
-    if std::env::var("KEYVIGIL_FAULTS").is_ok_and(|size| size == "full") { full } else { quick }
+    if in_full() { full } else { quick }
 }
 
 /// A seed, printed: `SEED` gives it again.
@@ -82,9 +83,12 @@ impl World {
         self.proxy.turn(Weather { refuse: true, ..Weather::default() });
     }
 
-    /// What the aggregator answers does not arrive.
-    pub(crate) fn withhold(&self) {
+    /// What the aggregator answers does not arrive any more; waits until it has answered.
+    pub(crate) async fn withhold(&self) {
+        let held = || self.proxy.held.load(Ordering::Relaxed);
+        let before = held();
         self.proxy.turn(Weather { back: Flow { cut: true, ..Flow::default() }, ..Weather::default() });
+        until("an answer is held back", || std::future::ready((held() > before).then_some(()))).await;
     }
 
     pub(crate) fn come_back(&self) {

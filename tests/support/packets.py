@@ -54,7 +54,7 @@ class Way:
     def __init__(self, to):
         self.to, self.queue, self.number = to, [], 0
         self.weather = {}
-        self.counts = {"packets": 0, "lost": 0, "twice": 0, "swapped": 0, "largest": 0}
+        self.counts = {"packets": 0, "lost": 0, "twice": 0, "swapped": 0, "largest": 0, "largest_lost": 0}
 
     def happens(self, what):
         return random.uniform(0, 100) < self.weather.get(what, 0)
@@ -64,6 +64,7 @@ class Way:
         self.counts["largest"] = max(self.counts["largest"], len(packet))
         if self.happens("loss"):
             self.counts["lost"] += 1
+            self.counts["largest_lost"] = max(self.counts["largest_lost"], len(packet))
             return
         due = time.monotonic() + self.weather.get("late", 0) / 1000
         if self.happens("swap"):
