@@ -17,6 +17,8 @@ use roll::Roll;
 
 /// An agent is silent when nothing came from it for this long, ms, or for three of its intervals.
 const SILENT_MS_MIN: i64 = 60_000;
+/// An agent says itself how often it samples; whatever it says, after this silence it is silent, ms.
+const SILENT_MS_MAX: i64 = 24 * 3_600_000;
 /// Silence after which another agent may take an agent's host name, ms: a host that was installed anew, mostly.
 const ABANDONED_MS: i64 = 15 * 60_000;
 /// How stale the stored "heard of" may be, ms: after a restart it is at most this much too old.
@@ -169,7 +171,7 @@ impl Agent {
     /// How it stands at `now_ms`.
     #[must_use]
     pub fn state(&self, now_ms: i64) -> HostState {
-        let patience = SILENT_MS_MIN.max(i64::from(self.interval_ms) * 3);
+        let patience = (i64::from(self.interval_ms) * 3).clamp(SILENT_MS_MIN, SILENT_MS_MAX);
         match self.last_seen_ms {
             _ if self.revoked => HostState::Revoked,
             None => HostState::Unknown,

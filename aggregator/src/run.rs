@@ -32,7 +32,7 @@ use crate::rotation::Rotation;
 use crate::serving::{Serving, ServingError};
 use crate::store::{self, Limits, Policy, Store, StoreError};
 use crate::upkeep::Desk;
-use crate::web::listen::{self, WatchedTls};
+use crate::web::listen::{self, Doors, WatchedTls};
 use crate::web::{self, App};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -194,6 +194,7 @@ async fn open_doors(config: &Config, app: &App, authority: Arc<Authority>, tasks
     names.sort();
     names.dedup();
     let serving = Serving::new(authority, names.clone(), config.enroll.grace.0, Arc::clone(&app.clock))?;
+    let served = Doors::new(Arc::clone(&app.clock), app.registry.clone());
     let mut urls = Vec::new();
     let mut app = app.clone();
     app.open_on_loopback &= api.0.as_ref().is_ok_and(|address| address.ip().is_loopback());
@@ -211,10 +212,10 @@ async fn open_doors(config: &Config, app: &App, authority: Arc<Authority>, tasks
         let plain = address.ip().is_loopback() || listen.tls == "external";
         let tls: WatchedTls = (!plain).then(|| serving.web());
         urls.push(format!("{}://{}", if plain { "http" } else { "https" }, from_here(address)));
-        tasks.spawn(name, listen::serve(name, listener, tls, router, listen::CONNECTION_LIFE, tasks.clone()));
+        tasks.spawn(name, served.clone().serve(name, listener, tls, router, listen::CONNECTION_LIFE, tasks.clone()));
     }
     let address = ingest.0.map_err(|e| StartError::Bind(listen.ingest.clone(), e.to_string()))?;
-    let agents = listen::serve("ingest", ingest.1, Some(serving.ingest()), web::ingest(app.clone()), listen::AGENT_CONNECTION_LIFE, tasks.clone());
+    let agents = served.serve("ingest", ingest.1, Some(serving.ingest()), web::ingest(app.clone()), listen::AGENT_CONNECTION_LIFE, tasks.clone());
     tasks.spawn("ingest", agents);
     tasks.spawn("renew", serving.renew(tasks.stop().clone()));
     let [url, metrics, health] = urls.try_into().unwrap_or_default();

@@ -8,12 +8,14 @@ mod chores;
 mod chunk;
 mod cleanup;
 mod compact;
+mod data_keys;
 mod error;
 mod forget;
 mod head;
 pub mod ledger;
 pub mod level0;
 mod limit;
+mod lost;
 pub(crate) mod measured;
 pub mod outbox;
 mod partition;
@@ -21,12 +23,14 @@ mod plan;
 mod pool;
 mod progress;
 mod quick;
+mod read;
 mod reindex;
 mod retention;
 mod rollup;
 mod sealed;
 mod select;
 pub(crate) mod series;
+mod size;
 mod sqlite;
 mod stream;
 mod tx;
@@ -54,6 +58,7 @@ pub use reindex::{Reindexed, reindex_main_at};
 pub use retention::{Keep, Policy, Retained, Rule};
 pub(crate) use rollup::{Cell, Facet};
 pub(crate) use select::{Fold, Piece};
+pub use size::Size;
 pub use stream::{Declared, Settled, Stream};
 pub(crate) use tx::{Appended, RefusedRun};
 pub use tx::{Ids, Resolved, Tx};
@@ -61,6 +66,7 @@ pub use verify::{Fault, Verified, is_key_of, verify_at};
 
 use crate::index::{Index, SeriesId, TenantId};
 use cache::Cache;
+use data_keys::open_ring;
 use head::Head;
 use partition::{Partitions, RAW};
 use rollup::ROLL_UPS;
@@ -68,11 +74,9 @@ use sqlite::{Readers, Schema};
 use writer::Writer;
 
 const READERS: usize = 3;
-/// Age of a data key from which a start makes another, ms.
-const KEY_AGE_MS: i64 = 3_600_000;
 const PAGE_BYTES: u32 = 4_096;
 /// Tables of the state database.
-const STATE: &Schema = &Schema { sql: include_str!("store/schema.sql"), migrations: &[include_str!("store/schema_2.sql")] };
+const STATE: &Schema = &Schema { sql: include_str!("store/schema.sql"), migrations: &[include_str!("store/schema_2.sql"), include_str!("store/schema_3.sql")] };
 
 /// The store of one aggregator.
 #[derive(Debug, Clone)]
@@ -319,30 +323,7 @@ impl Drop for Asked {
     }
 }
 
-/// How much is stored.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Size {
-    /// Samples in blocks.
-    pub block_samples: u64,
-    /// Samples in level 0.
-    pub head_samples: u64,
-    /// Bytes of all files.
-    pub bytes: u64,
-    /// Bytes of roll-ups among them.
-    pub rolled_bytes: u64,
-}
-
 impl Shared {
-    fn size(&self) -> Result<Size, StoreError> {
-        let (block_samples, days) = self.partitions.size()?;
-        let mut rolled = 0;
-        for set in &self.rolled {
-            rolled += set.size()?.1;
-        }
-        let main: u64 = ["main.db", "main.db-wal"].iter().filter_map(|name| std::fs::metadata(self.dir.join(name)).ok()).map(|m| m.len()).sum();
-        Ok(Size { block_samples, head_samples: self.head.points() as u64, bytes: main + days + rolled, rolled_bytes: rolled })
-    }
-
     fn rolled_through(&self) -> i64 {
         self.rolled_through.load(Ordering::Acquire)
     }
@@ -396,38 +377,6 @@ impl Shared {
         self.next_row.store(past + 1, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// Data keys as they are stored, by their ids.
-type WrappedKeys = Vec<(u32, Vec<u8>)>;
-
-/// The data keys, and when the newest was made.
-fn wrapped_keys(connection: &rusqlite::Connection) -> Result<(WrappedKeys, i64), StoreError> {
-    let (mut wrapped, mut newest_ms) = (Vec::new(), 0);
-    let mut statement = connection.prepare("SELECT id, wrapped, made_ms FROM data_key ORDER BY id")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        wrapped.push((row.get(0)?, row.get(1)?));
-        newest_ms = row.get(2)?;
-    }
-    Ok((wrapped, newest_ms))
-}
-
-/// Opens the data keys. A start makes a new one: how often the old ones were used is not known, and each wears out.
-fn open_ring(connection: &rusqlite::Connection, master: &MasterKey, now_ms: i64) -> Result<KeyRing, StoreError> {
-    let (mut wrapped, newest_ms) = wrapped_keys(connection)?;
-    if !wrapped.is_empty() {
-        // A wrong master key must be found out before anything is written with it.
-        KeyRing::open(master, &wrapped)?;
-    }
-    // Who starts again and again within the hour cannot wear it out.
-    if wrapped.is_empty() || !(0..KEY_AGE_MS).contains(&(now_ms - newest_ms)) {
-        let id = wrapped.last().map_or(1, |(id, _)| id + 1);
-        let key = KeyRing::make_key(master, id)?;
-        connection.execute("INSERT INTO data_key VALUES (?1, ?2, ?3)", rusqlite::params![id, key, now_ms])?;
-        wrapped.push((id, key));
-    }
-    Ok(KeyRing::open(master, &wrapped)?)
 }
 
 #[cfg(test)]

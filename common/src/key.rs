@@ -115,6 +115,14 @@ impl KeyFacts {
         }
     }
 
+    /// Whether every text is within its bound, as [`KeyFacts::clamp`] leaves it.
+    #[must_use]
+    pub fn is_clamped(&self) -> bool {
+        let texts = [&self.signature_algorithm, &self.subject, &self.issuer, &self.serial, &self.kdf, &self.curve].into_iter().flatten();
+        // The last of the names may say how many more there were.
+        self.sans.len() <= SANS_MAX + 1 && texts.chain(&self.sans).chain([&self.algorithm]).all(|text| text.len() <= TEXT_BYTES_MAX)
+    }
+
     /// Cuts every text to its bound, so that a hostile certificate cannot fill the inventory.
     pub fn clamp(&mut self) {
         let texts = [&mut self.signature_algorithm, &mut self.subject, &mut self.issuer, &mut self.serial, &mut self.kdf, &mut self.curve];

@@ -19,6 +19,12 @@ impl Range {
         (first <= last).then_some(Self { first, last })
     }
 
+    /// Whether numbers of batches lie in it and nothing else: they begin at 1, and no store counts beyond 2^63. For what was decoded.
+    #[must_use]
+    pub fn is_of_numbers(self) -> bool {
+        (1..=self.last).contains(&self.first) && self.last <= i64::MAX.cast_unsigned()
+    }
+
     /// How many numbers.
     #[must_use]
     pub fn count(self) -> u64 {

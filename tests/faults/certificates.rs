@@ -14,7 +14,8 @@ use keyvigil_tests::sender;
 use tokio::task::JoinSet;
 
 use super::host::World;
-use super::stage::{HOST, Stage, drained, judge, sized};
+use super::stage::{HOST, Stage, drained, judge};
+use super::world::sized;
 
 /// Commits numbers to the buffer of an agent whose sensors work as well.
 struct Load {

@@ -15,7 +15,8 @@ use keyvigil_tests::oracle::{Issued, Stored};
 use keyvigil_tests::sender::{Options, Sender};
 use serde_json::Value;
 
-use super::stage::{HOST, Stage, commit, drained, own, sized};
+use super::stage::{HOST, Stage, commit, drained, own};
+use super::world::sized;
 
 /// Numbers of a copy begin here.
 const OTHERS: u64 = 100_000;

@@ -40,6 +40,11 @@ async fn f43_with_few_handles_and_many_connections_nobody_turns_in_circles() {
     println!("F43 {} connections, {HANDLES} handles: aggregator {}% of a core, sender {}% (debug build)", held.len(), share[0], share[1]);
     assert!(share.iter().all(|share| *share < 50), "a busy loop: {share:?}% of a core");
     drop(held);
+    let said = |what: &str| std::fs::read_to_string(world.beside("aggregator.log")).expect("its log").matches(what).count();
+    until("it says that this is over", || std::future::ready((said("accepts connections again") > 0).then_some(()))).await;
+    let failures = world.aggregator.metric("keyvigil_listen_accept_failures_total").await;
+    assert!(failures > 10.0, "each attempt is counted: {failures}");
+    assert_eq!((said("cannot accept"), said("accepts connections again")), (1, 1), "told once at its beginning and once at its end");
     world.commits(50, &mut sender).await;
     sender.stop().await;
     world.settle(5).await;

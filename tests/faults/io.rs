@@ -10,7 +10,7 @@ use crate::disks::Disk;
 use crate::world::{Process, World, sized, status};
 
 /// A command that runs another whose calls fail; the other is our child, strace its tracer beside.
-fn failing(inject: &str) -> String {
+pub(crate) fn failing(inject: &str) -> String {
     let calls = inject.split(':').next().expect("a name");
     format!("strace -D -I 2 -f -qq -o /dev/null -e trace={calls} -e inject={inject}")
 }
@@ -89,7 +89,7 @@ async fn f08_a_disk_that_turns_read_only_is_stood_in_for_by_memory_until_it_is_b
 }
 
 /// Joins an agent that samples the load each 100 ms and whose state lies in `state`; its configuration.
-async fn agent(world: &World, state: &std::path::Path) -> String {
+pub(crate) async fn agent(world: &World, state: &std::path::Path) -> String {
     let _host = small_host(&world.beside("host"));
     let others: Vec<&str> = COLLECTORS.iter().map(|row| row.name).filter(|name| *name != "load").collect();
     let text = format!(
@@ -106,7 +106,7 @@ async fn agent(world: &World, state: &std::path::Path) -> String {
 }
 
 /// Instants of the samples of the agent.
-async fn sampled(world: &World) -> Vec<i64> {
+pub(crate) async fn sampled(world: &World) -> Vec<i64> {
     let query = Query { metric_pattern: "system.load.1m".into(), start_time: Some("-1h".into()), ..Query::default() };
     let answer = world.aggregator.client().query_metrics(&query).await.expect("an answer");
     answer.series.iter().flat_map(|series| &series.points).map(|(at, _)| *at).collect()

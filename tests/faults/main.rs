@@ -4,7 +4,9 @@
 #![expect(clippy::print_stdout, reason = "each experiment prints what it found, for the documentation to quote")]
 
 mod absence;
+mod broken;
 mod certificates;
+mod client;
 mod copies;
 mod damage;
 mod disks;
@@ -14,9 +16,11 @@ mod handles;
 mod host;
 mod io;
 mod kills;
+mod packets;
 mod power;
 mod repeats;
 mod server;
+mod slow;
 mod space;
 mod stage;
 mod time;

@@ -27,11 +27,6 @@ pub(crate) const HOST: &str = "sender";
 /// Refusals are what the experiments are about.
 pub(crate) const QUIET: &[(&str, &str)] = &[("LOG_LEVEL", "error")];
 
-/// `quick`, or `full` where the matrix is wanted as it is written.
-pub(crate) fn sized(quick: u64, full: u64) -> u64 {
-    if std::env::var("KEYVIGIL_FAULTS").is_ok_and(|size| size == "full") { full } else { quick }
-}
-
 /// Commits a number with `sender`, and writes it down.
 pub(crate) async fn commit(sender: &Sender, issued: &mut Issued, n: u64) {
     issued.attempted.insert(n);

@@ -3,21 +3,22 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::Ordering;
 
 use keyvigil_agent::enroll;
 use keyvigil_agent::http::Dialer;
 use keyvigil_agent::rootfs::RootFs;
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::token::JoinToken;
-use keyvigil_tests::harness::until;
+use keyvigil_tests::harness::{in_full, until};
 use keyvigil_tests::oracle::{Issued, SideLog, Stored};
 use keyvigil_tests::process::{Aggregator, program};
-use keyvigil_tests::proxy::{Proxy, Weather};
+use keyvigil_tests::proxy::{Flow, Proxy, Weather};
 use tempfile::TempDir;
 
 /// `quick`, or `full` where the matrix is wanted as it is written.
 pub(crate) fn sized(quick: u64, full: u64) -> u64 {
-    if std::env::var("KEYVIGIL_FAULTS").is_ok_and(|size| size == "full") { full } else { quick }
+    if in_full() { full } else { quick }
 }
 
 /// A seed, printed: `SEED` gives it again.
@@ -55,7 +56,8 @@ impl World {
         let dir = tempfile::tempdir().expect("a directory");
         let state = state.unwrap_or_else(|| dir.path().join("state"));
         std::fs::create_dir_all(&state).expect("a directory");
-        let aggregator = Aggregator::start(&dir.path().join("aggregator"), &[]);
+        let log = std::fs::File::create(dir.path().join("aggregator.log")).expect("a file");
+        let aggregator = Aggregator::start_logging(&dir.path().join("aggregator"), &[], log);
         let proxy = Proxy::to(&aggregator.ingest_address()).await;
         let world = Self { id, base_ms: SystemClock::shared().now_ms() - 86_400_000, state, aggregator, proxy, dir };
         let token = world.token().await;
@@ -79,6 +81,14 @@ impl World {
     /// Nobody reaches the aggregator any more who has not reached it yet.
     pub(crate) fn go_away(&self) {
         self.proxy.turn(Weather { refuse: true, ..Weather::default() });
+    }
+
+    /// What the aggregator answers does not arrive any more; waits until it has answered.
+    pub(crate) async fn withhold(&self) {
+        let held = || self.proxy.held.load(Ordering::Relaxed);
+        let before = held();
+        self.proxy.turn(Weather { back: Flow { cut: true, ..Flow::default() }, ..Weather::default() });
+        until("an answer is held back", || std::future::ready((held() > before).then_some(()))).await;
     }
 
     pub(crate) fn come_back(&self) {

@@ -20,6 +20,12 @@ use tempfile::TempDir;
 /// How long a condition may take to come true before the test is lost. Not a speed: nothing waits that long that works.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Whether experiments are as long as the fault matrix says.
+#[must_use]
+pub fn in_full() -> bool {
+    std::env::var("KEYVIGIL_FAULTS").is_ok_and(|size| size == "full")
+}
+
 /// Asks `look` until it says `Some`; panics with `what` when patience is over.
 pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
     let asked = async {
@@ -30,7 +36,9 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl 
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, asked).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+    // What is twenty times as much may take as much longer.
+    let patience = if in_full() { PATIENCE * 20 } else { PATIENCE };
+    tokio::time::timeout(patience, asked).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }
 
 /// An aggregator and where it lies.

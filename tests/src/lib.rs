@@ -7,6 +7,7 @@ pub mod harness;
 pub mod host;
 pub mod link;
 pub mod oracle;
+pub mod packets;
 pub mod process;
 pub mod prometheus;
 pub mod protobuf;

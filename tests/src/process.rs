@@ -46,6 +46,15 @@ impl Aggregator {
     /// Where it does not start.
     #[must_use]
     pub fn start(dir: &Path, env: &[(&str, &str)]) -> Self {
+        Self::start_logging(dir, env, Stdio::inherit())
+    }
+
+    /// Starts one that logs into `log`.
+    ///
+    /// # Panics
+    /// Where it does not start.
+    #[must_use]
+    pub fn start_logging(dir: &Path, env: &[(&str, &str)], log: impl Into<Stdio>) -> Self {
         let free = "127.0.0.1:0";
         let mut command = Command::new(program("keyvigil-aggregator"));
         command.arg("--dir").arg(dir).args(["run", "--output", "json", "--stop-with-stdin"]);
@@ -53,7 +62,7 @@ impl Aggregator {
             command.env(format!("KEYVIGIL_LISTEN__{name}"), free);
         }
         command.env("LOG_LEVEL", "warn").envs(env.iter().copied());
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         let at = serde_json::from_str(&line).expect("the aggregator says where it is");
@@ -79,6 +88,16 @@ impl Aggregator {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A number of its own, as `/metrics` tells it: all values of that name together.
+    ///
+    /// # Panics
+    /// Where it does not answer.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let text = reqwest::get(self.at["metrics_url"].as_str().expect("text")).await.expect("metrics").text().await.expect("text");
+        let of_name = |line: &str| line.strip_prefix(name)?.trim_start_matches(|c| c != ' ').split(' ').nth(1)?.parse::<f64>().ok();
+        text.lines().filter(|line| line.as_bytes().get(name.len()).is_some_and(|next| b" {".contains(next))).filter_map(of_name).sum()
     }
 
     /// kill -9, while others still talk to it; it is waited for when it is dropped.

@@ -44,6 +44,8 @@ pub struct Proxy {
     pub connections: Arc<AtomicU64>,
     /// Bytes that it has handed to the aggregator.
     pub handed: Arc<AtomicU64>,
+    /// Bytes of answers that came while none were let through.
+    pub held: Arc<AtomicU64>,
     weather: watch::Sender<Weather>,
     target: Arc<Mutex<String>>,
     accepting: JoinHandle<()>,
@@ -58,11 +60,12 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (weather, seen) = watch::channel(Weather::default());
-        let (target, connections, handed) = (Arc::new(Mutex::new(target.to_owned())), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let counted = [Arc::clone(&connections), Arc::clone(&handed)];
+        let target = Arc::new(Mutex::new(target.to_owned()));
+        let [connections, handed, held] = <[Arc<AtomicU64>; 3]>::default();
+        let counted = [&connections, &handed, &held].map(Arc::clone);
         #[expect(clippy::disallowed_methods, reason = "it ends with the proxy")]
         let accepting = tokio::spawn(accept(listener, Arc::clone(&target), counted, seen));
-        Self { address, connections, handed, weather, target, accepting }
+        Self { address, connections, handed, held, weather, target, accepting }
     }
 
     /// The aggregator has moved.
@@ -82,7 +85,7 @@ impl Drop for Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, target: Arc<Mutex<String>>, [connections, handed]: [Arc<AtomicU64>; 2], weather: watch::Receiver<Weather>) {
+async fn accept(listener: TcpListener, target: Arc<Mutex<String>>, [connections, handed, held]: [Arc<AtomicU64>; 3], weather: watch::Receiver<Weather>) {
     while let Ok((inner, _)) = listener.accept().await {
         if weather.borrow().refuse {
             continue;
@@ -90,17 +93,16 @@ async fn accept(listener: TcpListener, target: Arc<Mutex<String>>, [connections,
         connections.fetch_add(1, Ordering::Relaxed);
         let (target, weather) = (target.lock().unwrap_or_else(PoisonError::into_inner).clone(), weather.clone());
         #[expect(clippy::disallowed_methods, reason = "it ends with its connection")]
-        tokio::spawn(carry(inner, target, weather, Arc::clone(&handed)));
+        tokio::spawn(carry(inner, target, weather, [Arc::clone(&handed), Arc::clone(&held)]));
     }
 }
 
-async fn carry(inner: TcpStream, target: String, weather: watch::Receiver<Weather>, handed: Arc<AtomicU64>) {
+async fn carry(inner: TcpStream, target: String, weather: watch::Receiver<Weather>, [handed, held]: [Arc<AtomicU64>; 2]) {
     let Ok(outer) = TcpStream::connect(target).await else { return };
     let ((from_agent, to_agent), (from_aggregator, to_aggregator)) = (inner.into_split(), outer.into_split());
-    let carried = Arc::new(AtomicU64::new(0));
-    let there = pump(from_agent, to_aggregator, weather.clone(), |weather| weather.there, [&carried, &handed]);
-    let nobody = AtomicU64::new(0);
-    let back = pump(from_aggregator, to_agent, weather, |weather| weather.back, [&carried, &nobody]);
+    let [carried, nobody] = <[AtomicU64; 2]>::default();
+    let there = pump(from_agent, to_aggregator, weather.clone(), |weather| weather.there, [&carried, &handed, &nobody]);
+    let back = pump(from_aggregator, to_agent, weather, |weather| weather.back, [&carried, &nobody, &held]);
     // Whichever ends first ends the connection.
     tokio::select! {
         () = there => {}
@@ -113,12 +115,15 @@ async fn pump(
     mut to: tokio::net::tcp::OwnedWriteHalf,
     mut weather: watch::Receiver<Weather>,
     of: impl Fn(&Weather) -> Flow,
-    [carried, handed]: [&AtomicU64; 2],
+    [carried, handed, held]: [&AtomicU64; 3],
 ) {
     let mut piece = vec![0u8; 4 << 10];
     while let Ok(length) = from.read(&mut piece).await {
         if length == 0 {
             return;
+        }
+        if of(&weather.borrow()).cut {
+            held.fetch_add(length as u64, Ordering::Relaxed);
         }
         if weather.wait_for(|weather| !of(weather).cut).await.is_err() {
             return;

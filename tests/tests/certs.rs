@@ -9,9 +9,11 @@ mod host;
 mod strangers;
 
 use host::{DAY, World};
-use keyvigil_agent::identity::Identity;
+use keyvigil_agent::http::{Connection, Dialer};
+use keyvigil_agent::identity::{Identity, NewKey};
 use keyvigil_common::client::{ClientError, Method};
 use keyvigil_common::config::Period;
+use keyvigil_common::stop::{Stop, Tasks};
 use serde_json::{Value, json};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,6 +61,29 @@ async fn one_who_shows_an_ended_certificate_may_renew_and_nothing_else() {
     let answer = world.push_with(&host.identity()).await.expect("an answer");
     assert_eq!((answer.status.as_u16(), answer.code().as_deref()), (403, Some("expired")), "{}", answer.detail());
     assert!(world.renew_with(&host.identity()).await.expect("an answer").status.is_success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_ends_on_an_open_connection_is_good_for_its_renewal_from_then_on() {
+    let world = World::start(|_| {}).await;
+    let mut host = world.host("web-1").await;
+    let (clock, tasks) = (world.clock.shared(), Tasks::new(Stop::new()));
+    let config = host.identity().tls(&clock).expect("TLS");
+    let mut open = Connection::open(&Dialer::tcp(), &world.harness.ingest_address(), config, &tasks).await.expect("a connection");
+    let pushed = open.push("live", Vec::new()).await.expect("an answer");
+    assert_eq!(pushed.status.as_u16(), 400, "{}", pushed.detail());
+    world.advance(DAY * 8);
+    let pushed = open.push("live", Vec::new()).await.expect("an answer");
+    assert_eq!((pushed.status.as_u16(), pushed.code().as_deref()), (403, Some("expired")), "the connection is older than that");
+    let csr = json!({"csr": NewKey::generate().expect("a key").csr}).to_string().into_bytes();
+    assert!(open.post("/v1/renew", "application/json", csr).await.expect("an answer").status.is_success());
+    // The agent itself does so, alone, and delivers.
+    host.run();
+    world.until("it delivers", || async { host.delivered(&world).await }).await;
+    world.advance(DAY * 8);
+    let last = host.last_seq();
+    world.until("it delivers with a new certificate", || async { host.delivered(&world).await.filter(|cursor| *cursor > last) }).await;
+    assert_eq!(world.gaps().await, json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread")]

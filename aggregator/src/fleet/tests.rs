@@ -7,6 +7,15 @@ fn agent(id: u64, host: u64, machine: u64, key: u64) -> Agent {
 }
 
 #[test]
+fn whatever_interval_an_agent_tells_it_is_silent_after_a_day_without_a_word() {
+    let heard = |interval_ms| Agent { last_seen_ms: Some(0), interval_ms, ..agent(1, 1, 1, 1) };
+    let states = |agent: &Agent, at: [i64; 2]| at.map(|at_ms| agent.state(at_ms));
+    assert_eq!(states(&heard(10_000), [60_000, 60_001]), [HostState::Up, HostState::Silent]);
+    assert_eq!(states(&heard(3_600_000), [3 * 3_600_000, 3 * 3_600_000 + 1]), [HostState::Up, HostState::Silent]);
+    assert_eq!(states(&heard(u32::MAX), [SILENT_MS_MAX, SILENT_MS_MAX + 1]), [HostState::Up, HostState::Silent]);
+}
+
+#[test]
 fn who_is_found_by_name_is_who_a_look_at_everyone_finds() {
     let (mut roll, mut all, mut expected) = (Roll::default(), std::collections::BTreeMap::new(), std::collections::BTreeMap::new());
     let mut random = 1u64;

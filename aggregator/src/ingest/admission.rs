@@ -45,7 +45,15 @@ pub struct Admission {
 struct Held {
     backfill: usize,
     tenants: HashMap<String, usize>,
-    agents: HashMap<Identity, usize>,
+    agents: HashMap<Identity, Open>,
+}
+
+/// What one agent has open.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Open {
+    requests: usize,
+    /// With the work on requests that it hung up on.
+    bytes: usize,
 }
 
 /// Room that is held until this is dropped.
@@ -85,17 +93,23 @@ impl Admission {
     /// # Errors
     /// [`Refusal::Busy`] where there is no room now, [`Refusal::Wait`] where others come first.
     pub fn admit(&self, identity: &Identity, lane: Lane, bytes: usize) -> Result<Place, Refusal> {
-        self.take(identity, lane, bytes, true)
+        self.take(identity, lane, bytes, None)
     }
 
-    fn take(&self, identity: &Identity, lane: Lane, bytes: usize, request: bool) -> Result<Place, Refusal> {
+    /// `of`: the request that there is to be more room for.
+    fn take(&self, identity: &Identity, lane: Lane, bytes: usize, of: Option<&Place>) -> Result<Place, Refusal> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let wait = |why: &str, seconds| Err(Refusal::Wait { why: why.to_owned(), seconds });
-        if request && held.agents.get(identity).is_some_and(|open| *open >= AGENT_REQUESTS_MAX) {
+        let (request, mine) = (of.is_none(), held.agents.get(identity).copied().unwrap_or_default());
+        if request && mine.requests >= AGENT_REQUESTS_MAX {
             return wait("this agent has too many requests open", BUSY_SECONDS);
         }
         let used = self.total - self.room.available_permits();
         let half = self.total / 2;
+        // One request takes what it needs. Several of one agent leave half to its neighbours.
+        if mine.bytes > of.map_or(0, |place| place.bytes) && mine.bytes + bytes > half {
+            return wait("this agent has much on its way already", BUSY_SECONDS);
+        }
         // What alone is too large for its half is let in when nothing else is there: else it would wait for ever.
         if lane == Lane::Backfill && held.backfill > 0 && held.backfill + bytes > half {
             return wait("fresh data comes first; what waited may come a little later", BACKFILL_SECONDS);
@@ -107,9 +121,8 @@ impl Admission {
         }
         let permit = self.room(bytes)?;
         *held.tenants.entry(identity.tenant.clone()).or_default() += bytes;
-        if request {
-            *held.agents.entry(identity.clone()).or_default() += 1;
-        }
+        let mine = held.agents.entry(identity.clone()).or_default();
+        (mine.requests, mine.bytes) = (mine.requests + usize::from(request), mine.bytes + bytes);
         if lane == Lane::Backfill {
             held.backfill += bytes;
         }
@@ -124,7 +137,7 @@ impl Place {
     /// # Errors
     /// As [`Admission::admit`].
     pub fn more(&self, bytes: usize) -> Result<Self, Refusal> {
-        self.admission.take(&self.identity, self.lane, bytes, false)
+        self.admission.take(&self.identity, self.lane, bytes, Some(self))
     }
 
     /// Whose it is.
@@ -140,18 +153,18 @@ impl Drop for Place {
         if self.lane == Lane::Backfill {
             held.backfill -= self.bytes;
         }
-        subtract(&mut held.tenants, &self.identity.tenant, self.bytes);
-        if self.request {
-            subtract(&mut held.agents, &self.identity, 1);
-        }
+        subtract(&mut held.tenants, &self.identity.tenant, |bytes| *bytes = bytes.saturating_sub(self.bytes));
+        subtract(&mut held.agents, &self.identity, |mine| {
+            (mine.requests, mine.bytes) = (mine.requests - usize::from(self.request), mine.bytes.saturating_sub(self.bytes));
+        });
     }
 }
 
-/// Takes `by` from what `key` holds; who holds nothing is forgotten.
-fn subtract<K: std::hash::Hash + Eq>(held: &mut HashMap<K, usize>, key: &K, by: usize) {
+/// Takes from what `key` holds; who holds nothing is forgotten.
+fn subtract<K: std::hash::Hash + Eq, V: Default + PartialEq>(held: &mut HashMap<K, V>, key: &K, take: impl FnOnce(&mut V)) {
     if let Some(now) = held.get_mut(key) {
-        *now = now.saturating_sub(by);
-        if *now == 0 {
+        take(now);
+        if *now == V::default() {
             held.remove(key);
         }
     }
@@ -191,6 +204,23 @@ mod tests {
         assert!(quiet.more(40).is_ok(), "the other one's share is free");
         drop(quiet);
         assert!(admission.admit(&loud(21), Lane::Live, 50).is_ok());
+    }
+
+    #[test]
+    fn an_agent_with_several_requests_leaves_half_to_its_neighbours_and_one_request_takes_what_it_needs() {
+        let admission = Admission::of(100);
+        let (a, b) = (agent("t", "a"), agent("t", "b"));
+        let first = admission.admit(&a, Lane::Live, 8).unwrap();
+        let work = first.more(70).unwrap();
+        assert!(matches!(admission.admit(&a, Lane::Live, 8), Err(Refusal::Wait { .. })), "it has its share");
+        drop(first);
+        assert!(admission.admit(&a, Lane::Live, 8).is_err(), "it hung up, and the work on it goes on");
+        assert!(admission.admit(&b, Lane::Live, 8).is_ok());
+        drop(work);
+        let small: Vec<Place> = (0..2).map(|_| admission.admit(&a, Lane::Live, 8).unwrap()).collect();
+        assert!(small[0].more(30).is_ok() && small[0].more(40).is_err());
+        drop(small);
+        assert!(admission.held.lock().unwrap().agents.is_empty());
     }
 
     #[test]

@@ -327,7 +327,9 @@ impl Ingest {
             if stored == gap.range.count() {
                 continue;
             }
-            gap.items = gap.items.saturating_sub(items);
+            // It may tell a loss again, of which the first telling had arrived.
+            let Some((range, items)) = tx.declare_lost(&counted, gap.range, gap.items.saturating_sub(items), now_ms)? else { continue };
+            (gap.range, gap.items) = (range, items);
             let at_ms = plausible(gap.at_ms, now_ms);
             let record = GapRecord::declared(host, gap, at_ms);
             let many = record.known_items().map_or("an unknown number of".to_owned(), |items| items.to_string());

@@ -83,6 +83,14 @@ impl Status {
     }
 }
 
+/// What one host says of a key that lies on others too. The same key is the same everywhere, so who says otherwise is mistaken or
+/// lies: of two ends the sooner counts, and no host makes another's certificate one of a CA.
+fn cautious(said: KeyFacts, known: &KeyFacts) -> KeyFacts {
+    let not_after_ms = said.not_after_ms.into_iter().chain(known.not_after_ms).min();
+    let is_ca = if known.is_ca == Some(false) { known.is_ca } else { said.is_ca };
+    KeyFacts { not_after_ms, is_ca, ..said }
+}
+
 impl KeyRecord {
     /// The record after a sighting; `before` is what was known.
     #[must_use]
@@ -100,7 +108,8 @@ impl KeyRecord {
         });
         // A key file says more than its public half; either may be seen first.
         if facts.kind <= record.facts.kind || !gone && record.places.iter().all(|p| p.gone) {
-            record.facts = facts;
+            let elsewhere = record.places.iter().any(|p| !p.gone && p.host != host);
+            record.facts = if elsewhere { cautious(facts, &record.facts) } else { facts };
         }
         record.first_seen_ms = record.first_seen_ms.min(at_ms);
         if !gone {
@@ -209,6 +218,22 @@ mod tests {
         let mut half = two.clone();
         half.replaced_by("a", &sighting('2', "/k", 20, false, Some('1')));
         assert_eq!((two.hosts(), half.hosts(), half.status(20)), (vec!["a", "b"], vec!["b"], Status::Active));
+    }
+
+    #[test]
+    fn a_host_that_lies_about_a_key_of_others_cannot_make_its_expiry_go_unnoticed() {
+        let honest = sighting('1', "/etc/nginx/web.pem", 10, false, None);
+        let mut facts = honest.facts.clone();
+        facts.is_ca = Some(false);
+        let honest = KeyRecord::sighted(None, "web", Sighting { facts, ..honest });
+        let mut lie = sighting('1', "/etc/ssl/certs/ca-certificates.crt", 20, false, None);
+        (lie.facts.not_after_ms, lie.facts.is_ca) = (Some(i64::MAX), Some(true));
+        let told = KeyRecord::sighted(Some(honest.clone()), "liar", lie.clone());
+        assert_eq!((told.facts.not_after_ms, told.facts.is_ca, told.status(1_000)), (Some(1_000), Some(false), Status::Expired));
+        lie.facts.not_after_ms = None;
+        assert!(KeyRecord::sighted(Some(honest.clone()), "liar", lie.clone()).expiry_matters(1_000));
+        let corrected = KeyRecord::sighted(Some(honest), "web", Sighting { place: sighting('1', "/etc/nginx/web.pem", 0, false, None).place, ..lie });
+        assert_eq!(corrected.facts.not_after_ms, None, "of its own it may say what it will");
     }
 
     #[test]

@@ -1,4 +1,4 @@
--- Version 2. Small state and level 0: the batches as they arrived. Times, counts and ids are plain; every `body` is sealed.
+-- Version 3. Small state and level 0: the batches as they arrived. Times, counts and ids are plain; every `body` is sealed.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE data_key (id INTEGER PRIMARY KEY, wrapped BLOB NOT NULL, made_ms INTEGER NOT NULL);
 CREATE TABLE tenant (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -13,6 +13,9 @@ CREATE TABLE stream (tenant INTEGER NOT NULL, agent TEXT NOT NULL, epoch BLOB NO
 CREATE TABLE settled (tenant INTEGER NOT NULL, agent TEXT NOT NULL, epoch BLOB NOT NULL, seq INTEGER NOT NULL, hash BLOB NOT NULL,
                       items INTEGER NOT NULL DEFAULT 0,
                       PRIMARY KEY (tenant, agent, epoch, seq)) WITHOUT ROWID;
+-- The numbers that each stream has declared lost: what is told again does not count again. Rows do not overlap.
+CREATE TABLE lost (tenant INTEGER NOT NULL, agent TEXT NOT NULL, epoch BLOB NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
+                   items INTEGER NOT NULL, told_ms INTEGER NOT NULL, PRIMARY KEY (tenant, agent, epoch, first)) WITHOUT ROWID;
 CREATE TABLE gap (id INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, at_ms INTEGER NOT NULL, body BLOB NOT NULL);
 
 CREATE TABLE agent (tenant INTEGER NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (tenant, id)) WITHOUT ROWID;

@@ -17,7 +17,7 @@ fn signed(number: u64) -> i64 {
 /// Hashes kept of each stream behind its cursor: what an agent may send again.
 const SETTLED_KEPT: u64 = 4_096;
 /// A stream that was not heard of for so long, ms, is forgotten: the buffer that counted it keeps nothing that long.
-const STREAM_KEPT_MS: i64 = 90 * 86_400_000;
+pub(super) const STREAM_KEPT_MS: i64 = 90 * 86_400_000;
 
 /// Where a batch comes from.
 #[derive(Debug, Clone)]
@@ -172,7 +172,7 @@ impl<'a> Tx<'a> {
         let sql = "INSERT OR IGNORE INTO settled (tenant, agent, epoch, seq, hash, items)
                    SELECT tenant, ?3, epoch, seq, hash, items FROM settled WHERE tenant = ?1 AND agent = ?2";
         self.connection.prepare_cached(sql)?.execute(params![tenant, from, to])?;
-        Ok(())
+        self.inherit_lost(tenant, from, to)
     }
 
     /// Forgets streams that nobody goes on with: how many.
@@ -180,6 +180,7 @@ impl<'a> Tx<'a> {
     /// # Errors
     /// The database's.
     pub fn forget_streams(&self, now_ms: i64) -> Result<usize, StoreError> {
+        self.forget_lost(now_ms)?;
         let old = "SELECT tenant, agent, epoch FROM stream WHERE seen_ms < ?1";
         self.connection.prepare_cached("UPDATE stream SET seen_ms = ?1 WHERE seen_ms = 0")?.execute([now_ms])?;
         self.connection.prepare_cached(&format!("DELETE FROM settled WHERE (tenant, agent, epoch) IN ({old})"))?.execute([now_ms - STREAM_KEPT_MS])?;

@@ -100,7 +100,7 @@ impl Store {
 /// As [`Store::verify`]; a master key that is not the store's.
 pub fn verify_at(dir: &Path, master: &MasterKey, progress: &Progress) -> Result<Verified, StoreError> {
     let main = sqlite::open_reader(&dir.join("main.db"))?;
-    let ring = KeyRing::open(master, &super::wrapped_keys(&main)?.0)?;
+    let ring = KeyRing::open(master, &super::data_keys::wrapped_keys(&main)?.0)?;
     let cache = Arc::new(Cache::new(CACHE_BYTES));
     let open = |kind| Partitions::open(dir, kind, Arc::clone(&cache));
     let (days, [hours, minutes]) = (open(RAW)?, ROLL_UPS.map(|rolled| open(rolled.kind)));
@@ -115,7 +115,7 @@ pub fn verify_at(dir: &Path, master: &MasterKey, progress: &Progress) -> Result<
 pub fn is_key_of(dir: &Path, master: &MasterKey) -> Result<bool, StoreError> {
     let main = sqlite::open_reader(&dir.join("main.db"))?;
     sqlite::check_version(&main, &dir.join("main.db"), super::STATE)?;
-    Ok(KeyRing::open(master, &super::wrapped_keys(&main)?.0).is_ok())
+    Ok(KeyRing::open(master, &super::data_keys::wrapped_keys(&main)?.0).is_ok())
 }
 
 /// What is looked at.

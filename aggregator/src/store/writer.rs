@@ -2,6 +2,7 @@
 //! savepoint of its own, so that a piece that fails cannot fail its neighbours. Nobody hears "done" before the commit. A
 //! second thread makes visible what was committed, in the order of commits, while the next group is on its way to disk.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -146,7 +147,12 @@ fn commit(connection: &Connection, group: Vec<Work>) -> Option<Outcome> {
             broken = Some(e.to_string());
             continue;
         }
-        let (ok, finish) = piece(connection);
+        // What an agent sent made it panic: that must not be the end of the store for all others. Who asked hears that it is closed.
+        let Ok((ok, finish)) = catch_unwind(AssertUnwindSafe(|| piece(connection))) else {
+            tracing::error!("work on the store panicked, and is undone");
+            broken = connection.execute_batch("ROLLBACK TO piece; RELEASE piece").err().map(|e| e.to_string());
+            continue;
+        };
         let ended = connection.execute_batch(if ok { "RELEASE piece" } else { "ROLLBACK TO piece; RELEASE piece" });
         finishes.push(finish);
         // A full disk, among others, makes SQLite roll back not the piece but all of the transaction.

@@ -2,6 +2,9 @@
 //! the end open requests are finished. TLS configurations are read per connection, so that a renewed certificate or trust
 //! takes hold at once. Knows no route.
 
+mod handshakes;
+mod shortage;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,8 +17,10 @@ use hyper::{Request, service};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use keyvigil_common::backoff::random_u64;
+use keyvigil_common::clock::SharedClock;
 use keyvigil_common::limits::CONNECTIONS_MAX;
 use keyvigil_common::stop::{Stop, Tasks};
+use keyvigil_common::telemetry::Registry;
 use keyvigil_common::tls::Shown;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +28,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
+
+use handshakes::Handshakes;
+use shortage::Shortage;
 
 /// As long as agents wait for one: what is cut off sooner was worked on in vain, and comes again.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -52,29 +60,61 @@ pub struct Peer {
     pub shown: Option<Shown>,
 }
 
-/// Serves `router` on `listener` until stopped; connections live for about `life`. Handlers find a [`Peer`] among the
-/// request's extensions.
-pub async fn serve(name: &'static str, listener: TcpListener, tls: WatchedTls, router: Router, life: Duration, tasks: Tasks) {
-    let stop = tasks.stop().clone();
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    loop {
-        let Some(accepted) = stop.or(accept(&listener, &places)).await else { return };
-        let (stream, address, place) = match accepted {
-            Ok(accepted) => accepted,
-            Err(e) => {
-                // Out of file descriptors, mostly: let some connections end first.
-                tracing::warn!(listener = name, error = %e, "cannot accept");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (tls, router, stop) = (tls.as_ref().map(|t| t.load_full()), router.clone(), stop.clone());
-        tasks.spawn_short("connection", async move {
-            if let Err(e) = connection(stream, address, tls, router, spread(life, random_u64()), &stop).await {
-                tracing::debug!(listener = name, peer = %address, error = %e, "connection ended");
-            }
-            drop(place);
-        });
+/// What all listeners tell of those whom they could not serve.
+#[derive(Debug, Clone)]
+pub struct Doors {
+    clock: SharedClock,
+    registry: Registry,
+    handshakes: Arc<Handshakes>,
+}
+
+impl Doors {
+    /// Registers its numbers.
+    #[must_use]
+    pub fn new(clock: SharedClock, registry: Registry) -> Self {
+        Self { handshakes: Arc::new(Handshakes::new(Arc::clone(&clock), &registry)), clock, registry }
+    }
+
+    /// Serves `router` on `listener` until stopped; connections live for about `life`. Handlers find a [`Peer`] among the
+    /// request's extensions.
+    pub async fn serve(self, name: &'static str, listener: TcpListener, tls: WatchedTls, router: Router, life: Duration, tasks: Tasks) {
+        let stop = tasks.stop().clone();
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let failures = self.registry.counter_by("keyvigil.listen.accept_failures_total", "Attempts to accept a connection that failed.", ("listener", name));
+        let mut shortage = Shortage::new(name, Arc::clone(&self.clock), failures);
+        loop {
+            let next = async {
+                tokio::select! {
+                    accepted = accept(&listener, &places) => Some(accepted),
+                    () = shortage.over() => None,
+                }
+            };
+            let (stream, address, place) = match stop.or(next).await {
+                None => return,
+                Some(None) => continue,
+                Some(Some(Ok(accepted))) => accepted,
+                Some(Some(Err(e))) => {
+                    // Out of file descriptors, mostly: let some connections end first.
+                    shortage.failed(&e);
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let (tls, router, stop, handshakes) = (tls.as_ref().map(|t| t.load_full()), router.clone(), stop.clone(), Arc::clone(&self.handshakes));
+            tasks.spawn_short("connection", async move {
+                let ended = match handshake(stream, address, tls).await {
+                    Ok((stream, peer)) => http(stream, peer, router, spread(life, random_u64()), &stop).await,
+                    Err(e) => {
+                        handshakes.failed(name, address, &*e);
+                        Err(e)
+                    }
+                };
+                if let Err(e) = ended {
+                    tracing::debug!(listener = name, peer = %address, error = %e, "connection ended");
+                }
+                drop(place);
+            });
+        }
     }
 }
 
@@ -83,7 +123,8 @@ type Place = tokio::sync::OwnedSemaphorePermit;
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> io::Result<(TcpStream, SocketAddr, Place)> {
     let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, address) = listener.accept().await?;
-    stream.set_nodelay(true)?;
+    // A peer that is gone already is no reason to accept nobody else.
+    let _ = stream.set_nodelay(true);
     Ok((stream, address, place))
 }
 
@@ -92,21 +133,17 @@ fn spread(life: Duration, random: u64) -> Duration {
     life.mul_f64(0.9 + 0.2 * (random as f64 / u64::MAX as f64))
 }
 
-async fn connection(
-    stream: TcpStream,
-    address: SocketAddr,
-    tls: Option<Arc<ServerConfig>>,
-    router: Router,
-    life: Duration,
-    stop: &Stop,
-) -> Result<(), BoxError> {
-    let Some(config) = tls else {
-        return http(stream, Peer { address, shown: None }, router, life, stop).await;
-    };
+/// The bytes of a connection, behind TLS where there is any.
+trait Bytes: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Bytes for T {}
+
+async fn handshake(stream: TcpStream, address: SocketAddr, tls: Option<Arc<ServerConfig>>) -> Result<(Box<dyn Bytes>, Peer), BoxError> {
+    let Some(config) = tls else { return Ok((Box::new(stream), Peer { address, shown: None })) };
     let stream = tokio::time::timeout(HANDSHAKE, TlsAcceptor::from(config).accept(stream)).await??;
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let shown = shown.map(|certificate| Shown::of(certificate)).transpose()?;
-    http(stream, Peer { address, shown }, router, life, stop).await
+    Ok((Box::new(stream), Peer { address, shown }))
 }
 
 /// How long the next request's head may take.
@@ -114,10 +151,7 @@ fn head(peer: &Peer) -> Duration {
     if peer.shown.is_some() { AGENT_HEADERS } else { HEADERS }
 }
 
-async fn http<S>(stream: S, peer: Peer, router: Router, life: Duration, stop: &Stop) -> Result<(), BoxError>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn http(stream: Box<dyn Bytes>, peer: Peer, router: Router, life: Duration, stop: &Stop) -> Result<(), BoxError> {
     let headers = head(&peer);
     let service = service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer.clone());

@@ -110,6 +110,12 @@ pub struct HostFacts {
     pub agent_version: String,
 }
 
+impl HostFacts {
+    fn texts(&self) -> [&String; 5] {
+        [&self.hostname, &self.os, &self.kernel, &self.arch, &self.agent_version]
+    }
+}
+
 /// One sealed unit of delivery.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Batch {
@@ -171,9 +177,15 @@ impl Batch {
             check_group(group, series)?;
         }
         for event in &self.events {
-            let texts = event.evidence.iter().flat_map(|(n, v)| [n, v]).chain([&event.message]);
-            if event.evidence.len() > EVIDENCE_MAX || texts.chain(&event.path).any(|t| t.len() > TEXT_BYTES_MAX) {
+            let texts = event.evidence.iter().flat_map(|(n, v)| [n, v]).chain([&event.message]).chain(&event.path).chain(&event.key_id);
+            let of_actor = event.actor.iter().flat_map(|actor| [&actor.exe, &actor.unit, &actor.peer]).flatten();
+            if event.evidence.len() > EVIDENCE_MAX || texts.chain(of_actor).any(|t| t.len() > TEXT_BYTES_MAX) {
                 return Err(WireError::Shape("an event with too much text"));
+            }
+        }
+        for gap in &self.gaps {
+            if !gap.range.is_of_numbers() || gap.cause.len() > TEXT_BYTES_MAX {
+                return Err(WireError::Shape("a declared loss of no numbers, or with too much text"));
             }
         }
         for sighting in &self.sightings {
@@ -181,9 +193,14 @@ impl Batch {
             if facts.id.len() != 64 || !facts.id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
                 return Err(WireError::Shape("a key id that is not 64 lower-case hex digits"));
             }
-            if sighting.place.path.len() > TEXT_BYTES_MAX || facts.fingerprint.len() > 128 {
+            let place = &sighting.place;
+            let mut of_place = [Some(&place.path), place.owner.as_ref(), place.group.as_ref(), sighting.replaces.as_ref()].into_iter().flatten();
+            if of_place.any(|text| text.len() > TEXT_BYTES_MAX) || !facts.is_clamped() || facts.fingerprint.len() > 128 {
                 return Err(WireError::Shape("a sighting with too much text"));
             }
+        }
+        if self.host.as_ref().is_some_and(|host| host.texts().iter().any(|text| text.len() > TEXT_BYTES_MAX)) {
+            return Err(WireError::Shape("a host with too much text"));
         }
         Ok(())
     }
@@ -197,11 +214,19 @@ impl Batch {
                 clamp_text(n);
                 clamp_text(v);
             });
-            event.path.iter_mut().for_each(clamp_text);
+            let of_actor = event.actor.iter_mut().flat_map(|actor| [&mut actor.exe, &mut actor.unit, &mut actor.peer]);
+            of_actor.chain([&mut event.path, &mut event.key_id]).flatten().for_each(clamp_text);
         }
         for sighting in &mut self.sightings {
             sighting.facts.clamp();
             clamp_text(&mut sighting.place.path);
+            [&mut sighting.place.owner, &mut sighting.place.group].into_iter().flatten().for_each(clamp_text);
+        }
+        for gap in &mut self.gaps {
+            clamp_text(&mut gap.cause);
+        }
+        if let Some(host) = &mut self.host {
+            [&mut host.hostname, &mut host.os, &mut host.kernel, &mut host.arch, &mut host.agent_version].into_iter().for_each(clamp_text);
         }
     }
 }

@@ -132,8 +132,9 @@ impl Push {
         if self.frames.is_empty() || self.frames[0].0 == 0 || self.frames.windows(2).any(|w| w[0].0 >= w[1].0) {
             return Err(WireError::Shape("frames that are not numbered upwards from 1"));
         }
-        if self.dropped.iter().chain(&self.waiting).any(|r| r.first == 0 || r.first > r.last) {
-            return Err(WireError::Shape("a range of numbers that begins at 0 or ends before it begins"));
+        let numbers = self.frames.iter().map(|(seq, _)| Range { first: *seq, last: *seq });
+        if numbers.chain(self.dropped.iter().chain(&self.waiting).copied()).any(|range| !range.is_of_numbers()) {
+            return Err(WireError::Shape("a range of numbers that begins at 0, ends before it begins, or lies beyond 2^63"));
         }
         Ok(self)
     }

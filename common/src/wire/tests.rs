@@ -2,7 +2,7 @@ use super::frame::{CODEC_ZSTD, HEAD_BYTES, inflate, raw_of};
 use super::*;
 use crate::event::{Actor, Event, EventKind};
 use crate::key::{KeyFacts, KeyKind, Place, Sighting};
-use crate::limits::TEXT_BYTES_MAX;
+use crate::limits::{SANS_MAX, TEXT_BYTES_MAX};
 use crate::sample::{MetricType, Series, Tags};
 use crate::sequence::Range;
 use proptest::prelude::*;
@@ -100,9 +100,15 @@ fn push_and_ack_return_as_they_went_in_both_versions() {
     let push =
         Push { epoch: [7; 16], sender: Some(sender), dropped: vec![range(1, 4)], waiting: vec![range(7, 9)], frames: vec![(5, vec![1, 2]), (10, vec![3])] };
     let before = Push { sender: None, waiting: Vec::new(), ..push.clone() };
-    for push in [push, before] {
+    for push in [push.clone(), before] {
         assert_eq!(decode_push(&encode_push(&push).unwrap()).unwrap(), push);
     }
+    for bad in [range(0, 4), range(4, 3), range(1, u64::MAX)] {
+        let push = Push { dropped: vec![bad], ..push.clone() };
+        assert!(decode_push(&encode_push(&push).unwrap()).is_err(), "{bad:?}");
+    }
+    let beyond = Push { frames: vec![(u64::MAX, vec![1])], ..push.clone() };
+    assert!(decode_push(&encode_push(&beyond).unwrap()).is_err(), "a number that no store can count");
     let enhance = Directive::Enhance { sensors: vec!["cpu".into()], until_ms: 4 };
     let directives = vec![enhance.clone(), Directive::Renew { within_ms: 9 }];
     let ack =
@@ -151,11 +157,19 @@ fn a_small_frame_cannot_claim_much_memory() {
 #[test]
 fn what_decodes_must_also_be_possible() {
     type Break = (&'static str, fn(&mut Batch));
-    let broken: [Break; 5] = [
+    let broken: [Break; 13] = [
         ("column too short", |b| b.groups[0].columns[0].values.truncate(1)),
         ("series out of range", |b| b.groups[0].columns[0].series = 9),
         ("times out of order", |b| b.groups[0].times.reverse()),
         ("key id", |b| b.sightings[0].facts.id = "../../etc".into()),
+        ("a loss that ends before it begins", |b| b.gaps[0].range = Range { first: 9, last: 3 }),
+        ("a loss beyond all numbers", |b| b.gaps[0].range.last = u64::MAX),
+        ("a loss with a book as its cause", |b| b.gaps[0].cause = "x".repeat(TEXT_BYTES_MAX + 1)),
+        ("an actor's text", |b| b.events[0].actor = Some(Actor { unit: Some("x".repeat(TEXT_BYTES_MAX + 1)), ..Actor::default() })),
+        ("a key's text", |b| b.sightings[0].facts.subject = Some("x".repeat(TEXT_BYTES_MAX + 1))),
+        ("too many names", |b| b.sightings[0].facts.sans = vec!["x".into(); SANS_MAX + 2]),
+        ("an owner's text", |b| b.sightings[0].place.owner = Some("x".repeat(TEXT_BYTES_MAX + 1))),
+        ("a host's text", |b| b.host = Some(HostFacts { os: "x".repeat(TEXT_BYTES_MAX + 1), ..HostFacts::default() })),
         ("event text", |b| b.events[0].message = "x".repeat(TEXT_BYTES_MAX + 1)),
     ];
     for (name, break_it) in broken {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
+use keyvigil_agent::http::{Dialer, Stream};
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::wire::Class;
 use keyvigil_tests::oracle::SideLog;
@@ -39,6 +40,9 @@ struct Cli {
     /// Each so manieth batch is of the highest class; 0 for none.
     #[arg(long, default_value_t = 0)]
     alert_every: u64,
+    /// Where the aggregator is reached, if not where the identity says.
+    #[arg(long)]
+    via: Option<String>,
     /// Ends once all is committed and acknowledged.
     #[arg(long)]
     drain: bool,
@@ -52,6 +56,12 @@ async fn main() {
     options.bounds.bytes = cli.max_bytes;
     options.bounds.min_free_bytes = cli.min_free_bytes;
     options.padding = cli.padding;
+    if let Some(via) = cli.via.clone() {
+        options.dialer = Dialer::new(move |_| {
+            let via = via.clone();
+            async move { Ok(Box::new(tokio::net::TcpStream::connect(via).await?) as Box<dyn Stream>) }
+        });
+    }
     let issued = SideLog::read(&cli.log);
     let (mut log, sender) = (SideLog::open(&cli.log), Sender::start(options));
     let mut next = issued.attempted.last().map_or(1, |last| last + 1);
@@ -59,7 +69,7 @@ async fn main() {
     let asked_to_stop = keyvigil_common::process::asked_to_stop(true);
     tokio::pin!(asked_to_stop);
     let clock = SystemClock::shared();
-    let (mut degraded, mut told) = (None, false);
+    let (mut degraded, mut told) = (None, None);
     loop {
         let ended = tokio::select! {
             _ = &mut asked_to_stop => true,
@@ -77,9 +87,11 @@ async fn main() {
             next += 1;
         }
         let level = sender.buffer.level();
-        if level.degraded != degraded || (next > last && !told) {
+        // Once all is committed it is noted how full it is, and that nothing waits any more.
+        let over = (next > last).then_some(level.batches == 0);
+        if level.degraded != degraded || over > told {
             log.level(level.batches, level.bytes, level.degraded.as_deref());
-            (degraded, told) = (level.degraded, next > last);
+            (degraded, told) = (level.degraded, over);
         }
         if next <= last {
             continue;

@@ -71,6 +71,9 @@ async fn certificates_of_the_wrong_use_name_or_ca_are_refused_and_older_tls_too(
         assert_eq!(matches!(status, Ok(400)), good, "{what}: {status:?}");
         assert!(matches!(status, Ok(400 | 403) | Err(_)), "{what}: {status:?}");
     }
+    let metrics = reqwest::get(&world.harness.running().endpoints.metrics_url).await.expect("metrics").text().await.expect("text");
+    let refused = |reason: &str| metrics.contains(&format!("keyvigil_tls_refused_total{{reason=\"{reason}\"}} 2\n"));
+    assert!(refused("wrong_purpose") && refused("unknown_ca") && refused("no_identity"), "they are counted by reason: {metrics}");
     let address = world.harness.ingest_address();
     let old = tokio::task::spawn_blocking(move || {
         let out = std::process::Command::new("openssl").args(["s_client", "-connect", &address, "-tls1_2"]).stdin(std::process::Stdio::null()).output();

@@ -121,6 +121,27 @@ async fn what_was_stored_is_not_lost_though_its_sender_gave_it_up() {
 }
 
 #[tokio::test]
+async fn a_loss_that_is_told_twice_is_one_loss() {
+    let door = Door::new().await;
+    let from = sender(1, 5_000, NOW);
+    let gap = |range, items| Gap { range, class: Class::Sample, cause: "buffer full".into(), items, at_ms: NOW, epoch: Some([1; 16]) };
+    let tell = async |seq: u64, gaps: Vec<Gap>| {
+        let told = Batch { sealed_ms: NOW + seq as i64, gaps, ..Batch::default() };
+        let frames = vec![(seq, encode_batch(&told).unwrap())];
+        door.push(Push { epoch: [1; 16], sender: Some(from), dropped: vec![range(1, seq - 1)], frames, ..Push::default() }).await.unwrap();
+    };
+    tell(6, vec![gap(range(1, 5), 10)]).await;
+    // The ack did not come, the batch that told of it was given up as well, and the loss had grown by then.
+    tell(9, vec![gap(range(1, 8), 16)]).await;
+    tell(10, vec![gap(range(1, 8), 16)]).await;
+    assert_eq!(door.losses().await, [(6, 8, 6), (1, 5, 10)], "of the second telling, what is new");
+    let events = |connection: &rusqlite::Connection, _: &keyvigil_common::seal::KeyRing| {
+        Ok(connection.query_row("SELECT count(*) FROM event WHERE kind = 'data_lost'", [], |row| row.get::<_, i64>(0))?)
+    };
+    assert_eq!(door.ingest.store.read(events).await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn samples_of_a_clock_that_was_far_off_are_stored_at_their_time_and_found_there_after_a_restart() {
     let door = Door::new().await;
     let wrong = NOW + 400 * DAY;

@@ -23,6 +23,29 @@ async fn push(store: Store) -> Result<Settled, StoreError> {
 }
 
 #[tokio::test]
+async fn work_that_panics_is_undone_and_neither_its_neighbours_nor_who_comes_later_notice() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let (go, wait) = std::sync::mpsc::sync_channel::<()>(1);
+    let blocker = store.write(move |_| {
+        let _ = wait.recv();
+        Ok(())
+    });
+    let panics = store.write(|tx| {
+        tx.append_batch(1, &mut batch(&["poison"], T0, 5, 0.0, 0), &tx.resolve(1, Some("web-1"), &batch(&["poison"], T0, 5, 0.0, 0).series)?, b"x")?;
+        assert!(tx.connection.is_autocommit(), "on purpose: a transaction is open");
+        Ok(())
+    });
+    let (_, panicked, neighbour, ()) = tokio::join!(blocker, panics, push(store.clone()), async move { go.send(()).unwrap() });
+    assert!(matches!(panicked, Err(StoreError::Closed)), "{panicked:?}");
+    assert_eq!(neighbour.unwrap(), Settled::New);
+    assert_eq!(push(store.clone()).await.unwrap(), Settled::Repeat, "the store goes on");
+    assert_eq!(read(&store, "base", T0, T0 + 1_000_000).await.len(), 5);
+    let lines: i64 = store.read(|connection, _| Ok(connection.query_row("SELECT count(*) FROM level0", [], |row| row.get(0))?)).await.unwrap();
+    assert_eq!(lines, 1, "nothing of it is there");
+}
+
+#[tokio::test]
 async fn a_disk_that_is_full_within_a_group_commits_nothing_of_its_neighbours() {
     let fixture = Fixture::new();
     let store = fixture.open();

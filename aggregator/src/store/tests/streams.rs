@@ -68,6 +68,34 @@ async fn who_was_another_agent_before_knows_what_that_one_delivered() {
 }
 
 #[tokio::test]
+async fn of_losses_that_are_told_again_only_what_is_new_counts() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let declare = async |range: Range, items: u64| store.write(move |tx| tx.declare_lost(&stream(), range, items, T0)).await.unwrap();
+    assert_eq!(declare(range(10, 19), 30).await, Some((range(10, 19), 30)));
+    assert_eq!(declare(range(10, 19), 30).await, None, "the same again");
+    assert_eq!(declare(range(12, 14), 9).await, None, "a part of it");
+    assert_eq!(declare(range(10, 24), 40).await, Some((range(20, 24), 10)), "it grew");
+    assert_eq!(declare(range(5, 9), 5).await, Some((range(5, 9), 5)), "beside it");
+    assert_eq!(declare(range(8, 11), 100).await, None, "over the border of both");
+    assert_eq!(declare(range(40, 49), 20).await, Some((range(40, 49), 20)));
+    assert_eq!(declare(range(45, 54), 20).await, Some((range(50, 54), 10)), "half of what was told lies in it");
+    assert_eq!(declare(range(1, 60), 1_000).await, Some((range(1, 60), 1_000 - 75)), "around all of them");
+    assert_eq!(declare(range(1, 60), 1_000).await, None);
+    assert_eq!(declare(range(70, 70), 0).await, Some((range(70, 70), 0)), "nobody knows how much");
+    assert_eq!(declare(range(70, 71), 4).await, Some((range(71, 71), 4)));
+    let other = |tx: &Tx<'_>| {
+        tx.inherit_streams(1, "a", "b")?;
+        let [b, c] = ["b", "c"].map(|agent| Stream { agent: agent.into(), ..stream() });
+        let elsewhere = Stream { epoch: [2; 16], ..stream() };
+        Ok([b, c, elsewhere].map(|stream| tx.declare_lost(&stream, range(10, 19), 30, T0).unwrap().is_some()))
+    };
+    assert_eq!(store.write(other).await.unwrap(), [false, true, true], "who was this agent before has told it; others have not");
+    store.write(|tx| tx.forget_streams(T0 + 91 * 86_400_000)).await.unwrap();
+    assert!(declare(range(10, 19), 30).await.is_some(), "forgotten with the stream");
+}
+
+#[tokio::test]
 async fn a_batch_whose_bytes_are_not_known_any_more_is_never_passed_over_in_silence() {
     let fixture = Fixture::new();
     let store = fixture.open();
@@ -95,7 +123,7 @@ async fn a_store_of_the_version_before_is_brought_up_to_date_and_knows_what_it_k
     append(&store, batch(&["a"], T0, 5, 0.0, 0)).await.unwrap();
     settle(&store, &[1, 2], 1, Declared::default()).await.unwrap();
     drop(store);
-    let back = "ALTER TABLE stream DROP COLUMN beyond; ALTER TABLE stream DROP COLUMN seen_ms; ALTER TABLE settled DROP COLUMN items; PRAGMA user_version = 1";
+    let back = "ALTER TABLE stream DROP COLUMN beyond; ALTER TABLE stream DROP COLUMN seen_ms; ALTER TABLE settled DROP COLUMN items; DROP TABLE lost; PRAGMA user_version = 1";
     rusqlite::Connection::open(fixture.dir.path().join("main.db")).unwrap().execute_batch(back).unwrap();
     let store = fixture.open();
     assert_eq!(standing(&store).await, (2, vec![]));
