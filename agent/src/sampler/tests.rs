@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::buffer::{Bounds, Lane, Place, Room};
-use crate::collect::{COLLECTORS, KeystoreConfig, Sink};
+use crate::collect::{self, COLLECTORS, Collector, KeystoreConfig, Sink};
 use crate::rootfs::RootFs;
 use keyvigil_common::clock::ManualClock;
 use keyvigil_common::seal::MasterKey;
