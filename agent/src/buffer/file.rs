@@ -148,11 +148,6 @@ impl File {
         Ok(Taken { size, used: size.saturating_sub(free), held: self.state.waiting.bytes + self.state.kept_bytes, log: 0 })
     }
 
-    /// Moves the log into the file and empties it.
-    pub(super) fn checkpoint(&self) -> Result<(), BufferError> {
-        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
-    }
-
     /// Where a row is sealed to.
     pub(super) fn place(&self, id: u64) -> Vec<u8> {
         batch_place(&self.id, id)

@@ -6,6 +6,7 @@ mod away;
 
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::sequence::Range;
+use keyvigil_common::telemetry::chain;
 use keyvigil_common::wire::Gap;
 
 use away::Away;
@@ -161,10 +162,11 @@ impl Queue {
             away.tried_ms = i64::MIN / 2;
         }
         self.attempt(now_ms, |file, _| file.save(now_ms))?;
-        if self.away.is_none()
-            && let Err(e) = self.file.checkpoint()
-        {
-            tracing::debug!(error = %e, "the buffer's log stays beside it");
+        if self.away.is_none() {
+            self.noted.clear();
+            if let Err(e) = self.file.end_log(&self.place.path) {
+                tracing::debug!(error = %e, "the buffer's log stays beside it");
+            }
         }
         Ok(())
     }
@@ -187,6 +189,7 @@ impl Queue {
     /// Does `work`; where the file fails, does what its trouble calls for and tries again.
     fn attempt<T>(&mut self, now_ms: i64, mut work: impl FnMut(&mut File, (u64, i64)) -> Result<T, BufferError>) -> Result<T, BufferError> {
         self.try_disk(now_ms);
+        self.note(now_ms);
         if self.called_ms.replace(now_ms).is_some_and(|before| now_ms - before > LEAP_MS) {
             self.file.state.ageless = self.file.state.numbers.next_id;
         }
@@ -195,7 +198,7 @@ impl Queue {
             let bound = self.bound(now_ms);
             let e = match work(&mut self.file, (bound, self.bounds.age_ms)) {
                 Ok(out) => {
-                    self.note();
+                    self.note(now_ms);
                     return Ok(out);
                 }
                 Err(e) => e,
@@ -236,7 +239,7 @@ impl Queue {
             work.make_room(bound, i64::MAX / 4, 0)?;
             work.save()
         });
-        let freed = evicted.and_then(|()| self.file.checkpoint());
+        let freed = evicted.and_then(|()| self.file.empty_log(&self.place.path, now_ms));
         tracing::warn!(reserve, freed = freed.is_ok(), "the disk is full; the buffer freed what it could");
         self.looked_ms = Some(now_ms);
     }
@@ -264,16 +267,21 @@ impl Queue {
         self.bound
     }
 
-    /// Writes beside the file what opens its rows, when that has changed.
-    fn note(&mut self) {
-        if self.away.is_some() || self.noted == self.file.state.numbers.spans() {
-            return;
+    /// Writes beside the file what opens its rows and that its log must be there, when that has changed.
+    fn note(&mut self, now_ms: i64) {
+        if self.away.is_none() && self.noted != self.file.state.numbers.spans() {
+            self.noted = self.note_of(&self.file, now_ms);
         }
-        let sidecar = self.file.sidecar();
-        let known = disk::Sidecar::read(&self.place.path).is_some_and(|known| known == sidecar);
-        match if known { Ok(()) } else { sidecar.write(&self.place.path) } {
-            Ok(()) => self.noted = self.file.state.numbers.spans().to_vec(),
-            Err(e) => tracing::debug!(error = %e, "the buffer's keys are not noted beside it yet"),
+    }
+
+    /// Epochs of `file` as they are noted beside it now; none where that was not possible: it is tried again with the next call.
+    fn note_of(&self, file: &File, now_ms: i64) -> Vec<Span> {
+        match file.note(&self.place.path, now_ms) {
+            Ok(()) => file.state.numbers.spans().to_vec(),
+            Err(e) => {
+                tracing::debug!(error = chain(&e), "what opens the buffer is not noted beside it yet");
+                Vec::new()
+            }
         }
     }
 }

@@ -2,6 +2,7 @@ mod away;
 mod damage;
 mod keep;
 mod lanes;
+mod log;
 mod model;
 
 use super::*;

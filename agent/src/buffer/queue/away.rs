@@ -2,14 +2,14 @@
 //! back into it what memory holds. A part of [`Queue`].
 
 use keyvigil_common::telemetry::chain;
-use rusqlite::config::DbConfig;
 
 use super::{MEMORY_BYTES, Queue};
 use crate::buffer::BufferError;
 use crate::buffer::error::Trouble;
 use crate::buffer::file::File;
+use crate::buffer::repair::{Why, repair};
 use crate::buffer::state::State;
-use crate::buffer::{disk, open, repair};
+use crate::buffer::{disk, open};
 
 /// The disk is tried again after this time, ms; after a repair that failed, later and later up to the second.
 const RETRY_MS: i64 = 10_000;
@@ -21,7 +21,7 @@ const REPAIRS_MAX: u32 = 3;
 pub(super) struct Away {
     pub(super) why: String,
     /// The file must not be trusted: what can be read of it goes into a new one first.
-    suspect: Option<String>,
+    suspect: Option<Why>,
     /// What was known of the file when it was left.
     pub(super) left: Option<State>,
     pub(super) tried_ms: i64,
@@ -30,7 +30,7 @@ pub(super) struct Away {
 }
 
 impl Away {
-    pub(super) fn new(why: String, suspect: Option<String>, left: Option<State>, now_ms: i64) -> Self {
+    pub(super) fn new(why: String, suspect: Option<Why>, left: Option<State>, now_ms: i64) -> Self {
         Self { why, suspect, left, tried_ms: now_ms, wait_ms: RETRY_MS, repairs: 0 }
     }
 }
@@ -42,13 +42,9 @@ impl Queue {
         memory.offered.clone_from(&self.file.offered);
         memory.state.confirmed.clone_from(&self.file.state.confirmed);
         let left = std::mem::replace(&mut self.file, memory);
-        // Closing it must not write to it.
-        if let Err(e) = left.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
-            tracing::debug!(error = %e, "the buffer's log is moved into it");
-        }
         let why = chain(e);
         tracing::error!(buffer = %self.place.path.display(), error = why, "cannot store on disk; batches are kept in memory until it can be");
-        let suspect = suspect.then(|| why.clone());
+        let suspect = suspect.then(|| Why::of(e));
         self.away = Some(Away::new(why, suspect, Some(left.state), now_ms));
         Ok(())
     }
@@ -86,8 +82,6 @@ impl Queue {
                 }
                 self.file = file;
                 self.looked_ms = None;
-                self.noted.clear();
-                self.note();
                 Ok(())
             }
             Err(e) => {
@@ -98,27 +92,31 @@ impl Queue {
     }
 
     fn reopen(&mut self, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
-        if away.suspect.is_none() {
+        let why = if let Some(why) = &away.suspect {
+            why.clone()
+        } else {
             let cleaned = disk::clean_up(&self.place.path);
             cleaned.map_err(|e| BufferError::Io(format!("cannot work beside {}", self.place.path.display()), e))?;
             match File::on_disk(&self.place, &self.place.path, &self.master, self.bounds.bytes, now_ms) {
-                Err(e) if e.trouble() == Trouble::Damaged => away.suspect = Some(chain(&e)),
+                Err(e) if e.trouble() == Trouble::Damaged => Why::of(&e),
                 // What cannot be read may be read no more.
-                Err(e) if e.trouble() == Trouble::Suspect && self.place.path.exists() => away.suspect = Some(chain(&e)),
+                Err(e) if e.trouble() == Trouble::Suspect && self.place.path.exists() => Why::of(&e),
                 Err(e) => return Err(e),
                 Ok(mut file) => {
-                    if let Some(left) = away.left.take() {
-                        file.resume(&left, now_ms)?;
+                    self.noted = self.note_of(&file, now_ms);
+                    if let Some(left) = &away.left {
+                        file.resume(left, now_ms)?;
                     }
                     return self.bring(file, away, now_ms);
                 }
             }
-        }
-        let why = away.suspect.clone().unwrap_or_default();
+        };
+        away.suspect = Some(why.clone());
         let salvage = away.repairs < REPAIRS_MAX;
-        match repair::repair(&self.place, &self.master, self.bounds.bytes, &why, away.left.as_ref(), salvage, now_ms) {
+        match repair(&self.place, &self.master, self.bounds.bytes, &why, away.left.as_ref(), salvage, now_ms) {
             Ok(file) => {
                 (away.suspect, away.left) = (None, None);
+                self.noted = self.note_of(&file, now_ms);
                 self.bring(file, away, now_ms)
             }
             Err(e) => {
@@ -131,13 +129,10 @@ impl Queue {
 
     /// Moves what memory holds into `file`.
     fn bring(&mut self, mut file: File, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
+        // What fails now may be on disk nonetheless; then it goes from there.
+        away.left = Some(file.state.clone());
         self.fit(&mut file, now_ms)?;
-        let before = file.state.clone();
-        if let Err(e) = file.take(&self.file, now_ms) {
-            // It may be on disk nonetheless; then it goes from there.
-            away.left = Some(before);
-            return Err(e);
-        }
+        file.take(&self.file, now_ms)?;
         Ok(file)
     }
 
@@ -160,7 +155,7 @@ impl Queue {
         };
         make_room(&mut self.file, half, 0)?;
         make_room(file, bound, self.file.state.waiting.bytes)?;
-        file.checkpoint()
+        file.empty_log(&self.place.path, now_ms)
     }
 }
 

@@ -114,7 +114,7 @@ fn a_log_that_is_gone_or_belongs_to_another_file_loses_only_what_it_held() {
         }
         let (frames, causes) = survivors(here.path(), epoch);
         genuine(&frames, &all);
-        assert!(foreign || frames.len() >= 25, "{} are left; {causes:?}", frames.len());
+        assert_eq!(&frames[..25], &all[5..], "{causes:?}");
     }
 }
 
@@ -132,7 +132,7 @@ fn what_is_no_file_or_somebody_elses_is_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         make(&dir.path().join("buffer.db"));
         let (_, causes) = survivors(dir.path(), [0; 16]);
-        assert_eq!(causes, ["the buffer was damaged; 0 batches were saved, how many were lost is not known"]);
+        assert!(causes.len() == 1 && causes[0].ends_with("; 0 batches were saved, how many were lost is not known"), "{causes:?}");
         assert!(dir.path().join(format!("buffer.db.damaged-{T0}")).symlink_metadata().is_ok());
     }
 }
@@ -154,7 +154,7 @@ fn another_key_opens_nothing_and_the_newest_damaged_file_alone_is_kept() {
     let names: Vec<_> = std::fs::read_dir(dir.path())
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter(|n| n.contains("damaged") && !n.ends_with("-wal"))
+        .filter(|n| n.contains("damaged") && !n.ends_with("-wal") && !n.ends_with("-shm"))
         .collect();
     assert_eq!(names, [format!("buffer.db.damaged-{}", T0 + 2)]);
 }
