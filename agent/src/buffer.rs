@@ -256,7 +256,7 @@ impl Buffer {
     ///
     /// # Errors
     /// As there.
-    pub async fn set_aside(&self, epoch: [u8; 16], seq: u64, cause: String, now_ms: i64) -> Result<(), BufferError> {
+    pub async fn set_aside(&self, epoch: [u8; 16], seq: u64, cause: String, now_ms: i64) -> Result<bool, BufferError> {
         self.ask(move |queue| queue.set_aside(epoch, seq, cause, now_ms)).await
     }
 

@@ -26,7 +26,7 @@ const CHECK_MAX: Duration = Duration::from_secs(10);
 /// A file of version 1 is written anew if it is no larger, so that it can shrink from then on.
 const REWRITE_BYTES_MAX: i64 = 16 << 20;
 
-const SETTINGS: &str = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
+const SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
     PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 500; PRAGMA journal_size_limit = 4194304;
     PRAGMA cache_size = -1024; PRAGMA secure_delete = OFF;";
 
@@ -185,6 +185,11 @@ fn look_at_head(path: &Path, expected: bool) -> Result<(), BufferError> {
 
 /// Settings and schema. Whether the file is new.
 fn prepare(connection: &mut Connection) -> Result<bool, BufferError> {
+    let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    if pages == 0 {
+        // It can be said only before there is a page; said later, it would write to each file that is opened, whosever it is.
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+    }
     connection.execute_batch(SETTINGS)?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;

@@ -127,12 +127,12 @@ impl Queue {
         self.attempt(now_ms, |file, _| file.forked(epoch, seq, now_ms))
     }
 
-    /// Gives up one batch that the aggregator will never take.
+    /// Gives up one batch that the aggregator will never take; whether it was one that was sent.
     ///
     /// # Errors
     /// As [`Queue::append`].
     #[expect(clippy::needless_pass_by_value, reason = "the handle's twin must own what it sends")]
-    pub fn set_aside(&mut self, epoch: [u8; 16], seq: u64, cause: String, now_ms: i64) -> Result<(), BufferError> {
+    pub fn set_aside(&mut self, epoch: [u8; 16], seq: u64, cause: String, now_ms: i64) -> Result<bool, BufferError> {
         self.attempt(now_ms, |file, _| file.set_aside(epoch, seq, &cause, now_ms))
     }
 
@@ -189,7 +189,7 @@ impl Queue {
     /// Does `work`; where the file fails, does what its trouble calls for and tries again.
     fn attempt<T>(&mut self, now_ms: i64, mut work: impl FnMut(&mut File, (u64, i64)) -> Result<T, BufferError>) -> Result<T, BufferError> {
         self.try_disk(now_ms);
-        self.note(now_ms);
+        self.note();
         if self.called_ms.replace(now_ms).is_some_and(|before| now_ms - before > LEAP_MS) {
             self.file.state.ageless = self.file.state.numbers.next_id;
         }
@@ -198,7 +198,7 @@ impl Queue {
             let bound = self.bound(now_ms);
             let e = match work(&mut self.file, (bound, self.bounds.age_ms)) {
                 Ok(out) => {
-                    self.note(now_ms);
+                    self.note();
                     return Ok(out);
                 }
                 Err(e) => e,
@@ -239,7 +239,7 @@ impl Queue {
             work.make_room(bound, i64::MAX / 4, 0)?;
             work.save()
         });
-        let freed = evicted.and_then(|()| self.file.empty_log(&self.place.path, now_ms));
+        let freed = evicted.and_then(|()| self.file.empty_log(&self.place.path));
         tracing::warn!(reserve, freed = freed.is_ok(), "the disk is full; the buffer freed what it could");
         self.looked_ms = Some(now_ms);
     }
@@ -268,15 +268,15 @@ impl Queue {
     }
 
     /// Writes beside the file what opens its rows and that its log must be there, when that has changed.
-    fn note(&mut self, now_ms: i64) {
+    fn note(&mut self) {
         if self.away.is_none() && self.noted != self.file.state.numbers.spans() {
-            self.noted = self.note_of(&self.file, now_ms);
+            self.noted = self.note_of(&self.file);
         }
     }
 
     /// Epochs of `file` as they are noted beside it now; none where that was not possible: it is tried again with the next call.
-    fn note_of(&self, file: &File, now_ms: i64) -> Vec<Span> {
-        match file.note(&self.place.path, now_ms) {
+    fn note_of(&self, file: &File) -> Vec<Span> {
+        match file.note(&self.place.path) {
             Ok(()) => file.state.numbers.spans().to_vec(),
             Err(e) => {
                 tracing::debug!(error = chain(&e), "what opens the buffer is not noted beside it yet");

@@ -62,7 +62,7 @@ impl File {
     }
 
     /// Writes beside the file what opens its rows, and that its log must be there.
-    pub(super) fn note(&self, buffer: &Path, now_ms: i64) -> Result<(), BufferError> {
+    pub(super) fn note(&self, buffer: &Path) -> Result<(), BufferError> {
         self.keep_log(true)?;
         let (known, now) = (Sidecar::read(buffer), self.sidecar(true));
         if known.as_ref() == Some(&now) && log_bytes(buffer) > EMPTY_LOG_BYTES {
@@ -75,26 +75,27 @@ impl File {
                 .or_else(|_| std::fs::remove_file(Sidecar::path(buffer)))
                 .map_err(|e| BufferError::Io(format!("cannot replace {}", Sidecar::path(buffer).display()), e))?;
         }
-        self.begin_log(buffer, now_ms)?;
+        self.begin_log(buffer)?;
         now.write(buffer)
     }
 
     /// Writes a first page into an empty log.
-    fn begin_log(&self, buffer: &Path, now_ms: i64) -> Result<(), BufferError> {
+    fn begin_log(&self, buffer: &Path) -> Result<(), BufferError> {
         if log_bytes(buffer) <= EMPTY_LOG_BYTES {
-            self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?1)", [now_ms])?;
+            // What is the same as before would not be written.
+            self.connection.execute("INSERT OR REPLACE INTO meta VALUES ('log', randomblob(16))", [])?;
         }
         Ok(())
     }
 
     /// Moves the log of an open buffer into the file, for the room that it takes.
-    pub(super) fn empty_log(&self, buffer: &Path, now_ms: i64) -> Result<(), BufferError> {
+    pub(super) fn empty_log(&self, buffer: &Path) -> Result<(), BufferError> {
         if let Err(e) = self.sidecar(false).write(buffer) {
             // Worse than a loss that is told and was none is only a disk that stays full.
             tracing::debug!(error = %e, "the buffer's log is emptied though it is said to be there");
         }
         self.checkpoint()?;
-        self.begin_log(buffer, now_ms)?;
+        self.begin_log(buffer)?;
         self.sidecar(true).write(buffer)
     }
 

@@ -37,6 +37,11 @@ fn fill(queue: &mut Queue, class: Class, bytes: usize, at: impl IntoIterator<Ite
     }
 }
 
+/// Gives up a batch of the first epoch that waits.
+fn give_up(queue: &mut Queue, id: u64, cause: &str, now_ms: i64) {
+    queue.file.write(now_ms, |work| work.give_up(id, cause)).unwrap();
+}
+
 fn seqs(front: &Front) -> Vec<u64> {
     front.frames.iter().map(|f| f.0).collect()
 }

@@ -103,7 +103,7 @@ impl Queue {
                 Err(e) if e.trouble() == Trouble::Suspect && self.place.path.exists() => Why::of(&e),
                 Err(e) => return Err(e),
                 Ok(mut file) => {
-                    self.noted = self.note_of(&file, now_ms);
+                    self.noted = self.note_of(&file);
                     if let Some(left) = &away.left {
                         file.resume(left, now_ms)?;
                     }
@@ -116,7 +116,7 @@ impl Queue {
         match repair(&self.place, &self.master, self.bounds.bytes, &why, away.left.as_ref(), salvage, now_ms) {
             Ok(file) => {
                 (away.suspect, away.left) = (None, None);
-                self.noted = self.note_of(&file, now_ms);
+                self.noted = self.note_of(&file);
                 self.bring(file, away, now_ms)
             }
             Err(e) => {
@@ -155,7 +155,7 @@ impl Queue {
         };
         make_room(&mut self.file, half, 0)?;
         make_room(file, bound, self.file.state.waiting.bytes)?;
-        file.empty_log(&self.place.path, now_ms)
+        file.empty_log(&self.place.path)
     }
 }
 

@@ -175,6 +175,35 @@ fn a_batch_that_does_not_open_is_declared_and_holds_up_nothing() {
 }
 
 #[test]
+fn numbers_that_nobody_wrote_are_damage_and_nothing_is_counted_with_them() {
+    let broken = [
+        "UPDATE gap SET last = first - 1",
+        "UPDATE gap SET first = -9",
+        "UPDATE dropped SET last = -1",
+        "UPDATE epoch SET first_seq = -1",
+        "UPDATE batch SET items = 9223372036854775807",
+        "UPDATE batch SET items = -9, bytes = -9",
+    ];
+    for sql in broken {
+        let dir = tempfile::tempdir().unwrap();
+        let mut queue = open(dir.path(), WIDE);
+        fill(&mut queue, Class::Sample, 10, T0..T0 + 3);
+        queue.append(vec![], vec![], vec![(Class::Key, 7, "not encoded")], T0).unwrap();
+        queue.file.connection.execute_batch(sql).unwrap();
+        drop(queue);
+        let mut queue = open(dir.path(), WIDE);
+        fill(&mut queue, Class::Sample, 10, [T0 + 3]);
+        assert!(!untold(&mut queue).is_empty() && queue.level().degraded.is_none(), "{sql}");
+        let mut got = 0;
+        while let Some(front) = queue.front(Lane::Live, ROOMY, T0).unwrap() {
+            got += front.frames.len();
+            queue.acked(front.epoch, *seqs(&front).last().unwrap(), vec![], T0).unwrap();
+        }
+        assert_eq!((got, queue.level().batches), (4, 0), "{sql}");
+    }
+}
+
+#[test]
 fn a_repair_that_was_killed_is_ended_or_begun_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (all, epoch) = closed(dir.path());

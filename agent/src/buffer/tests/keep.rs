@@ -100,8 +100,7 @@ fn a_gap_is_kept_until_a_batch_that_tells_of_it_is_acknowledged_for_good() {
     assert_eq!((gap.items, gap.cause.as_str()), (7, "not encoded"), "over a restart too");
     queue.append(vec![New { told: vec![id], ..new(Class::Key, 10, T0) }], vec![], vec![], T0).unwrap();
     assert!(queue.gaps(T0).unwrap().is_empty(), "it is told");
-    let epoch = queue.level().epoch;
-    queue.set_aside(epoch, 2, "refused for good".into(), T0).unwrap();
+    give_up(&mut queue, 2, "refused for good", T0);
     let causes: Vec<String> = untold(&mut queue).into_iter().map(|gap| gap.3).collect();
     assert_eq!(causes, ["not encoded", "refused for good"], "the batch that told of it was given up: it is told again");
 }
@@ -251,6 +250,22 @@ fn a_file_of_version_1_is_taken_over_with_its_numbers() {
     fill(&mut queue, Class::Security, 20, [T0]);
     let classes: Vec<Class> = queue.gaps(T0).unwrap().into_iter().map(|(_, gap)| gap.class).collect();
     assert!(classes.contains(&Class::Key) && classes.contains(&Class::Sample), "classes are read as they were meant: {classes:?}");
+}
+
+#[test]
+fn a_batch_that_was_not_sent_is_not_given_up_because_somebody_refuses_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), WIDE);
+    fill(&mut queue, Class::Sample, 10, T0..T0 + 3);
+    let front = queue.front(Lane::Live, Room { frames: 1, bytes: 1 }, T0).unwrap().unwrap();
+    let (sent, other) = (front.frames[0].0, if front.frames[0].0 == 1 { 2 } else { 1 });
+    assert!(!queue.set_aside(front.epoch, other, "refused".into(), T0).unwrap());
+    assert!(!queue.set_aside(front.epoch, 99, "refused".into(), T0).unwrap());
+    assert!(!queue.set_aside([0; 16], sent, "refused".into(), T0).unwrap());
+    assert_eq!(queue.level().batches, 3);
+    assert!(queue.set_aside(front.epoch, sent, "why".repeat(1_000), T0).unwrap());
+    let gaps = untold(&mut queue);
+    assert!(queue.level().batches == 2 && gaps.len() == 1 && gaps[0].3.len() <= 256, "{gaps:?}");
 }
 
 #[test]

@@ -24,9 +24,9 @@ fn a_log_that_is_gone_after_a_kill_is_told_and_new_batches_get_numbers_of_their_
         let dir = tempfile::tempdir().unwrap();
         let epoch = killed(dir.path());
         if empty {
-            std::fs::write(log(dir.path()), "").unwrap()
+            std::fs::write(log(dir.path()), "").unwrap();
         } else {
-            std::fs::remove_file(log(dir.path())).unwrap()
+            std::fs::remove_file(log(dir.path())).unwrap();
         }
         let mut queue = open(dir.path(), WIDE);
         let gaps = queue.gaps(T0).unwrap();
@@ -135,4 +135,15 @@ async fn when_the_handle_is_closed_no_file_is_open_any_more() {
     assert!(!log(dir.path()).exists());
     assert!(matches!(buffer.gaps(T0).await, Err(BufferError::Gone)));
     assert_eq!(open(dir.path(), WIDE).level().batches, 1);
+}
+
+#[test]
+fn opening_a_file_writes_nothing_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    killed(dir.path());
+    open(dir.path(), WIDE).close(T0).unwrap();
+    // What comes before all checks could come upon a file, or a log, of somebody else.
+    let file = file::File::on_disk(&place(dir.path()), &dir.path().join("buffer.db"), &key(dir.path()), 1 << 30, T0).unwrap();
+    assert_eq!(std::fs::metadata(log(dir.path())).unwrap().len(), 0);
+    drop(file);
 }
