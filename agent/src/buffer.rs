@@ -86,6 +86,9 @@ pub type Lost = (Class, u64, &'static str);
 /// What a sensor asks to be remembered: sensor, key, and value or forget.
 pub type Remember = (&'static str, String, Option<Vec<u8>>);
 
+/// What a sensor remembered: key and value.
+pub type Remembered = (String, Vec<u8>);
+
 /// What became of an append.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Appended {
@@ -272,7 +275,7 @@ impl Buffer {
     ///
     /// # Errors
     /// As there.
-    pub async fn remembered(&self, sensor: &'static str, now_ms: i64) -> Result<Vec<(String, Vec<u8>)>, BufferError> {
+    pub async fn remembered(&self, sensor: &'static str, now_ms: i64) -> Result<Option<Vec<Remembered>>, BufferError> {
         self.ask(move |queue| queue.remembered(sensor, now_ms)).await
     }
 

@@ -137,7 +137,7 @@ impl Sampler {
 
     /// Samples until stopped; then waits for sensors that are at work and seals what they saw.
     pub async fn run(mut self, stop: Stop) {
-        self.restore().await;
+        self.recall().await;
         while !stop.is_stopped() {
             self.start_due();
             let wake = self.next_wake();
@@ -152,6 +152,7 @@ impl Sampler {
                 () = stored(&mut self.storing) => {}
             }
             self.seal_if_ready().await;
+            self.recall().await;
         }
         // A sensor that hangs does not keep what the others saw from being stored.
         let answers = async {
@@ -167,15 +168,25 @@ impl Sampler {
         self.pending.seal().await;
     }
 
-    /// Gives the sensors back what they remember.
-    async fn restore(&mut self) {
-        let now_ms = self.parts.clock.now_ms();
-        for slot in &mut self.slots {
+    /// Gives the sensors back what they remember; those that cannot have it yet are asked to look again when they can.
+    async fn recall(&mut self) {
+        if self.slots.iter().all(|slot| slot.restored) {
+            return;
+        }
+        let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
+        for slot in self.slots.iter_mut().filter(|slot| !slot.restored) {
             let Some(collector) = &mut slot.collector else { continue };
+            if self.parts.buffer.level().degraded.is_some() && slot.asked {
+                continue;
+            }
+            slot.asked = true;
             match self.parts.buffer.remembered(slot.row.name, now_ms).await {
-                Ok(remembered) => collector.restore(remembered),
+                Ok(None) => continue,
+                Ok(Some(remembered)) => collector.restore(remembered),
                 Err(e) => tracing::warn!(sensor = slot.row.name, error = %e, "what the sensor remembered cannot be read; it begins anew"),
             }
+            slot.restored = true;
+            slot.due = slot.due.min(now);
         }
     }
 

@@ -3,6 +3,9 @@
 //! thread, a simulation runs it as it likes.
 
 mod away;
+mod space;
+
+use std::collections::HashMap;
 
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::sequence::Range;
@@ -11,16 +14,13 @@ use keyvigil_common::wire::Gap;
 
 use away::Away;
 
-use super::disk::{self, Space};
 use super::error::Trouble;
 use super::file::File;
 use super::numbers::Span;
-use super::{Appended, Bounds, BufferError, Front, Lane, Level, Lost, New, Place, Remember, Room, open};
+use super::{Appended, Bounds, BufferError, Front, Lane, Level, Lost, New, Place, Remember, Remembered, Room, open};
 
 /// Bytes of sealed batches that memory holds while the disk takes nothing.
 const MEMORY_BYTES: u64 = 8 << 20;
-/// Free space is looked at again after this time, ms, and whether the reserve can be made.
-const LOOK_MS: i64 = 1_000;
 /// A clock that goes on by more than this between two calls was set, ms, or the host slept: what was sealed before has no age that
 /// could be told. Calls come every few seconds.
 const LEAP_MS: i64 = 600_000;
@@ -40,6 +40,17 @@ pub struct Queue {
     bound: u64,
     /// When the last call came.
     called_ms: Option<i64>,
+    past: Past,
+}
+
+/// What sensors remembered before this start.
+enum Past {
+    /// It lies in the file.
+    InFile,
+    /// It was asked for while the file was away.
+    Owed,
+    /// The file is back; but what memory held covers it there.
+    Kept(HashMap<String, Vec<Remembered>>),
 }
 
 impl std::fmt::Debug for Queue {
@@ -58,7 +69,8 @@ impl Queue {
         open::check_library()?;
         let file = File::in_memory(&master, MEMORY_BYTES, now_ms)?;
         let away = Some(Away::new(String::new(), None, None, now_ms));
-        let mut queue = Self { place, master, bounds, file, away, noted: Vec::new(), looked_ms: None, bound: bounds.bytes, called_ms: None };
+        let mut queue =
+            Self { place, master, bounds, file, away, noted: Vec::new(), looked_ms: None, bound: bounds.bytes, called_ms: None, past: Past::InFile };
         match queue.come_back(now_ms) {
             Err(e @ BufferError::Version(_)) => return Err(e),
             Err(e) => queue.still_away(&e),
@@ -144,12 +156,21 @@ impl Queue {
         self.attempt(now_ms, |file, _| file.gaps())
     }
 
-    /// What `sensor` asked to be remembered.
+    /// What `sensor` asked to be remembered before this start; `None` while the disk is away that knows it. What is asked to be
+    /// remembered meanwhile takes nothing from it.
     ///
     /// # Errors
     /// As [`Queue::append`].
-    pub fn remembered(&mut self, sensor: &str, now_ms: i64) -> Result<Vec<(String, Vec<u8>)>, BufferError> {
-        self.attempt(now_ms, |file, _| file.remembered(sensor))
+    pub fn remembered(&mut self, sensor: &str, now_ms: i64) -> Result<Option<Vec<Remembered>>, BufferError> {
+        let now = self.attempt(now_ms, |file, _| file.remembered(sensor))?;
+        Ok(match &mut self.past {
+            Past::Kept(past) => Some(past.remove(sensor).unwrap_or_default()),
+            past if self.away.is_some() => {
+                *past = Past::Owed;
+                None
+            }
+            _ => Some(now),
+        })
     }
 
     /// Stores what acks said, and what memory holds if the disk takes it now; the file is whole without its log then.
@@ -227,44 +248,6 @@ impl Queue {
             }
             Trouble::Fatal => Err(e),
         }
-    }
-
-    /// The disk is full: frees what can be freed.
-    fn make_space(&mut self, now_ms: i64) {
-        let reserve = disk::free_reserve(&self.place.path);
-        let held = self.file.state.waiting.bytes;
-        // Without a reserve a part of what waits must go, or nothing new could come.
-        let bound = if reserve { held } else { held / 16 * 15 };
-        let evicted = self.file.write(now_ms, |work| {
-            work.make_room(bound, i64::MAX / 4, 0)?;
-            work.save()
-        });
-        let freed = evicted.and_then(|()| self.file.empty_log(&self.place.path));
-        tracing::warn!(reserve, freed = freed.is_ok(), "the disk is full; the buffer freed what it could");
-        self.looked_ms = Some(now_ms);
-    }
-
-    /// What `file` on disk may hold.
-    fn disk_bound(&self, file: &File) -> u64 {
-        let space = Space::of(&self.place.path, self.bounds.min_free_bytes);
-        match (space, file.taken()) {
-            (Some(space), Ok(taken)) => space.bound(taken.with_log(&self.place.path), self.bounds.bytes),
-            _ => self.bounds.bytes,
-        }
-    }
-
-    /// What the file may hold now.
-    fn bound(&mut self, now_ms: i64) -> u64 {
-        if self.away.is_some() {
-            return MEMORY_BYTES.min(self.bounds.bytes);
-        }
-        if self.looked_ms.is_none_or(|at| (now_ms - at).abs() >= LOOK_MS) {
-            self.looked_ms = Some(now_ms);
-            let space = Space::of(&self.place.path, self.bounds.min_free_bytes);
-            disk::make_reserve(&self.place.path, self.bounds.bytes, space);
-            self.bound = self.disk_bound(&self.file);
-        }
-        self.bound
     }
 
     /// Writes beside the file what opens its rows and that its log must be there, when that has changed.

@@ -14,12 +14,16 @@ pub(super) struct Slot {
     pub(super) due: Duration,
     pub(super) started: Option<Duration>,
     pub(super) late: bool,
+    /// It has what it remembered before this start.
+    pub(super) restored: bool,
+    /// It was asked for, and is not known yet: the disk is away.
+    pub(super) asked: bool,
 }
 
 impl Slot {
     /// One that is due at once.
     pub(super) fn new(row: Row, collector: Box<dyn Collector>, interval: Pace) -> Self {
-        Self { row, collector: Some(collector), interval, due: Duration::ZERO, started: None, late: false }
+        Self { row, collector: Some(collector), interval, due: Duration::ZERO, started: None, late: false, restored: false, asked: false }
     }
 
     /// How long it may take.

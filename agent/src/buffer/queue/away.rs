@@ -3,7 +3,7 @@
 
 use keyvigil_common::telemetry::chain;
 
-use super::{MEMORY_BYTES, Queue};
+use super::{MEMORY_BYTES, Past, Queue};
 use crate::buffer::BufferError;
 use crate::buffer::error::Trouble;
 use crate::buffer::file::File;
@@ -85,6 +85,10 @@ impl Queue {
                 Ok(())
             }
             Err(e) => {
+                if e.trouble() == Trouble::Damaged {
+                    // It showed only when more than its head was read.
+                    away.suspect.get_or_insert_with(|| Why::of(&e));
+                }
                 self.away = Some(away);
                 Err(e)
             }
@@ -129,33 +133,14 @@ impl Queue {
 
     /// Moves what memory holds into `file`.
     fn bring(&mut self, mut file: File, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
+        if matches!(self.past, Past::Owed) {
+            self.past = Past::Kept(file.all_remembered()?);
+        }
         // What fails now may be on disk nonetheless; then it goes from there.
         away.left = Some(file.state.clone());
         self.fit(&mut file, now_ms)?;
         file.take(&self.file, now_ms)?;
         Ok(file)
-    }
-
-    /// Gives up what must go so that what memory holds fits into `file`: it is newer, so that of the file goes first, but for a
-    /// half that memory may not take.
-    fn fit(&mut self, file: &mut File, now_ms: i64) -> Result<(), BufferError> {
-        let bound = self.disk_bound(file);
-        // A bound that was set is kept by the next append; here it is the disk that has no room.
-        if bound >= self.bounds.bytes || self.file.state.waiting.bytes == 0 || file.state.waiting.bytes + self.file.state.waiting.bytes <= bound {
-            return Ok(());
-        }
-        // Gaps that were offered before the file was left may be told of now: they must not grow.
-        file.offered.clone_from(&self.file.offered);
-        let half = (bound / 2).max(bound.saturating_sub(file.state.waiting.bytes));
-        let make_room = |file: &mut File, bound, incoming| {
-            file.write(now_ms, |work| {
-                work.make_room(bound, i64::MAX / 4, incoming)?;
-                work.save()
-            })
-        };
-        make_room(&mut self.file, half, 0)?;
-        make_room(file, bound, self.file.state.waiting.bytes)?;
-        file.empty_log(&self.place.path)
     }
 }
 
