@@ -16,7 +16,9 @@ mod raw;
 mod repair;
 mod salvage;
 mod settle;
+mod sidecar;
 mod state;
+mod view;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -84,6 +86,9 @@ pub type Lost = (Class, u64, &'static str);
 /// What a sensor asks to be remembered: sensor, key, and value or forget.
 pub type Remember = (&'static str, String, Option<Vec<u8>>);
 
+/// What a sensor remembered: key and value.
+pub type Remembered = (String, Vec<u8>);
+
 /// What became of an append.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Appended {
@@ -141,7 +146,8 @@ pub struct Level {
     pub degraded: Option<String>,
 }
 
-type Job = Box<dyn FnOnce(&mut Queue, &watch::Sender<Level>) + Send>;
+/// Work with the queue; it ends with the one that does not give it back.
+type Job = Box<dyn FnOnce(Queue, &watch::Sender<Level>) -> Option<Queue> + Send>;
 
 /// Handle to the queue; cheap to clone. Its thread ends when the last handle is gone.
 #[derive(Debug, Clone)]
@@ -164,7 +170,8 @@ impl Buffer {
         let (publish, level) = watch::channel(queue.level());
         let work = move || {
             while let Some(job) = calls.blocking_recv() {
-                job(&mut queue, &publish);
+                let Some(given_back) = job(queue, &publish) else { break };
+                queue = given_back;
             }
         };
         std::thread::Builder::new().name("buffer".into()).spawn(work).map_err(BufferError::Thread)?;
@@ -185,12 +192,17 @@ impl Buffer {
 
     async fn ask<T: Send + 'static>(&self, work: impl FnOnce(&mut Queue) -> Result<T, BufferError> + Send + 'static) -> Result<T, BufferError> {
         let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |queue, level| {
-            let out = work(queue);
+        let job: Job = Box::new(move |mut queue, level| {
+            let out = work(&mut queue);
             level.send_replace(queue.level());
             // Whoever asked may have been told to stop.
             let _ = reply.send(out);
+            Some(queue)
         });
+        self.send(job, answer).await
+    }
+
+    async fn send<T>(&self, job: Job, answer: oneshot::Receiver<Result<T, BufferError>>) -> Result<T, BufferError> {
         self.jobs.send(job).await.map_err(|_| BufferError::Gone)?;
         answer.await.map_err(|_| BufferError::Gone)?
     }
@@ -247,7 +259,7 @@ impl Buffer {
     ///
     /// # Errors
     /// As there.
-    pub async fn set_aside(&self, epoch: [u8; 16], seq: u64, cause: String, now_ms: i64) -> Result<(), BufferError> {
+    pub async fn set_aside(&self, epoch: [u8; 16], seq: u64, cause: String, now_ms: i64) -> Result<bool, BufferError> {
         self.ask(move |queue| queue.set_aside(epoch, seq, cause, now_ms)).await
     }
 
@@ -263,16 +275,24 @@ impl Buffer {
     ///
     /// # Errors
     /// As there.
-    pub async fn remembered(&self, sensor: &'static str, now_ms: i64) -> Result<Vec<(String, Vec<u8>)>, BufferError> {
+    pub async fn remembered(&self, sensor: &'static str, now_ms: i64) -> Result<Option<Vec<Remembered>>, BufferError> {
         self.ask(move |queue| queue.remembered(sensor, now_ms)).await
     }
 
-    /// [`Queue::close`].
+    /// [`Queue::close`], and the end of its thread: when this returns, no file is open any more. What is asked later is refused.
     ///
     /// # Errors
     /// As there.
     pub async fn close(&self, now_ms: i64) -> Result<(), BufferError> {
-        self.ask(move |queue| queue.close(now_ms)).await
+        let (reply, answer) = oneshot::channel();
+        let job: Job = Box::new(move |mut queue, level| {
+            let out = queue.close(now_ms);
+            level.send_replace(queue.level());
+            drop(queue);
+            let _ = reply.send(out);
+            None
+        });
+        self.send(job, answer).await
     }
 }
 

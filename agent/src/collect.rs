@@ -48,7 +48,8 @@ pub trait Collector: Send {
     /// Looks, and writes what it sees into `sink`. Called with growing `at.monotonic`.
     fn collect(&mut self, at: At, sink: &mut Sink);
 
-    /// Takes back what it asked to be remembered before the agent was restarted. Called once, before the first `collect`.
+    /// Takes back what it asked to be remembered before the agent was restarted. Called once: before the first `collect`, or later
+    /// where it could not be read before.
     fn restore(&mut self, _remembered: Vec<(String, Vec<u8>)>) {}
 
     /// Takes a handle by which it may ask to be called before its interval is over. Called once, before the first `collect`.

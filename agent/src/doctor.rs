@@ -90,8 +90,9 @@ pub async fn run(config: &Config, clock: &SharedClock, json: bool) -> ExitCode {
 }
 
 fn state_dir(dir: &Path, found: &mut Findings) {
-    let probe = dir.join("doctor.probe");
-    let written = std::fs::File::create(&probe).and_then(|mut file| file.write_all(b"x").and_then(|()| file.sync_all()));
+    // A name that nobody can have prepared: a link would be followed.
+    let probe = dir.join(format!("doctor.{}", keyvigil_common::hex(&keyvigil_common::random::<6>())));
+    let written = std::fs::File::create_new(&probe).and_then(|mut file| file.write_all(b"x").and_then(|()| file.sync_all()));
     let removed = std::fs::remove_file(&probe);
     match written.and(removed) {
         Ok(()) => found.ok("state", format!("{} can be written", dir.display())),
@@ -109,8 +110,11 @@ fn state_dir(dir: &Path, found: &mut Findings) {
 }
 
 fn disk(dir: &Path, found: &mut Findings) {
-    let Ok(stat) = rustix::fs::statvfs(dir) else { return };
-    let (free, total) = (stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize);
+    let stat = match rustix::fs::statvfs(dir) {
+        Ok(stat) => stat,
+        Err(e) => return found.warn("disk", format!("does not say how much room it has: {e}"), "look at the disk: `dmesg` may say more"),
+    };
+    let (free, total) = (stat.f_bavail.saturating_mul(stat.f_frsize), stat.f_blocks.saturating_mul(stat.f_frsize));
     let share = free.saturating_mul(100).checked_div(total).unwrap_or(100);
     let words = format!("{} MB free, {share} % of the file system", free >> 20);
     if share < 5 && free < 1 << 30 {
@@ -211,12 +215,14 @@ async fn network(identity: &Identity, clock: &SharedClock, found: &mut Findings)
         Err(e) => found.fail("aggregator", chain(&e), e.remedy()),
         Ok(answer) if answer.status.is_success() => {
             found.ok("aggregator", format!("knows this host as {}", answer.member("host").as_str().unwrap_or("?")));
-            let offset = answer.member("now").as_i64().map_or(0, |theirs| theirs - i64::midpoint(before, clock.now_ms()));
-            if offset.abs() > OFFSET_MS {
-                let words = format!("this host's clock and the aggregator's are {} apart", span(offset.abs()));
-                found.warn("clock", words, "set both by NTP (`timedatectl set-ntp true`); data is put right beyond ten minutes");
-            } else {
-                found.ok("clock", "agrees with the aggregator's");
+            let theirs = answer.member("now").as_i64();
+            match theirs.map(|theirs| theirs.saturating_sub(i64::midpoint(before, clock.now_ms())).saturating_abs()) {
+                None => found.warn("clock", "the aggregator does not say what its clock shows", "upgrade the older of agent and aggregator"),
+                Some(offset) if offset > OFFSET_MS => {
+                    let words = format!("this host's clock and the aggregator's are {} apart", span(offset));
+                    found.warn("clock", words, "set both by NTP (`timedatectl set-ntp true`); data is put right beyond ten minutes");
+                }
+                Some(_) => found.ok("clock", "agrees with the aggregator's"),
             }
         }
         Ok(answer) => {

@@ -30,6 +30,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// One request with its answer, and as much more as a slow link needs for the body.
 const REQUEST: Duration = Duration::from_secs(30);
 const SLOWEST_BYTES_PER_SECOND: u64 = 2 << 10;
+/// The longest that an answer may ask this agent to be silent: a number that makes no sense must not end delivery.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
 /// A stream of bytes in both directions.
@@ -177,7 +179,7 @@ impl Connection {
             let (head, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|e| HttpError::Body(e.to_string()))?.to_bytes();
             let asked = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-            Ok(Answer { status: head.status, body, retry_after: asked.map(Duration::from_secs) })
+            Ok(Answer { status: head.status, body, retry_after: asked.map(|seconds: u64| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)) })
         };
         tokio::time::timeout(patience, exchange).await.map_err(|_| HttpError::Timeout)?
     }

@@ -3,6 +3,7 @@
 //! reported as blind and asked again once it has returned. Cadence is by the monotonic clock, time stamps are aligned.
 
 pub mod adaptive;
+mod answers;
 mod budget;
 mod coverage;
 mod crew;
@@ -10,6 +11,7 @@ mod detail;
 mod pace;
 mod seal;
 mod shown;
+mod slot;
 mod step;
 mod store;
 
@@ -20,46 +22,26 @@ use std::time::Duration;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::stop::Stop;
 use keyvigil_common::telemetry::{Number, Registry};
-use keyvigil_common::wire::HostFacts;
 use tokio::sync::{Notify, mpsc, watch};
 
-use crate::allocator;
 use crate::buffer::Buffer;
-use crate::collect::{self, At, Collector, Context, Poke, Row};
+use crate::collect::{At, Context, Poke, Row};
 use crate::enhanced::Enhanced;
 use crate::sender::Itself;
 use adaptive::Adaptive;
 use budget::Budget;
 pub use coverage::Coverage;
-use crew::{Answer, Crew, Job};
+use crew::{Crew, Job};
 use pace::Pace;
 use seal::Pending;
 pub use shown::Shown;
+use slot::Slot;
 pub(crate) use store::DROPPED;
 
 /// How long a poke waits for more of its kind: an editor writes a file in several steps.
 const DEBOUNCE: Duration = Duration::from_millis(300);
 /// How long sensors that are at work when the agent stops may take to answer.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
-/// The host is described again after this time.
-const FACTS_AGAIN: Duration = Duration::from_secs(3_600);
-
-/// Processor time of a look that leaves much memory free behind it, as the first scan of a key store does.
-const LARGE_LOOK: Duration = Duration::from_millis(5);
-/// Sensors of which one that moves makes the others look (docs/adr/0006-a-light-agent.md).
-const TOGETHER: [&str; 6] = ["cpu", "memory", "load", "pressure", "network", "disk"];
-
-/// A sensor with its place in the schedule.
-struct Slot {
-    row: Row,
-    /// Away while it runs.
-    collector: Option<Box<dyn Collector>>,
-    interval: Pace,
-    due: Duration,
-    started: Option<Duration>,
-    late: bool,
-}
-
 /// What is needed to sample.
 #[derive(Debug)]
 pub struct Parts {
@@ -131,14 +113,7 @@ impl Sampler {
                 let _ = sender.try_send(at);
             }));
             let max = if parts.adaptive { *max } else { *min };
-            slots.push(Slot {
-                row: *row,
-                collector: Some(collector),
-                interval: Pace::new(Adaptive::new(*min, max), is_last(row.name)),
-                due: Duration::ZERO,
-                started: None,
-                late: false,
-            });
+            slots.push(Slot::new(*row, collector, Pace::new(Adaptive::new(*min, max), slot::is_last(row.name))));
         }
         let registry = &parts.registry;
         let pending = Pending::new(parts.buffer.clone(), parts.itself.clone(), Arc::clone(&parts.clock), Arc::clone(&parts.filled), registry);
@@ -162,7 +137,7 @@ impl Sampler {
 
     /// Samples until stopped; then waits for sensors that are at work and seals what they saw.
     pub async fn run(mut self, stop: Stop) {
-        self.restore().await;
+        self.recall().await;
         while !stop.is_stopped() {
             self.start_due();
             let wake = self.next_wake();
@@ -177,6 +152,7 @@ impl Sampler {
                 () = stored(&mut self.storing) => {}
             }
             self.seal_if_ready().await;
+            self.recall().await;
         }
         // A sensor that hangs does not keep what the others saw from being stored.
         let answers = async {
@@ -192,15 +168,25 @@ impl Sampler {
         self.pending.seal().await;
     }
 
-    /// Gives the sensors back what they remember.
-    async fn restore(&mut self) {
-        let now_ms = self.parts.clock.now_ms();
-        for slot in &mut self.slots {
+    /// Gives the sensors back what they remember; those that cannot have it yet are asked to look again when they can.
+    async fn recall(&mut self) {
+        if self.slots.iter().all(|slot| slot.restored) {
+            return;
+        }
+        let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
+        for slot in self.slots.iter_mut().filter(|slot| !slot.restored) {
             let Some(collector) = &mut slot.collector else { continue };
+            if self.parts.buffer.level().degraded.is_some() && slot.asked {
+                continue;
+            }
+            slot.asked = true;
             match self.parts.buffer.remembered(slot.row.name, now_ms).await {
-                Ok(remembered) => collector.restore(remembered),
+                Ok(None) => continue,
+                Ok(Some(remembered)) => collector.restore(remembered),
                 Err(e) => tracing::warn!(sensor = slot.row.name, error = %e, "what the sensor remembered cannot be read; it begins anew"),
             }
+            slot.restored = true;
+            slot.due = slot.due.min(now);
         }
     }
 
@@ -282,103 +268,6 @@ impl Sampler {
             slot.due = slot.due.min(soon);
         }
     }
-
-    fn take_all_back(&mut self) {
-        for answer in self.crew.answers() {
-            self.take_back(answer);
-        }
-        if std::mem::take(&mut self.large) {
-            allocator::give_back();
-        }
-        if std::mem::take(&mut self.moved) {
-            self.look_together();
-        }
-        self.mind_budget();
-    }
-
-    /// What moves one part of a host seldom leaves the others alone: they look once at the next mark of their shortest interval.
-    fn look_together(&mut self) {
-        let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
-        for slot in self.slots.iter_mut().filter(|slot| TOGETHER.contains(&slot.row.name)) {
-            slot.due = slot.due.min(now + until_mark(now_ms, slot.interval.at_once()));
-        }
-    }
-
-    fn take_back(&mut self, answer: Answer) {
-        let Answer { at, collector, mut sink, mut time, booted_ms, cost } = answer;
-        // The wall clock was set while it looked.
-        let by_ms = self.pending.follow_clock() - booted_ms;
-        time.wall_ms += by_ms;
-        step::shift(by_ms, &mut sink.samples, &mut sink.sightings, &mut sink.events);
-        let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
-        let Some(slot) = self.slots.get_mut(at) else { return };
-        let enhanced = self.parts.enhanced.borrow().holds(slot.row.name, now_ms);
-        slot.collector = Some(collector);
-        slot.started = None;
-        slot.late = false;
-        let interval = slot.interval.current(enhanced);
-        self.large |= cost >= LARGE_LOOK;
-        let moved = slot.interval.learn(&sink.samples, cost, enhanced);
-        // What was learnt counts from now on, not only after an interval of the old length.
-        slot.due = slot.due.min(now + until_mark(now_ms, slot.interval.current(enhanced)));
-        let name = slot.row.name;
-        self.moved |= moved && TOGETHER.contains(&name);
-        let longest = slot.interval.longest();
-        if let Some(interval) = slot.interval.telling(enhanced, now) {
-            self.pending.own(name, collect::INTERVAL, &[("host", &self.parts.host), ("sensor", name)], interval.as_secs_f64(), time.wall_ms);
-        }
-        self.parts.shown.answered(name, interval, cost, now_ms, &sink);
-        let changes = self.coverage.update(name, &sink.blind, now_ms);
-        self.pending.events(changes);
-        self.pending.coverage(name, &self.parts.host, sink.blind.len(), time.wall_ms);
-        if name == "own" {
-            self.tell_budget(time.wall_ms);
-        }
-        if now >= self.facts_due {
-            self.facts_due = now + FACTS_AGAIN;
-            self.pending.facts(self.facts());
-        }
-        self.pending.take(name, (interval, longest), sink, now);
-    }
-
-    /// Stretches intervals while the agent takes more than it may.
-    fn mind_budget(&mut self) {
-        let now = self.parts.clock.monotonic();
-        let slots = &self.slots;
-        let levels = self.budget.look(now, crew::process_time(), || slots.iter().map(|slot| slot.interval.load()).collect());
-        let far_over = self.budget.is_far_over();
-        for (slot, level) in self.slots.iter_mut().zip(levels.into_iter().flatten()) {
-            slot.interval.stretch(level, far_over);
-        }
-    }
-
-    fn tell_budget(&mut self, at_ms: i64) {
-        let host = [("host", self.parts.host.as_str())];
-        if let Some(used) = self.budget.used() {
-            self.pending.own("own", collect::CPU, &host, used, at_ms);
-        }
-        let throttled = self.slots.iter().filter(|slot| slot.interval.load().level > 0).count();
-        self.pending.own("own", collect::THROTTLED, &host, throttled as f64, at_ms);
-    }
-
-    fn facts(&self) -> HostFacts {
-        collect::facts::facts(&self.parts.context.root)
-    }
-
-    /// Seals when all that were asked have answered, or when what is urgent waits.
-    async fn seal_if_ready(&mut self) {
-        let now = self.parts.clock.monotonic();
-        let old = self.pending.since().is_some_and(|since| now >= since + seal::AGE_MAX);
-        if self.pending.since().is_some() && (self.running() == 0 || old || self.pending.is_urgent() || self.pending.is_large()) {
-            if self.storing.is_some() {
-                if !self.pending.is_too_large() {
-                    return;
-                }
-                stored(&mut self.storing).await;
-            }
-            self.storing = Some(Box::pin(self.pending.seal()));
-        }
-    }
 }
 
 /// Ends when what is being stored is; never, where nothing is.
@@ -390,21 +279,10 @@ async fn stored(storing: &mut Option<Pin<Box<dyn Future<Output = ()> + Send>>>) 
     *storing = None;
 }
 
-/// Sensors that are stretched only when nothing else is left: those of keys, and of what is done with them.
-fn is_last(sensor: &str) -> bool {
-    !collect::HOST_SENSORS.contains(&sensor)
-}
-
 /// Time to the next multiple of `interval` on the wall clock.
 fn until_mark(now_ms: i64, interval: Duration) -> Duration {
     let interval_ms = i64::try_from(interval.as_millis().max(1)).unwrap_or(i64::MAX);
     Duration::from_millis((interval_ms - now_ms.rem_euclid(interval_ms)).unsigned_abs())
-}
-
-impl Slot {
-    fn deadline(&self) -> Duration {
-        Duration::from_secs(self.row.deadline_seconds)
-    }
 }
 
 #[cfg(test)]

@@ -144,6 +144,9 @@ fn delivery(report: &Report) -> Line {
         return Line::wrong("delivery", format!("fails for {since}, {times} times; {last}; what is buffered is kept: {words}"), remedy);
     }
     match last {
+        Some(ago) if ago < -SILENT_MS => {
+            Line::wrong("delivery", "the clock was set back since the last ack: how long ago that came is not known", "`keyvigil-agent doctor` says more")
+        }
         None => Line::wrong("delivery", "no ack came yet", "wait for a minute; then `keyvigil-agent doctor` says more"),
         Some(ago) if ago > SILENT_MS => Line::wrong("delivery", format!("the last ack came {} ago", span(ago)), "`keyvigil-agent doctor` says more"),
         Some(ago) => {
@@ -151,7 +154,7 @@ fn delivery(report: &Report) -> Line {
             let clock = match offset {
                 -1_000..=1_000 => "the clocks agree".to_owned(),
                 behind @ 1_001.. => format!("this host's clock is {} behind the aggregator's", span(behind)),
-                ahead => format!("this host's clock is {} ahead of the aggregator's", span(-ahead)),
+                ahead => format!("this host's clock is {} ahead of the aggregator's", span(ahead.saturating_neg())),
             };
             Line::well("delivery", format!("the last ack came {} ago; {clock}", span(ago)))
         }
@@ -226,7 +229,7 @@ fn resting(dir: &Path, now_ms: i64) -> (Vec<Line>, Option<u8>) {
 
 /// A time span for people.
 pub(crate) fn span(ms: i64) -> String {
-    let seconds = (ms.max(0) + 500) / 1_000;
+    let seconds = ms.max(0).saturating_add(500) / 1_000;
     match seconds {
         0..=119 => format!("{seconds} s"),
         120..=7_199 => format!("{} min", seconds / 60),
@@ -278,6 +281,9 @@ mod tests {
         assert_eq!(said.text, "fails for 10 min, 9 times; the last ack came 4 s ago; what is buffered is kept: no route");
         assert_eq!(said.remedy.as_deref(), Some("mend the route"));
         assert_eq!(wrong(&Report { standing: Standing { last_ack_ms: None, ..healthy().standing }, ..healthy() }), ["delivery"]);
+        assert_eq!(wrong(&Report { standing: Standing { last_ack_ms: Some(NOW + DAY), ..healthy().standing }, ..healthy() }), ["delivery"], "who knows when");
+        let odd = Standing { clock_offset_ms: Some(i64::MIN), ..healthy().standing };
+        assert!(running(&Report { standing: odd, ..healthy() })[3].text.contains("ahead of the aggregator's"));
         assert_eq!(wrong(&Report { certificate_ms: (NOW - DAY, NOW - 1), ..healthy() }), ["certificate"]);
         assert_eq!(wrong(&Report { certificate_ms: (NOW + DAY, NOW + 2 * DAY), ..healthy() }), ["certificate"]);
         assert_eq!(wrong(&Report { standing: Standing { renewal: trouble, ..healthy().standing }, ..healthy() }), ["certificate"]);

@@ -240,9 +240,11 @@ impl Uplink {
                 }
             }
             Verdict::Never { seq, why } => {
+                if !self.buffer.set_aside(epoch, seq, format!("refused for good: {why}"), now_ms).await? {
+                    return self.amended(format!("it refuses number {seq}, which was not sent"));
+                }
                 self.metrics.set_aside.inc();
                 tracing::error!(batch = seq, reason = why, "the aggregator can never store this batch; it is set aside and declared");
-                self.buffer.set_aside(epoch, seq, format!("refused for good: {why}"), now_ms).await?;
             }
             Verdict::TooLarge(words) => {
                 if !self.courier.too_large(lane) {
@@ -273,7 +275,12 @@ impl Uplink {
         if let Some(others) = ack.others.take() {
             self.buffer.elsewhere(ack.epoch, others, now_ms).await?;
         }
-        self.courier.acked(lane, took, &ack);
+        if acked == 0 {
+            // What was sent would be sent again at once, and for ever.
+            self.amended("it acknowledges nothing of what was sent".to_owned())?;
+        } else {
+            self.courier.acked(lane, took, &ack);
+        }
         self.board.acked(now_ms, ack.now_ms);
         self.metrics.pushes.inc();
         self.metrics.acked.add(acked);
@@ -288,7 +295,9 @@ impl Uplink {
         for directive in directives {
             match directive {
                 // Their end, by this host's clock.
-                Directive::Enhance { sensors, until_ms } => enhanced = Enhanced { sensors, until_ms: self.clock.now_ms() + (until_ms - their_now_ms) },
+                Directive::Enhance { sensors, until_ms } => {
+                    enhanced = Enhanced { sensors, until_ms: self.clock.now_ms().saturating_add(until_ms.saturating_sub(their_now_ms)) }
+                }
                 Directive::Renew { within_ms } => self.renewal.within(Duration::from_millis(within_ms.into()), self.clock.monotonic(), random_u64()),
             }
         }

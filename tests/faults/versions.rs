@@ -107,7 +107,7 @@ async fn f39_a_full_buffer_of_the_version_before_is_delivered_once_though_the_ag
         stage.issued.committed.insert(n);
     }
     stage.stop_sender().await;
-    until("its files are closed", || async { (!agent.join("buffer.db-wal").exists()).then_some(()) }).await;
+    assert!(!agent.join("buffer.db-wal").exists(), "its files are closed");
     put_back(&agent, count);
     let log = stage.path("log");
     let mut first = SideLog::open(&log);

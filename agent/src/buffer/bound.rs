@@ -13,6 +13,8 @@ use super::state::{Totals, Work, pair, sums};
 /// How long acknowledged rows are kept, ms, and how much of the bound they may take.
 const KEPT_MS: i64 = 15 * 60 * 1_000;
 const KEPT_SHARE: u64 = 10;
+/// Of what is said of a loss: a batch tells of many.
+const CAUSE_BYTES_MAX: usize = 256;
 /// Of thinned samples every so manieth batch stays.
 const THIN: u64 = 10;
 
@@ -28,7 +30,7 @@ impl Work<'_> {
             self.purge(kept.ids, kept.bytes)?;
             self.state.kept.pop_front();
         }
-        let mut given_up = self.give_up_old(now_ms - age_ms)?;
+        let mut given_up = self.give_up_old(now_ms.saturating_sub(age_ms))?;
         let detail = Class::KEPT.iter().rev().take_while(|class| **class == Class::Detail);
         for class in detail {
             given_up += self.give_up_class(*class, bound, incoming)?;
@@ -174,6 +176,7 @@ impl Work<'_> {
     /// Records a loss, to be told. `ids` lie in one epoch.
     pub(super) fn record_gap(&mut self, ids: Range, class: Class, items: u64, cause: &str) -> Result<(), BufferError> {
         let [first, last] = pair(ids);
+        let cause = cause.get(..cause.floor_char_boundary(CAUSE_BYTES_MAX)).unwrap_or_default();
         let (class, items) = (class_number(class), i64::try_from(items).unwrap_or(i64::MAX));
         if self.state.numbers.at(ids.first).1.first != ids.first {
             let sql = "SELECT id FROM gap WHERE last = ?1 - 1 AND class = ?2 AND cause = ?3 AND id NOT IN (SELECT gap FROM told)";

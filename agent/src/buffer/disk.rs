@@ -1,13 +1,12 @@
-//! What lies beside the buffer's file: the reserve that is freed when the disk is full, the keys that open its rows when
-//! nothing else of it can be read, and files that were set aside. Also how much room the file system has.
+//! What lies beside the buffer's file: its log, the reserve that is freed when the disk is full, and files that were set aside.
+//! Also how much room the file system has.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use keyvigil_common::seal::write_private;
 use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use serde::{Deserialize, Serialize};
 
 use super::BufferError;
 
@@ -31,29 +30,9 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// What opens the rows of a file: without it a damaged page could make all of them unreadable. Wrapped as in the file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Sidecar {
-    /// Hex.
-    pub(super) file_id: String,
-    /// Hex.
-    pub(super) data_key: String,
-    /// First id, epoch in hex, first number.
-    pub(super) epochs: Vec<(u64, String, u64)>,
-}
-
-impl Sidecar {
-    fn path(buffer: &Path) -> PathBuf {
-        buffer.with_extension("id")
-    }
-
-    pub(super) fn read(buffer: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(Self::path(buffer)).ok()?).ok()
-    }
-
-    pub(super) fn write(&self, buffer: &Path) -> std::io::Result<()> {
-        write_private(&Self::path(buffer), &serde_json::to_vec(self)?)
-    }
+/// How long the log of the file at `buffer` is; one that is no file counts as none.
+pub(super) fn log_bytes(buffer: &Path) -> u64 {
+    std::fs::symlink_metadata(beside(buffer, "-wal")).map_or(0, |stat| if stat.is_file() { stat.len() } else { 0 })
 }
 
 /// Free space of the file system and what of it stays free.
@@ -100,7 +79,7 @@ pub(super) struct Taken {
 impl Taken {
     /// Adds the log of the file at `buffer`.
     pub(super) fn with_log(self, buffer: &Path) -> Self {
-        Self { log: std::fs::metadata(beside(buffer, "-wal")).map_or(0, |stat| stat.len()), ..self }
+        Self { log: log_bytes(buffer), ..self }
     }
 }
 
@@ -115,7 +94,7 @@ pub(super) fn make_reserve(buffer: &Path, bytes: u64, space: Option<Space>) {
     if !room || path.exists() {
         return;
     }
-    let made = OpenOptions::new().write(true).create_new(true).open(&path).and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, size)?));
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).and_then(|file| Ok(fallocate(&file, FallocateFlags::empty(), 0, size)?));
     if let Err(e) = made {
         tracing::debug!(error = %e, "no reserve for a full disk");
         let _ = std::fs::remove_file(&path);

@@ -28,7 +28,7 @@ pub enum BufferError {
     #[error("no thread for the buffer")]
     Thread(#[source] std::io::Error),
     /// The thread that owns the queue is gone.
-    #[error("the buffer's thread died; restart the agent")]
+    #[error("the buffer is closed, or its thread died; restart the agent")]
     Gone,
 }
 

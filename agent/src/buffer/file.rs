@@ -1,7 +1,7 @@
 //! One database of the buffer: on disk, or in memory with the same code. Stores and reads; knows nothing of other files and
 //! does nothing about failures. A transaction that fails leaves what is known as it was.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use keyvigil_common::seal::KeyRing;
@@ -12,7 +12,7 @@ use super::bound::{class_number, class_of};
 use super::disk::Taken;
 use super::front::Lanes;
 use super::state::{State, Totals, Work};
-use super::{Appended, BufferError, Level, Lost, New, Remember};
+use super::{Appended, BufferError, Level, Lost, New, Remember, Remembered};
 
 /// Gaps that are offered to be told at once.
 const GAPS_OFFERED_MAX: i64 = 1_000;
@@ -101,7 +101,7 @@ impl File {
     }
 
     /// What `sensor` asked to be remembered.
-    pub(super) fn remembered(&self, sensor: &str) -> Result<Vec<(String, Vec<u8>)>, BufferError> {
+    pub(super) fn remembered(&self, sensor: &str) -> Result<Vec<Remembered>, BufferError> {
         let mut statement = self.connection.prepare_cached("SELECT key, value FROM remembered WHERE sensor = ?1")?;
         let mut rows = statement.query([sensor])?;
         let mut out = Vec::new();
@@ -113,6 +113,13 @@ impl File {
             }
         }
         Ok(out)
+    }
+
+    /// What all sensors asked to be remembered.
+    pub(super) fn all_remembered(&self) -> Result<HashMap<String, Vec<Remembered>>, BufferError> {
+        let sensors =
+            self.connection.prepare("SELECT DISTINCT sensor FROM remembered")?.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+        sensors.into_iter().map(|sensor| self.remembered(&sensor).map(|all| (sensor, all))).collect()
     }
 
     /// Losses that no batch tells of yet, with their ids.
@@ -146,11 +153,6 @@ impl File {
         let pages = |sql| Ok::<u64, BufferError>(self.connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.cast_unsigned() * 4_096);
         let (size, free) = (pages("PRAGMA page_count")?, pages("PRAGMA freelist_count")?);
         Ok(Taken { size, used: size.saturating_sub(free), held: self.state.waiting.bytes + self.state.kept_bytes, log: 0 })
-    }
-
-    /// Moves the log into the file and empties it.
-    pub(super) fn checkpoint(&self) -> Result<(), BufferError> {
-        Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
     /// Where a row is sealed to.

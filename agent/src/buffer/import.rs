@@ -189,4 +189,11 @@ impl Contents {
     pub(super) fn is_over(&self, id: u64) -> bool {
         self.settled.as_ref().is_some_and(|settled| settled.contains(id)) || self.dropped.iter().any(|ids| ids.contains(id))
     }
+
+    /// Whether each id that was ever given is one of `found`, or known to be over.
+    pub(super) fn accounts_for(&self, found: &Ranges) -> bool {
+        let all = [found.as_slice(), self.settled.as_ref().map(Ranges::as_slice).unwrap_or_default(), &self.dropped];
+        let known: Ranges = all.into_iter().flatten().copied().collect();
+        self.last_id.is_some_and(|last| Range::new(1, last).is_none_or(|all| known.missing(all).is_empty()))
+    }
 }

@@ -8,11 +8,13 @@ use std::time::Duration;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::seal::{KeyRing, MasterKey};
 use keyvigil_common::sequence::Range;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::disk::Sidecar;
+use super::disk::{beside, log_bytes};
 use super::file::File;
 use super::numbers::Span;
+use super::sidecar::Sidecar;
 use super::state::{State, meta, pair, ranges, sums};
 use super::{BufferError, Place};
 
@@ -24,7 +26,7 @@ const CHECK_MAX: Duration = Duration::from_secs(10);
 /// A file of version 1 is written anew if it is no larger, so that it can shrink from then on.
 const REWRITE_BYTES_MAX: i64 = 16 << 20;
 
-const SETTINGS: &str = "PRAGMA auto_vacuum = INCREMENTAL; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
+const SETTINGS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA mmap_size = 0;
     PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF; PRAGMA wal_autocheckpoint = 500; PRAGMA journal_size_limit = 4194304;
     PRAGMA cache_size = -1024; PRAGMA secure_delete = OFF;";
 
@@ -50,23 +52,36 @@ pub(super) fn check_library() -> Result<(), BufferError> {
 /// Opens a file with SQLite's layer of files that `place` names.
 pub(super) fn connect(place: &Place, path: &Path, flags: OpenFlags) -> Result<Connection, BufferError> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    Ok(match &place.vfs {
+    let connection = match &place.vfs {
         Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs.as_str())?,
         None => Connection::open_with_flags(path, flags)?,
-    })
+    };
+    // Closing must not write: a log that is none of this file's would be moved into it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
 }
 
 impl File {
     /// Opens the file at `path`, or makes it. `bytes` is what it may hold.
     pub(super) fn on_disk(place: &Place, path: &Path, master: &MasterKey, bytes: u64, now_ms: i64) -> Result<Self, BufferError> {
         look_at_name(path)?;
-        look_at_head(path, &place.path)?;
+        let sidecar = if path == place.path { Sidecar::read(path) } else { None };
+        look_at_head(path, sidecar.is_some())?;
+        let log = log_bytes(path);
         let mut connection = connect(place, path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)?;
+        // SQLite makes it for more than us, and what lies beside it like it.
+        keep_to_us(path);
         let fresh = prepare(&mut connection)?;
+        if fresh && sidecar.is_some() {
+            return Err(BufferError::Damaged("there was one, and it is gone".into()));
+        }
         if !fresh {
             check(&mut connection, &place.clock)?;
         }
         let mut file = Self::finish(connection, master, bytes, false, now_ms)?;
+        if let Some(sidecar) = sidecar {
+            sidecar.look_at_log(&file.id, log)?;
+        }
         file.path = Some(path.to_owned());
         file.know_copy(path, &place.origin, now_ms)?;
         Ok(file)
@@ -114,16 +129,10 @@ impl File {
             work.set("origin", &origin)
         })
     }
-
-    /// What opens the rows of this file even when nothing else of it can be read.
-    pub(super) fn sidecar(&self) -> Sidecar {
-        let epochs = self.state.numbers.spans().iter().map(|s| (s.first_id, keyvigil_common::hex(&s.epoch), s.first_seq));
-        Sidecar { file_id: keyvigil_common::hex(&self.id), data_key: keyvigil_common::hex(&self.wrapped), epochs: epochs.collect() }
-    }
 }
 
 /// What is no regular file is no buffer, and some would hang whoever opens them. One that its owner may not read is made
-/// readable: it is ours.
+/// readable: it is ours, and nobody else's. SQLite would follow a link in its log's place, and write where that leads.
 fn look_at_name(path: &Path) -> Result<(), BufferError> {
     let stat = match std::fs::symlink_metadata(path) {
         Ok(stat) => stat,
@@ -143,22 +152,32 @@ fn look_at_name(path: &Path) -> Result<(), BufferError> {
         };
         return Err(BufferError::Damaged(format!("{what} lies in its place")));
     }
-    if stat.permissions().mode() & 0o600 != 0o600 {
-        // Refused where somebody else owns it; then opening it says so.
-        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+    keep_to_us(path);
+    for beside in ["-wal", "-shm"].map(|suffix| beside(path, suffix)) {
+        if std::fs::symlink_metadata(&beside).is_ok_and(|stat| !stat.is_file()) {
+            return Err(BufferError::Damaged(format!("{} is no file", beside.display())));
+        }
     }
     Ok(())
 }
 
+/// Nobody else reads or writes it.
+fn keep_to_us(path: &Path) {
+    if std::fs::metadata(path).is_ok_and(|stat| stat.permissions().mode() & 0o777 != 0o600) {
+        // Refused where somebody else owns it; then opening it says so.
+        let _ = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+    }
+}
+
 /// SQLite takes an empty file for a new one, and one of a later format for one that must not be written.
-fn look_at_head(path: &Path, buffer: &Path) -> Result<(), BufferError> {
+fn look_at_head(path: &Path, expected: bool) -> Result<(), BufferError> {
     let mut head = [0; 20];
     let read = std::fs::File::open(path).and_then(|file| file.read_at(&mut head, 0));
     if matches!(read, Ok(20)) && head[18..].iter().any(|version| !matches!(version, 1 | 2)) {
         return Err(BufferError::Damaged("its first page is not as it was written".into()));
     }
     let gone = read.as_ref().map_or_else(|e| e.kind() == std::io::ErrorKind::NotFound, |bytes| *bytes == 0);
-    if gone && path == buffer && Sidecar::read(buffer).is_some() {
+    if gone && expected {
         return Err(BufferError::Damaged("there was one, and it is gone".into()));
     }
     Ok(())
@@ -166,6 +185,11 @@ fn look_at_head(path: &Path, buffer: &Path) -> Result<(), BufferError> {
 
 /// Settings and schema. Whether the file is new.
 fn prepare(connection: &mut Connection) -> Result<bool, BufferError> {
+    let pages: i64 = connection.query_row("PRAGMA page_count", [], |row| row.get(0))?;
+    if pages == 0 {
+        // It can be said only before there is a page; said later, it would write to each file that is opened, whosever it is.
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+    }
     connection.execute_batch(SETTINGS)?;
     let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;

@@ -2,45 +2,30 @@
 //! is done about a file that is full, damaged or suspect. Synchronous, and told the time: [`super::Buffer`] runs it on a
 //! thread, a simulation runs it as it likes.
 
+mod away;
+mod space;
+
+use std::collections::HashMap;
+
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::sequence::Range;
 use keyvigil_common::telemetry::chain;
 use keyvigil_common::wire::Gap;
-use rusqlite::config::DbConfig;
 
-use super::disk::{self, Space};
+use away::Away;
+
 use super::error::Trouble;
 use super::file::File;
 use super::numbers::Span;
-use super::state::State;
-use super::{Appended, Bounds, BufferError, Front, Lane, Level, Lost, New, Place, Remember, Room, open, repair};
+use super::{Appended, Bounds, BufferError, Front, Lane, Level, Lost, New, Place, Remember, Remembered, Room, open};
 
 /// Bytes of sealed batches that memory holds while the disk takes nothing.
 const MEMORY_BYTES: u64 = 8 << 20;
-/// The disk is tried again after this time, ms; after a repair that failed, later and later up to the second.
-const RETRY_MS: i64 = 10_000;
-const RETRY_MS_MAX: i64 = 320_000;
-/// Repairs that failed before the file is set aside unread.
-const REPAIRS_MAX: u32 = 3;
-/// Free space is looked at again after this time, ms, and whether the reserve can be made.
-const LOOK_MS: i64 = 1_000;
 /// A clock that goes on by more than this between two calls was set, ms, or the host slept: what was sealed before has no age that
 /// could be told. Calls come every few seconds.
 const LEAP_MS: i64 = 600_000;
 /// Trials of one call: make room, repair, memory.
 const TRIALS: usize = 4;
-
-/// Why batches go into memory.
-struct Away {
-    why: String,
-    /// The file must not be trusted: what can be read of it goes into a new one first.
-    suspect: Option<String>,
-    /// What was known of the file when it was left.
-    left: Option<State>,
-    tried_ms: i64,
-    wait_ms: i64,
-    repairs: u32,
-}
 
 /// The queue.
 pub struct Queue {
@@ -55,6 +40,17 @@ pub struct Queue {
     bound: u64,
     /// When the last call came.
     called_ms: Option<i64>,
+    past: Past,
+}
+
+/// What sensors remembered before this start.
+enum Past {
+    /// It lies in the file.
+    InFile,
+    /// It was asked for while the file was away.
+    Owed,
+    /// The file is back; but what memory held covers it there.
+    Kept(HashMap<String, Vec<Remembered>>),
 }
 
 impl std::fmt::Debug for Queue {
@@ -72,8 +68,9 @@ impl Queue {
     pub fn open(place: Place, master: MasterKey, bounds: Bounds, now_ms: i64) -> Result<Self, BufferError> {
         open::check_library()?;
         let file = File::in_memory(&master, MEMORY_BYTES, now_ms)?;
-        let away = Some(Away { why: String::new(), suspect: None, left: None, tried_ms: now_ms, wait_ms: RETRY_MS, repairs: 0 });
-        let mut queue = Self { place, master, bounds, file, away, noted: Vec::new(), looked_ms: None, bound: bounds.bytes, called_ms: None };
+        let away = Some(Away::new(String::new(), None, None, now_ms));
+        let mut queue =
+            Self { place, master, bounds, file, away, noted: Vec::new(), looked_ms: None, bound: bounds.bytes, called_ms: None, past: Past::InFile };
         match queue.come_back(now_ms) {
             Err(e @ BufferError::Version(_)) => return Err(e),
             Err(e) => queue.still_away(&e),
@@ -142,12 +139,12 @@ impl Queue {
         self.attempt(now_ms, |file, _| file.forked(epoch, seq, now_ms))
     }
 
-    /// Gives up one batch that the aggregator will never take.
+    /// Gives up one batch that the aggregator will never take; whether it was one that was sent.
     ///
     /// # Errors
     /// As [`Queue::append`].
     #[expect(clippy::needless_pass_by_value, reason = "the handle's twin must own what it sends")]
-    pub fn set_aside(&mut self, epoch: [u8; 16], seq: u64, cause: String, now_ms: i64) -> Result<(), BufferError> {
+    pub fn set_aside(&mut self, epoch: [u8; 16], seq: u64, cause: String, now_ms: i64) -> Result<bool, BufferError> {
         self.attempt(now_ms, |file, _| file.set_aside(epoch, seq, &cause, now_ms))
     }
 
@@ -159,12 +156,21 @@ impl Queue {
         self.attempt(now_ms, |file, _| file.gaps())
     }
 
-    /// What `sensor` asked to be remembered.
+    /// What `sensor` asked to be remembered before this start; `None` while the disk is away that knows it. What is asked to be
+    /// remembered meanwhile takes nothing from it.
     ///
     /// # Errors
     /// As [`Queue::append`].
-    pub fn remembered(&mut self, sensor: &str, now_ms: i64) -> Result<Vec<(String, Vec<u8>)>, BufferError> {
-        self.attempt(now_ms, |file, _| file.remembered(sensor))
+    pub fn remembered(&mut self, sensor: &str, now_ms: i64) -> Result<Option<Vec<Remembered>>, BufferError> {
+        let now = self.attempt(now_ms, |file, _| file.remembered(sensor))?;
+        Ok(match &mut self.past {
+            Past::Kept(past) => Some(past.remove(sensor).unwrap_or_default()),
+            past if self.away.is_some() => {
+                *past = Past::Owed;
+                None
+            }
+            _ => Some(now),
+        })
     }
 
     /// Stores what acks said, and what memory holds if the disk takes it now; the file is whole without its log then.
@@ -177,10 +183,11 @@ impl Queue {
             away.tried_ms = i64::MIN / 2;
         }
         self.attempt(now_ms, |file, _| file.save(now_ms))?;
-        if self.away.is_none()
-            && let Err(e) = self.file.checkpoint()
-        {
-            tracing::debug!(error = %e, "the buffer's log stays beside it");
+        if self.away.is_none() {
+            self.noted.clear();
+            if let Err(e) = self.file.end_log(&self.place.path) {
+                tracing::debug!(error = %e, "the buffer's log stays beside it");
+            }
         }
         Ok(())
     }
@@ -203,6 +210,7 @@ impl Queue {
     /// Does `work`; where the file fails, does what its trouble calls for and tries again.
     fn attempt<T>(&mut self, now_ms: i64, mut work: impl FnMut(&mut File, (u64, i64)) -> Result<T, BufferError>) -> Result<T, BufferError> {
         self.try_disk(now_ms);
+        self.note();
         if self.called_ms.replace(now_ms).is_some_and(|before| now_ms - before > LEAP_MS) {
             self.file.state.ageless = self.file.state.numbers.next_id;
         }
@@ -242,197 +250,21 @@ impl Queue {
         }
     }
 
-    /// The disk is full: frees what can be freed.
-    fn make_space(&mut self, now_ms: i64) {
-        let reserve = disk::free_reserve(&self.place.path);
-        let held = self.file.state.waiting.bytes;
-        // Without a reserve a part of what waits must go, or nothing new could come.
-        let bound = if reserve { held } else { held / 16 * 15 };
-        let evicted = self.file.write(now_ms, |work| {
-            work.make_room(bound, i64::MAX / 4, 0)?;
-            work.save()
-        });
-        let freed = evicted.and_then(|()| self.file.checkpoint());
-        tracing::warn!(reserve, freed = freed.is_ok(), "the disk is full; the buffer freed what it could");
-        self.looked_ms = Some(now_ms);
-    }
-
-    /// Leaves the file on disk for memory.
-    fn leave(&mut self, e: &BufferError, suspect: bool, now_ms: i64) -> Result<(), BufferError> {
-        let mut memory = File::in_memory(&self.master, MEMORY_BYTES, now_ms)?;
-        memory.offered.clone_from(&self.file.offered);
-        memory.state.confirmed.clone_from(&self.file.state.confirmed);
-        let left = std::mem::replace(&mut self.file, memory);
-        // Closing it must not write to it.
-        if let Err(e) = left.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true) {
-            tracing::debug!(error = %e, "the buffer's log is moved into it");
-        }
-        let why = chain(e);
-        tracing::error!(buffer = %self.place.path.display(), error = why, "cannot store on disk; batches are kept in memory until it can be");
-        let suspect = suspect.then(|| why.clone());
-        self.away = Some(Away { why, suspect, left: Some(left.state), tried_ms: now_ms, wait_ms: RETRY_MS, repairs: 0 });
-        Ok(())
-    }
-
-    fn still_away(&mut self, e: &BufferError) {
-        if let Some(away) = &mut self.away {
-            away.why = chain(e);
-            tracing::error!(buffer = %self.place.path.display(), error = away.why, "the disk takes nothing; batches are kept in memory until it does");
-        }
-    }
-
-    fn try_disk(&mut self, now_ms: i64) {
-        let Some(away) = &mut self.away else { return };
-        // A clock that was set back must not keep it away.
-        if (away.tried_ms..away.tried_ms.saturating_add(away.wait_ms)).contains(&now_ms) {
-            return;
-        }
-        away.tried_ms = now_ms;
-        match self.come_back(now_ms) {
-            Ok(()) => tracing::info!("the disk takes batches again"),
-            Err(e) => self.still_away(&e),
-        }
-    }
-
-    /// Opens the file on disk, repairs it if it must be, and moves into it what memory holds.
-    fn come_back(&mut self, now_ms: i64) -> Result<(), BufferError> {
-        let Some(mut away) = self.away.take() else { return Ok(()) };
-        let back = self.reopen(&mut away, now_ms);
-        match back {
-            Ok(mut file) => {
-                file.offered = std::mem::take(&mut self.file.offered);
-                // What was told meanwhile is newer than what the file says.
-                for (epoch, cursor) in std::mem::take(&mut self.file.state.confirmed) {
-                    file.state.confirm(epoch, cursor);
-                }
-                self.file = file;
-                self.looked_ms = None;
-                self.noted.clear();
-                self.note();
-                Ok(())
-            }
-            Err(e) => {
-                self.away = Some(away);
-                Err(e)
-            }
-        }
-    }
-
-    fn reopen(&mut self, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
-        if away.suspect.is_none() {
-            let cleaned = disk::clean_up(&self.place.path);
-            cleaned.map_err(|e| BufferError::Io(format!("cannot work beside {}", self.place.path.display()), e))?;
-            match File::on_disk(&self.place, &self.place.path, &self.master, self.bounds.bytes, now_ms) {
-                Err(e) if e.trouble() == Trouble::Damaged => away.suspect = Some(chain(&e)),
-                // What cannot be read may be read no more.
-                Err(e) if e.trouble() == Trouble::Suspect && self.place.path.exists() => away.suspect = Some(chain(&e)),
-                Err(e) => return Err(e),
-                Ok(mut file) => {
-                    if let Some(left) = away.left.take() {
-                        file.resume(&left, now_ms)?;
-                    }
-                    return self.bring(file, away, now_ms);
-                }
-            }
-        }
-        let why = away.suspect.clone().unwrap_or_default();
-        let salvage = away.repairs < REPAIRS_MAX;
-        match repair::repair(&self.place, &self.master, self.bounds.bytes, &why, away.left.as_ref(), salvage, now_ms) {
-            Ok(file) => {
-                (away.suspect, away.left) = (None, None);
-                self.bring(file, away, now_ms)
-            }
-            Err(e) => {
-                away.repairs += 1;
-                away.wait_ms = (away.wait_ms * 2).min(RETRY_MS_MAX);
-                Err(e)
-            }
-        }
-    }
-
-    /// Moves what memory holds into `file`.
-    fn bring(&mut self, mut file: File, away: &mut Away, now_ms: i64) -> Result<File, BufferError> {
-        self.fit(&mut file, now_ms)?;
-        let before = file.state.clone();
-        if let Err(e) = file.take(&self.file, now_ms) {
-            // It may be on disk nonetheless; then it goes from there.
-            away.left = Some(before);
-            return Err(e);
-        }
-        Ok(file)
-    }
-
-    /// Gives up what must go so that what memory holds fits into `file`: it is newer, so that of the file goes first, but for a
-    /// half that memory may not take.
-    fn fit(&mut self, file: &mut File, now_ms: i64) -> Result<(), BufferError> {
-        let bound = self.disk_bound(file);
-        // A bound that was set is kept by the next append; here it is the disk that has no room.
-        if bound >= self.bounds.bytes || self.file.state.waiting.bytes == 0 || file.state.waiting.bytes + self.file.state.waiting.bytes <= bound {
-            return Ok(());
-        }
-        // Gaps that were offered before the file was left may be told of now: they must not grow.
-        file.offered.clone_from(&self.file.offered);
-        let half = (bound / 2).max(bound.saturating_sub(file.state.waiting.bytes));
-        let make_room = |file: &mut File, bound, incoming| {
-            file.write(now_ms, |work| {
-                work.make_room(bound, i64::MAX / 4, incoming)?;
-                work.save()
-            })
-        };
-        make_room(&mut self.file, half, 0)?;
-        make_room(file, bound, self.file.state.waiting.bytes)?;
-        file.checkpoint()
-    }
-
-    /// What `file` on disk may hold.
-    fn disk_bound(&self, file: &File) -> u64 {
-        let space = Space::of(&self.place.path, self.bounds.min_free_bytes);
-        match (space, file.taken()) {
-            (Some(space), Ok(taken)) => space.bound(taken.with_log(&self.place.path), self.bounds.bytes),
-            _ => self.bounds.bytes,
-        }
-    }
-
-    /// What the file may hold now.
-    fn bound(&mut self, now_ms: i64) -> u64 {
-        if self.away.is_some() {
-            return MEMORY_BYTES.min(self.bounds.bytes);
-        }
-        if self.looked_ms.is_none_or(|at| (now_ms - at).abs() >= LOOK_MS) {
-            self.looked_ms = Some(now_ms);
-            let space = Space::of(&self.place.path, self.bounds.min_free_bytes);
-            disk::make_reserve(&self.place.path, self.bounds.bytes, space);
-            self.bound = self.disk_bound(&self.file);
-        }
-        self.bound
-    }
-
-    /// Writes beside the file what opens its rows, when that has changed.
+    /// Writes beside the file what opens its rows and that its log must be there, when that has changed.
     fn note(&mut self) {
-        if self.away.is_some() || self.noted == self.file.state.numbers.spans() {
-            return;
-        }
-        let sidecar = self.file.sidecar();
-        let known = disk::Sidecar::read(&self.place.path).is_some_and(|known| known == sidecar);
-        match if known { Ok(()) } else { sidecar.write(&self.place.path) } {
-            Ok(()) => self.noted = self.file.state.numbers.spans().to_vec(),
-            Err(e) => tracing::debug!(error = %e, "the buffer's keys are not noted beside it yet"),
+        if self.away.is_none() && self.noted != self.file.state.numbers.spans() {
+            self.noted = self.note_of(&self.file);
         }
     }
-}
 
-impl File {
-    /// Goes on where this file was left: what a transaction that failed may have left in it goes, and acks that came since count.
-    fn resume(&mut self, left: &State, now_ms: i64) -> Result<(), BufferError> {
-        if self.state.numbers.next_id > left.numbers.next_id {
-            open::cut(&mut self.connection, left.numbers.next_id)?;
-            self.reload(now_ms)?;
-        }
-        self.write(now_ms, |work| {
-            for ids in left.settled.as_slice() {
-                work.state.settle(work.tx, *ids, now_ms)?;
+    /// Epochs of `file` as they are noted beside it now; none where that was not possible: it is tried again with the next call.
+    fn note_of(&self, file: &File) -> Vec<Span> {
+        match file.note(&self.place.path) {
+            Ok(()) => file.state.numbers.spans().to_vec(),
+            Err(e) => {
+                tracing::debug!(error = chain(&e), "what opens the buffer is not noted beside it yet");
+                Vec::new()
             }
-            work.save()
-        })
+        }
     }
 }

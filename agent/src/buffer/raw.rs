@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::disk::beside;
+use super::view::has_log;
 
 /// No row is larger.
 const ROW_BYTES_MAX: u64 = 16 << 20;
@@ -33,9 +34,9 @@ struct Pages {
     newer: HashMap<u64, u64>,
 }
 
-/// Hands every row that may be a batch's to `take`, which says whether to go on.
-pub(super) fn scan(path: &Path, mut take: impl FnMut(RawRow) -> bool) -> std::io::Result<()> {
-    let pages = Pages::open(path)?;
+/// Hands every row that may be a batch's to `take`, which says whether to go on; with what the log has newer, or without.
+pub(super) fn scan(path: &Path, with_log: bool, mut take: impl FnMut(RawRow) -> bool) -> std::io::Result<()> {
+    let pages = Pages::open(path, with_log && has_log(path))?;
     for at in 1..=pages.count {
         let Some(page) = pages.read(at) else { continue };
         let head = if at == 1 { 100 } else { 0 };
@@ -54,14 +55,14 @@ pub(super) fn scan(path: &Path, mut take: impl FnMut(RawRow) -> bool) -> std::io
 }
 
 impl Pages {
-    fn open(path: &Path) -> std::io::Result<Self> {
+    fn open(path: &Path, with_log: bool) -> std::io::Result<Self> {
         let file = File::open(path)?;
         let mut head = [0; 100];
         let whole = file.read_exact_at(&mut head, 0).is_ok();
         let said = u64::from(u16_at(&head, 16).unwrap_or(0));
         let size = if whole && said.is_power_of_two() && (512..=32_768).contains(&said) { said } else { 4_096 };
         let count = file.metadata()?.len().div_ceil(size);
-        let mut pages = Self { file, wal: File::open(beside(path, "-wal")).ok(), size, count, newer: HashMap::new() };
+        let mut pages = Self { file, wal: if with_log { File::open(beside(path, "-wal")).ok() } else { None }, size, count, newer: HashMap::new() };
         pages.read_log();
         Ok(pages)
     }

@@ -1,63 +1,77 @@
-//! Reads what can be read of a file that is damaged or suspect, and writes nothing to it: through SQLite in ranges of ids that
-//! are halved where they cannot be read, then from bare pages. Every row proves itself: it opens only as what was sealed.
+//! Reads what can be read of a file that is damaged or suspect, and writes nothing to it: with its log and without, for the log may be
+//! another file's; through SQLite in ranges of ids that are halved where they cannot be read, then from bare pages. Every row
+//! proves itself: it opens only as what was sealed.
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::time::Duration;
 
+use keyvigil_common::clock::SharedClock;
 use keyvigil_common::seal::{KeyRing, MasterKey};
 use keyvigil_common::sequence::{Range, Ranges};
-use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
-use super::disk::Sidecar;
 use super::file::batch_place;
 use super::import::{Carried, Contents};
 use super::numbers::Span;
-use super::state::{meta, pair};
-use super::{BufferError, Place, open, raw};
+use super::sidecar::Sidecar;
+use super::state::pair;
+use super::view::{View, has_log};
+use super::{BufferError, Place, raw};
 
 /// Ranges that cannot be read before the rest is left to the scan of bare pages.
 const FAULTS_MAX: usize = 20_000;
+/// For how long more is looked for where some of it cannot be read: a disk may take seconds for each fault.
+const FAULTY_MAX: Duration = Duration::from_secs(60);
+/// Items of one batch, at most: that column is not sealed, and sums of it must not overflow.
+const ITEMS_MAX: i64 = 1 << 44;
 
 /// A file that is read for what it still holds.
 pub(super) struct Salvage {
-    connection: Option<Connection>,
+    views: Vec<View>,
     key: Option<(KeyRing, [u8; 16])>,
     pub(super) contents: Contents,
     /// Ids that were found.
     pub(super) found: Ranges,
     faults: usize,
+    /// It was read to its end without a fault.
+    whole: bool,
+    /// It is read in another way than before, which may show rows that have gone since.
+    again: bool,
+    clock: SharedClock,
+    until: Duration,
 }
 
 impl Salvage {
     /// Opens the file at `path`; never fails, it may only find nothing.
     pub(super) fn open(place: &Place, path: &Path, master: &MasterKey) -> Self {
-        let connection = read_only(place, path).ok();
         let sidecar = Sidecar::read(&place.path);
-        let own = connection.as_ref().and_then(|c| Some((meta(c, "data_key").ok()??, identity(c)?)));
+        let mut views = View::all(place, path);
         let beside = sidecar.as_ref().and_then(|s| Some((keyvigil_common::unhex(&s.data_key)?, keyvigil_common::unhex(&s.file_id)?)));
         let open = |(wrapped, id): (Vec<u8>, Vec<u8>)| Some((KeyRing::open(master, &[(1, wrapped)]).ok()?, <[u8; 16]>::try_from(id).ok()?));
-        let key = [own, beside].into_iter().flatten().find_map(open);
-        let mut contents = match (&connection, &key) {
-            (Some(connection), Some((ring, _))) => Contents::read(connection, ring),
-            _ => Contents::default(),
-        };
-        if contents.spans.is_empty()
-            && let (Some((_, id)), Some(sidecar)) = (&key, &sidecar)
-        {
-            let span = |(first_id, epoch, first_seq): &(u64, String, u64)| {
-                Some(Span { first_id: *first_id, epoch: keyvigil_common::unhex(epoch)?.try_into().ok()?, first_seq: *first_seq })
-            };
-            let same = sidecar.file_id == keyvigil_common::hex(id);
-            contents.spans = if same { sidecar.epochs.iter().filter_map(span).collect() } else { Vec::new() };
+        // What the file says without its log is its own; the log may be another's.
+        let key = views.iter().rev().filter_map(View::key).chain(beside).find_map(open);
+        let mut contents = Contents::default();
+        if let Some((ring, id)) = &key {
+            views.retain(|view| view.is_of(id));
+            // With the log it is newer, unless that breaks it.
+            let whole = views.iter().position(|view| Contents::read(&view.connection, ring).fault.is_none());
+            if let Some(at) = whole {
+                views.swap(0, at);
+            }
+            if let Some(view) = views.first() {
+                contents = Contents::read(&view.connection, ring);
+            }
+            if contents.spans.is_empty() {
+                contents.spans = sidecar.filter(|sidecar| sidecar.file_id == keyvigil_common::hex(id)).map(|sidecar| spans(&sidecar)).unwrap_or_default();
+            }
+            if contents.spans.is_empty() {
+                // The first epoch of a file is its identity.
+                contents.spans = vec![Span { first_id: 1, epoch: *id, first_seq: 1 }];
+            }
         }
-        if contents.spans.is_empty()
-            && let Some((_, id)) = &key
-        {
-            // The first epoch of a file is its identity.
-            contents.spans = vec![Span { first_id: 1, epoch: *id, first_seq: 1 }];
-        }
-        Self { connection, key, contents, found: Ranges::default(), faults: 0 }
+        let until = place.clock.monotonic() + FAULTY_MAX;
+        Self { views, key, contents, found: Ranges::default(), faults: 0, whole: false, again: false, clock: SharedClock::clone(&place.clock), until }
     }
 
     /// Hands every row to `take` that has an id up to `last` and is not known to be settled and gone.
@@ -65,19 +79,40 @@ impl Salvage {
         if self.key.is_none() {
             return Ok(());
         }
-        self.by_id(last, take)?;
-        if self.faults > 0 || self.connection.is_none() || self.contents.fault.is_some() {
-            self.by_page(path, last, take)?;
+        let views = std::mem::take(&mut self.views);
+        if let Some(view) = views.first() {
+            self.by_id(&view.connection, last, take)?;
+        }
+        let newest = views.first().is_some_and(|view| view.with_log || !has_log(path));
+        self.whole = newest && self.faults == 0 && self.contents.fault.is_none();
+        if self.whole && self.contents.accounts_for(&self.found) {
+            return Ok(());
+        }
+        self.again = true;
+        for view in views.iter().skip(1) {
+            self.by_id(&view.connection, last, take)?;
+        }
+        for with_log in [true, false] {
+            self.by_page(path, with_log, last, take)?;
         }
         Ok(())
     }
 
-    fn by_id(&mut self, last: u64, take: &mut dyn FnMut(Carried) -> Result<(), BufferError>) -> Result<(), BufferError> {
-        let Some(connection) = self.connection.take() else { return Ok(()) };
+    /// Whether all of it was read: then nothing is lost that its numbers do not tell.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
+    }
+
+    /// Whether it is of no use to look for more.
+    fn is_over(&self) -> bool {
+        self.faults >= FAULTS_MAX || self.faults > 0 && self.clock.monotonic() > self.until
+    }
+
+    fn by_id(&mut self, connection: &Connection, last: u64, take: &mut dyn FnMut(Carried) -> Result<(), BufferError>) -> Result<(), BufferError> {
         let mut ranges = VecDeque::from([Range { first: 1, last: last.min(u64::MAX >> 2) }]);
-        while let Some(range) = ranges.pop_front().filter(|_| self.faults < FAULTS_MAX) {
+        while let Some(range) = ranges.pop_front().filter(|_| !self.is_over()) {
             let mut reached = range.first;
-            match self.range(&connection, range, &mut reached, take) {
+            match self.range(connection, range, &mut reached, take) {
                 Ok(()) => {}
                 Err(Stop::Taker(e)) => return Err(e),
                 Err(Stop::Reader) => {
@@ -91,7 +126,6 @@ impl Salvage {
                 }
             }
         }
-        self.connection = Some(connection);
         Ok(())
     }
 
@@ -117,14 +151,13 @@ impl Salvage {
         Ok(())
     }
 
-    fn by_page(&mut self, path: &Path, last: u64, take: &mut dyn FnMut(Carried) -> Result<(), BufferError>) -> Result<(), BufferError> {
+    fn by_page(&mut self, path: &Path, with_log: bool, last: u64, take: &mut dyn FnMut(Carried) -> Result<(), BufferError>) -> Result<(), BufferError> {
         let mut failed = None;
-        let scanned = raw::scan(path, |row| {
-            let gone = row.id > last || self.contents.is_over(row.id);
-            if !gone && !self.found.contains(row.id) {
+        let scanned = raw::scan(path, with_log, |row| {
+            if row.id <= last {
                 failed = self.prove(row, take).err();
             }
-            failed.is_none()
+            failed.is_none() && self.clock.monotonic() <= self.until
         });
         if let Err(e) = scanned {
             tracing::debug!(error = %e, "the pages of the damaged buffer cannot be read");
@@ -134,12 +167,23 @@ impl Salvage {
 
     fn prove(&mut self, row: raw::RawRow, take: &mut dyn FnMut(Carried) -> Result<(), BufferError>) -> Result<(), BufferError> {
         let Some((ring, file)) = &self.key else { return Ok(()) };
+        if self.found.contains(row.id) || self.again && self.contents.is_over(row.id) {
+            return Ok(());
+        }
         let Ok(frame) = ring.unseal(&row.body, &batch_place(file, row.id)) else { return Ok(()) };
         self.found.insert(Range { first: row.id, last: row.id });
         // What is not sealed may be anything.
         let class = row.class.clamp(0, 4);
-        take(Carried { id: row.id, class, items: row.items.max(0), at_ms: row.at_ms, frame })
+        take(Carried { id: row.id, class, items: row.items.clamp(0, ITEMS_MAX), at_ms: row.at_ms, frame })
     }
+}
+
+/// Epochs as they are noted beside the file.
+fn spans(sidecar: &Sidecar) -> Vec<Span> {
+    let span = |(first_id, epoch, first_seq): &(u64, String, u64)| {
+        Some(Span { first_id: *first_id, epoch: keyvigil_common::unhex(epoch)?.try_into().ok()?, first_seq: *first_seq })
+    };
+    sidecar.epochs.iter().filter_map(span).collect()
 }
 
 /// Who could not go on.
@@ -152,20 +196,4 @@ impl From<rusqlite::Error> for Stop {
     fn from(_: rusqlite::Error) -> Self {
         Self::Reader
     }
-}
-
-/// A connection that writes nothing. It may not be one of SQLite's read-only ones, which cannot read every log.
-fn read_only(place: &Place, path: &Path) -> Result<Connection, BufferError> {
-    let connection = open::connect(place, path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    connection.execute_batch(
-        "PRAGMA locking_mode = EXCLUSIVE; PRAGMA query_only = ON; PRAGMA mmap_size = 0; PRAGMA trusted_schema = OFF; PRAGMA cache_size = -1024;",
-    )?;
-    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-    Ok(connection)
-}
-
-/// Of the file; version 1 called it otherwise.
-fn identity(connection: &Connection) -> Option<Vec<u8>> {
-    ["file_id", "epoch"].into_iter().find_map(|name| meta(connection, name).ok().flatten())
 }

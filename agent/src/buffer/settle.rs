@@ -55,7 +55,7 @@ impl File {
             // There may be more than an ack tells of.
             let Some(cursor) = cursor.or((others.len() < ACK_STREAMS_MAX).then_some(0)) else { continue };
             self.state.confirm(epoch, cursor);
-            let Some(lost) = Range::new(cursor + 1, confirmed) else { continue };
+            let Some(lost) = Range::new(cursor.saturating_add(1), confirmed) else { continue };
             tracing::error!(
                 epoch = keyvigil_common::hex(&epoch),
                 cursor,
@@ -110,10 +110,15 @@ impl File {
         Ok(())
     }
 
-    /// Gives up one batch that the aggregator will never take.
-    pub(super) fn set_aside(&mut self, epoch: [u8; 16], seq: u64, cause: &str, now_ms: i64) -> Result<(), BufferError> {
-        let Some(id) = self.state.numbers.ids(epoch, Range { first: seq, last: seq }) else { return Ok(()) };
-        self.write(now_ms, |work| work.give_up(id.first, cause))
+    /// Gives up one batch that the aggregator will never take; whether it was one that was sent.
+    pub(super) fn set_aside(&mut self, epoch: [u8; 16], seq: u64, cause: &str, now_ms: i64) -> Result<bool, BufferError> {
+        let Some(ids) = self.state.numbers.ids(epoch, Range { first: seq, last: seq }) else { return Ok(false) };
+        // Who refuses what it never saw does not know what it says.
+        if !self.lanes.handed().contains(&ids.first) {
+            return Ok(false);
+        }
+        self.write(now_ms, |work| work.give_up(ids.first, cause))?;
+        Ok(true)
     }
 
     /// Stores what acks said.

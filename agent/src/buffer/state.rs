@@ -267,14 +267,16 @@ pub(super) fn pair(ids: Range) -> [i64; 2] {
     [ids.first, ids.last].map(|id| i64::try_from(id).unwrap_or(i64::MAX))
 }
 
-/// A pair of integers as a range.
+/// A pair of integers as a range; one that is none was not written by us.
 pub(super) fn range_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Range> {
-    Ok(Range { first: row.get::<_, i64>(0)?.cast_unsigned(), last: row.get::<_, i64>(1)?.cast_unsigned() })
+    let (first, last): (i64, i64) = (row.get(0)?, row.get(1)?);
+    let range = Range::new(first.cast_unsigned(), last.cast_unsigned()).filter(|_| first > 0 && last > 0);
+    range.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, first))
 }
 
 pub(super) fn sums(connection: &Connection, ids: Range) -> Result<Totals, BufferError> {
     let sql = "SELECT count(*), ifnull(sum(items), 0), ifnull(sum(bytes), 0) FROM batch WHERE id BETWEEN ?1 AND ?2";
-    let number = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+    let number = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(|sum| sum.max(0).cast_unsigned());
     Ok(connection.prepare_cached(sql)?.query_row(pair(ids), |row| Ok(Totals { rows: number(row, 0)?, items: number(row, 1)?, bytes: number(row, 2)? }))?)
 }
 
@@ -296,5 +298,7 @@ pub(super) fn ranges(bytes: &[u8]) -> Ranges {
 }
 
 pub(super) fn span(row: &rusqlite::Row<'_>) -> rusqlite::Result<Span> {
-    Ok(Span { first_id: row.get::<_, i64>(0)?.cast_unsigned(), epoch: row.get(1)?, first_seq: row.get::<_, i64>(2)?.cast_unsigned() })
+    let (first_id, first_seq): (i64, i64) = (row.get(0)?, row.get(2)?);
+    let number = |column, n: i64| u64::try_from(n).ok().filter(|n| *n > 0).ok_or(rusqlite::Error::IntegralValueOutOfRange(column, n));
+    Ok(Span { first_id: number(0, first_id)?, epoch: row.get(1)?, first_seq: number(2, first_seq)? })
 }

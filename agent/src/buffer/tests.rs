@@ -2,6 +2,7 @@ mod away;
 mod damage;
 mod keep;
 mod lanes;
+mod log;
 mod model;
 
 use super::*;
@@ -34,6 +35,11 @@ fn fill(queue: &mut Queue, class: Class, bytes: usize, at: impl IntoIterator<Ite
     for at in at {
         queue.append(vec![new(class, bytes, at)], vec![], vec![], at).unwrap();
     }
+}
+
+/// Gives up a batch of the first epoch that waits.
+fn give_up(queue: &mut Queue, id: u64, cause: &str, now_ms: i64) {
+    queue.file.write(now_ms, |work| work.give_up(id, cause)).unwrap();
 }
 
 fn seqs(front: &Front) -> Vec<u64> {

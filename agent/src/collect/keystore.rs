@@ -3,6 +3,7 @@
 //! see. The parts: `walk` finds files, `reader` reads them, `tracker` compares, `report` and `metrics` tell, `memory`
 //! remembers over a restart, `watcher` and `watches` wake. Called by the sampler, on its timer and when poked.
 
+mod catch_up;
 mod disk;
 mod memory;
 mod metrics;
@@ -27,6 +28,7 @@ use std::time::Duration;
 use keyvigil_common::clock::{SharedClock, SystemClock};
 use keyvigil_common::key::Place;
 
+use self::catch_up::FirstLook;
 use self::disk::Disk;
 use self::memory::Memory;
 pub(super) use self::metrics::METRICS;
@@ -55,6 +57,8 @@ pub(super) struct Keystore {
     started_ms: i64,
     tracker: Tracker,
     memory: Memory,
+    /// While it is not known what a former process remembered.
+    unknown_past: UnknownPast,
     reader: Reader,
     /// Directories of the files behind links, by link and file.
     link_targets: HashMap<(PathBuf, (u64, u64)), PathBuf>,
@@ -64,6 +68,19 @@ pub(super) struct Keystore {
     resent: Option<Duration>,
     /// For how long a scan takes.
     clock: SharedClock,
+}
+
+/// How far what a former process remembered is known.
+#[derive(Debug)]
+enum UnknownPast {
+    /// It may be told before the first look.
+    Untold,
+    /// It was not: what that look found.
+    Looked(FirstLook),
+    /// It was told after it.
+    Told(FirstLook, Vec<(String, Vec<u8>)>),
+    /// It is known, or there is none.
+    No,
 }
 
 impl Collector for Keystore {
@@ -82,11 +99,10 @@ impl Collector for Keystore {
     }
 
     fn restore(&mut self, remembered: Vec<(String, Vec<u8>)>) {
-        self.memory = Memory::restore(remembered, &mut self.tracker);
-        // What the configuration no longer names is not gone: nobody looks.
-        let is_asked = |path: &Path| self.paths.iter().any(|p| p.covers(path)) && !self.exclude.iter().any(|p| p.covers(path));
-        let dirty = &mut self.tracker.dirty;
-        self.tracker.files.retain(|path, _| is_asked(Path::new(path)) || !dirty.insert(path.clone()));
+        match std::mem::replace(&mut self.unknown_past, UnknownPast::No) {
+            UnknownPast::Looked(first) => self.unknown_past = UnknownPast::Told(first, remembered),
+            _ => (self.memory, self.tracker) = self.recall(remembered),
+        }
     }
 
     fn on_change(&mut self, poke: Poke) {
@@ -104,6 +120,7 @@ impl Keystore {
             started_ms: context.started_ms,
             tracker: Tracker::default(),
             memory: Memory::default(),
+            unknown_past: UnknownPast::Untold,
             reader: Reader::default(),
             link_targets: HashMap::new(),
             watcher: None,
@@ -143,13 +160,47 @@ impl Keystore {
             }
         }
         let changes = self.tracker.update(at, &scan);
+        let before = self.memory.clone();
+        self.catch_up(at, sink);
         report::report(changes, sink, &mut self.totals);
         self.resend(at, sink);
-        let before = self.memory.clone();
+        if matches!(self.unknown_past, UnknownPast::Untold) {
+            self.unknown_past = UnknownPast::Looked(FirstLook::of(&self.tracker, &hidden));
+        }
         self.memory.hidden = hidden;
         self.roots(&found.roots, sink);
         self.memory.remember(&before, &mut self.tracker, sink);
         self.watch(disk, &found, &links, sink);
+    }
+
+    /// What a former process remembered.
+    fn recall(&self, remembered: Vec<(String, Vec<u8>)>) -> (Memory, Tracker) {
+        let mut tracker = Tracker::default();
+        let memory = Memory::restore(remembered, &mut tracker);
+        // What the configuration no longer names is not gone: nobody looks.
+        let is_asked = |path: &Path| self.paths.iter().any(|p| p.covers(path)) && !self.exclude.iter().any(|p| p.covers(path));
+        let dirty = &mut tracker.dirty;
+        tracker.files.retain(|path, _| is_asked(Path::new(path)) || !dirty.insert(path.clone()));
+        (memory, tracker)
+    }
+
+    /// Tells what had changed before the first look, where what was remembered came after it.
+    fn catch_up(&mut self, at: At, sink: &mut Sink) {
+        let (first, remembered) = match std::mem::replace(&mut self.unknown_past, UnknownPast::No) {
+            UnknownPast::Told(first, remembered) => (first, remembered),
+            other => return self.unknown_past = other,
+        };
+        let (memory, old) = self.recall(remembered);
+        let gone = old.files.keys().chain(&old.dirty).filter(|path| !self.tracker.files.contains_key(*path));
+        self.tracker.dirty.extend(gone.cloned().collect::<Vec<_>>());
+        let was_looked_at = |path: &Path| self.paths.iter().any(|p| p.covers(path) && memory.roots.contains_key(&p.text));
+        let changes = first.changes(old, &memory, was_looked_at, at);
+        report::report(changes, sink, &mut self.totals);
+        for (root, existed) in memory.roots {
+            *self.memory.roots.entry(root).or_insert(false) |= existed;
+        }
+        // A key that went and came again since was told to be there before it is told to have gone.
+        self.resent = None;
     }
 
     /// Tells all keys that this scan has not told, when it is time.

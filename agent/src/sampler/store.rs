@@ -1,7 +1,7 @@
 //! What was seen on its way into the buffer: encoded and handed over while sensors go on, for a disk may be slow. The buffer
 //! takes whatever it is given, into memory if the disk takes nothing.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use keyvigil_common::telemetry::{Number, Registry, chain};
 use keyvigil_common::wire::{self, Batch, Class, Group};
@@ -20,6 +20,8 @@ pub(super) struct Store {
     batches: Number,
     failures: Number,
     dropped: Number,
+    /// What neither disk nor memory took, to be declared with what they take next: by class, how many items.
+    lost: Arc<Mutex<Vec<(Class, u64)>>>,
 }
 
 impl Store {
@@ -30,6 +32,19 @@ impl Store {
             batches: registry.counter("keyvigil.agent.batches_total", "Batches sealed."),
             failures: registry.counter("keyvigil.agent.buffer_failures_total", "Times that the buffer could not be written."),
             dropped: registry.counter(DROPPED, "Batches given up for want of room; each is declared."),
+            lost: Arc::default(),
+        }
+    }
+}
+
+impl Store {
+    fn lose(&self, items: Vec<(Class, u64)>) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        for (class, items) in items {
+            match lost.iter_mut().find(|known| known.0 == class) {
+                Some(known) => known.1 += items,
+                None => lost.push((class, items)),
+            }
         }
     }
 }
@@ -64,6 +79,8 @@ impl Load {
                 self.enqueue(class, batch, tells, self.now_ms);
             }
         }
+        let lost = std::mem::take(&mut *store.lost.lock().unwrap_or_else(PoisonError::into_inner));
+        self.lost.extend(lost.into_iter().map(|(class, items)| (class, items, "neither disk nor memory took it")));
         self.append(&store).await;
     }
 
@@ -91,6 +108,7 @@ impl Load {
             return;
         }
         let count = self.sealed.len() as u64;
+        let items: Vec<(Class, u64)> = self.sealed.iter().map(|new| (new.class, new.items)).chain(self.lost.iter().map(|lost| (lost.0, lost.1))).collect();
         match store.buffer.append(self.sealed, self.remember, self.lost, self.now_ms).await {
             Ok(appended) => {
                 store.batches.add(count);
@@ -102,7 +120,8 @@ impl Load {
             }
             Err(e) => {
                 store.failures.inc();
-                tracing::error!(buffer = %store.buffer.path().display(), error = chain(&e), batches = count, "neither disk nor memory took what was sealed; it is lost");
+                store.lose(items);
+                tracing::error!(buffer = %store.buffer.path().display(), error = chain(&e), batches = count, "neither disk nor memory took what was sealed; it is lost, and will be declared");
             }
         }
     }
@@ -122,4 +141,28 @@ fn split(batch: &mut Batch) -> Batch {
         second.groups.push(Group { columns, ..group.clone() });
     }
     second
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::{Bounds, Place};
+    use keyvigil_common::clock::ManualClock;
+    use keyvigil_common::seal::MasterKey;
+
+    #[tokio::test]
+    async fn what_neither_disk_nor_memory_took_is_declared_with_what_comes_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let master = MasterKey::load_or_create(&dir.path().join("key")).unwrap();
+        let place = Place { path: dir.path().join("missing/buffer.db"), vfs: None, origin: String::new(), clock: ManualClock::at(1) };
+        let buffer = Buffer::open(place, master, Bounds { bytes: 64 << 20, age_ms: 1 << 40, min_free_bytes: 1 }, 1).unwrap();
+        let store = Store::new(buffer.clone(), Arc::new(Notify::new()), &Registry::default());
+        let large = |_| New { class: Class::Security, items: 3, at_ms: 1, frame: vec![0; 4 << 20], told: Vec::new() };
+        let load = Load { sealed: (0..13).map(large).collect(), ..Load::new(Vec::new(), Vec::new(), 1) };
+        load.append(&store).await;
+        assert_eq!(buffer.level().batches, 0, "the test needs more than memory takes");
+        Load::new(Vec::new(), Vec::new(), 2).put(store).await;
+        let gaps = buffer.gaps(3).await.unwrap();
+        assert_eq!(gaps.iter().map(|(_, gap)| (gap.class, gap.items)).collect::<Vec<_>>(), [(Class::Security, 39)]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::buffer::{Bounds, Lane, Place, Room};
-use crate::collect::{COLLECTORS, KeystoreConfig, Sink};
+use crate::collect::{self, COLLECTORS, Collector, KeystoreConfig, Sink};
 use crate::rootfs::RootFs;
 use keyvigil_common::clock::ManualClock;
 use keyvigil_common::seal::MasterKey;
@@ -15,6 +15,20 @@ const JUMP_MS: i64 = BEGIN_MS + 900_000;
 
 struct Steady;
 struct Jumps;
+/// Shows how many things it remembers; asks for one more each time.
+#[derive(Default)]
+struct Remembers(Option<usize>);
+
+impl Collector for Remembers {
+    fn collect(&mut self, at: At, sink: &mut Sink) {
+        sink.gauge("test.remembers", &[], self.0.map_or(-1.0, |count| count as f64));
+        sink.remember(at.wall_ms.to_string(), Some(vec![1]));
+    }
+
+    fn restore(&mut self, remembered: Vec<(String, Vec<u8>)>) {
+        self.0 = Some(remembered.len());
+    }
+}
 
 impl Collector for Steady {
     fn collect(&mut self, _at: At, sink: &mut Sink) {
@@ -37,15 +51,18 @@ struct Bench {
     sampler: Sampler,
     clock: Arc<ManualClock>,
     buffer: Buffer,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Bench {
     fn new(rows: Vec<(Row, Duration, Duration)>, adaptive: bool, cpu_budget_percent: f64) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::within(tempfile::tempdir().unwrap(), "buffer.db", rows, adaptive, cpu_budget_percent)
+    }
+
+    fn within(dir: tempfile::TempDir, buffer: &str, rows: Vec<(Row, Duration, Duration)>, adaptive: bool, cpu_budget_percent: f64) -> Self {
         let master = MasterKey::load_or_create(&dir.path().join("key")).unwrap();
         let clock = ManualClock::at(BEGIN_MS);
-        let place = Place { path: dir.path().join("buffer.db"), vfs: None, origin: String::new(), clock: clock.clone() };
+        let place = Place { path: dir.path().join(buffer), vfs: None, origin: String::new(), clock: clock.clone() };
         let bounds = Bounds { bytes: 64 << 20, age_ms: i64::MAX, min_free_bytes: 1 };
         let buffer = Buffer::open(place, master, bounds, BEGIN_MS).unwrap();
         let registry = Registry::default();
@@ -64,7 +81,7 @@ impl Bench {
             enhanced: watch::channel(Enhanced::default()).1,
             registry,
         });
-        Self { sampler, clock, buffer, _dir: dir }
+        Self { sampler, clock, buffer, dir }
     }
 
     /// Who looks now; ten seconds pass then.
@@ -129,4 +146,38 @@ async fn an_agent_over_its_budget_looks_less_often_but_not_at_keys() {
     assert!((8..12).contains(&counts[0]), "{counts:?}");
     assert!(bench.told(collect::THROTTLED).await.iter().any(|(_, sensors)| *sensors == 2.0));
     assert!(bench.told(collect::CPU).await.iter().all(|(_, percent)| *percent > 0.0));
+}
+
+#[tokio::test]
+async fn a_sensor_gets_what_it_remembered_when_the_disk_that_knows_it_is_back() {
+    let rows = || vec![row("keystore", |_| Box::<Remembers>::default())];
+    let mut bench = Bench::within(tempfile::tempdir().unwrap(), "buffer.db", rows(), false, 0.0);
+    bench.sampler.recall().await;
+    bench.looks().await;
+    assert_eq!(bench.told("test.remembers").await.len(), 1);
+    bench.buffer.close(BEGIN_MS).await.unwrap();
+    let Bench { dir, sampler, .. } = bench;
+    drop(sampler);
+    std::fs::create_dir(dir.path().join("elsewhere")).unwrap();
+    for name in ["buffer.db", "buffer.id"] {
+        std::fs::rename(dir.path().join(name), dir.path().join("elsewhere").join(name)).unwrap();
+    }
+    let mut bench = Bench::within(dir, "state/buffer.db", rows(), false, 0.0);
+    bench.sampler.recall().await;
+    bench.looks().await;
+    assert_eq!(bench.told("test.remembers").await, [(String::new(), -1.0)], "it is not known");
+    std::fs::rename(bench.dir.path().join("elsewhere"), bench.dir.path().join("state")).unwrap();
+    bench.clock.advance(Duration::from_secs(20));
+    bench.looks().await;
+    bench.told("test.remembers").await;
+    bench.sampler.recall().await;
+    bench.looks().await;
+    let mut all = Vec::new();
+    loop {
+        let told = bench.told("test.remembers").await;
+        all.extend(told.into_iter().map(|(_, value)| value));
+        let Some(front) = bench.buffer.front(Lane::Live, Room { frames: 1_000, bytes: usize::MAX }, BEGIN_MS).await.unwrap() else { break };
+        bench.buffer.acked(front.epoch, front.frames.last().unwrap().0, Vec::new(), BEGIN_MS).await.unwrap();
+    }
+    assert_eq!(all, [0.0, -1.0, -1.0, 1.0], "what it remembered before this start, and no more");
 }

@@ -23,6 +23,9 @@ const AMENDS_MAX: u32 = 32;
 const QUICK: Duration = Duration::from_secs(1);
 const SLOW: Duration = Duration::from_secs(5);
 
+/// However large the fleet: a number that is not understood is not to silence an agent.
+const SPREAD_MAX: Duration = Duration::from_secs(600);
+
 /// What a failure holds up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holds {
@@ -109,7 +112,7 @@ impl Courier {
     /// A push was answered with an ack after `took`.
     pub fn acked(&mut self, lane: Lane, took: Duration, ack: &Ack) {
         self.packer.acked(ack.base);
-        self.spread = Duration::from_millis(u64::from(ack.spread_ms));
+        self.spread = Duration::from_millis(u64::from(ack.spread_ms)).min(SPREAD_MAX);
         self.amends = 0;
         self.link.reset();
         let plan = self.plan(lane);
@@ -224,6 +227,8 @@ mod tests {
         assert!(waits[0] == 0 && waits[5] >= 9 && waits[10] >= 19, "{waits:?}");
         let again: Vec<u64> = (0..9).map(|_| courier.cut_off(Lane::Live, false, s(0), u64::MAX).as_secs()).collect();
         assert_eq!(again.iter().max(), Some(&BACKOFF_MAX.as_secs()));
+        courier.acked(Lane::Live, s(0), &Ack { spread_ms: u32::MAX, ..Ack::default() });
+        assert_eq!(courier.cut_off(Lane::Live, true, s(0), u64::MAX), SPREAD_MAX, "not for weeks");
     }
 
     #[test]

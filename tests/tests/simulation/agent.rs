@@ -129,7 +129,9 @@ impl Agent {
             Verdict::Missing(expected) => self.queue.missing(epoch, expected, now_ms)?,
             Verdict::Forked(seq) => self.queue.forked(epoch, seq, now_ms)?,
             Verdict::Whole => drop(self.courier.whole()),
-            Verdict::Never { seq, why } => self.queue.set_aside(epoch, seq, why, now_ms)?,
+            Verdict::Never { seq, why } => {
+                self.queue.set_aside(epoch, seq, why, now_ms)?;
+            }
             Verdict::TooLarge(_) => drop(self.courier.too_large(lane)),
             Verdict::Refused(refused) => drop(self.courier.failed(lane, refused.holds, refused.retry_after, now, random)),
         }

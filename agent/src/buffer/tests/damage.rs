@@ -114,7 +114,7 @@ fn a_log_that_is_gone_or_belongs_to_another_file_loses_only_what_it_held() {
         }
         let (frames, causes) = survivors(here.path(), epoch);
         genuine(&frames, &all);
-        assert!(foreign || frames.len() >= 25, "{} are left; {causes:?}", frames.len());
+        assert_eq!(&frames[..25], &all[5..], "{causes:?}");
     }
 }
 
@@ -132,7 +132,7 @@ fn what_is_no_file_or_somebody_elses_is_set_aside() {
         let dir = tempfile::tempdir().unwrap();
         make(&dir.path().join("buffer.db"));
         let (_, causes) = survivors(dir.path(), [0; 16]);
-        assert_eq!(causes, ["the buffer was damaged; 0 batches were saved, how many were lost is not known"]);
+        assert!(causes.len() == 1 && causes[0].ends_with("; 0 batches were saved, how many were lost is not known"), "{causes:?}");
         assert!(dir.path().join(format!("buffer.db.damaged-{T0}")).symlink_metadata().is_ok());
     }
 }
@@ -154,7 +154,7 @@ fn another_key_opens_nothing_and_the_newest_damaged_file_alone_is_kept() {
     let names: Vec<_> = std::fs::read_dir(dir.path())
         .unwrap()
         .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .filter(|n| n.contains("damaged") && !n.ends_with("-wal"))
+        .filter(|n| n.contains("damaged") && !n.ends_with("-wal") && !n.ends_with("-shm"))
         .collect();
     assert_eq!(names, [format!("buffer.db.damaged-{}", T0 + 2)]);
 }
@@ -172,6 +172,35 @@ fn a_batch_that_does_not_open_is_declared_and_holds_up_nothing() {
     assert_eq!(gaps.iter().map(|g| (g.0, g.1)).collect::<Vec<_>>(), [(2, 2), (1, 1)]);
     assert!(gaps[0].3 == "damaged on disk" && gaps[1].3.contains("2 batches were saved"), "{gaps:?}");
     assert_eq!(queue.gaps(T0).unwrap()[1].1.class, Class::Alert);
+}
+
+#[test]
+fn numbers_that_nobody_wrote_are_damage_and_nothing_is_counted_with_them() {
+    let broken = [
+        "UPDATE gap SET last = first - 1",
+        "UPDATE gap SET first = -9",
+        "UPDATE dropped SET last = -1",
+        "UPDATE epoch SET first_seq = -1",
+        "UPDATE batch SET items = 9223372036854775807",
+        "UPDATE batch SET items = -9, bytes = -9",
+    ];
+    for sql in broken {
+        let dir = tempfile::tempdir().unwrap();
+        let mut queue = open(dir.path(), WIDE);
+        fill(&mut queue, Class::Sample, 10, T0..T0 + 3);
+        queue.append(vec![], vec![], vec![(Class::Key, 7, "not encoded")], T0).unwrap();
+        queue.file.connection.execute_batch(sql).unwrap();
+        drop(queue);
+        let mut queue = open(dir.path(), WIDE);
+        fill(&mut queue, Class::Sample, 10, [T0 + 3]);
+        assert!(!untold(&mut queue).is_empty() && queue.level().degraded.is_none(), "{sql}");
+        let mut got = 0;
+        while let Some(front) = queue.front(Lane::Live, ROOMY, T0).unwrap() {
+            got += front.frames.len();
+            queue.acked(front.epoch, *seqs(&front).last().unwrap(), vec![], T0).unwrap();
+        }
+        assert_eq!((got, queue.level().batches), (4, 0), "{sql}");
+    }
 }
 
 #[test]

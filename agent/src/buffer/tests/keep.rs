@@ -100,8 +100,7 @@ fn a_gap_is_kept_until_a_batch_that_tells_of_it_is_acknowledged_for_good() {
     assert_eq!((gap.items, gap.cause.as_str()), (7, "not encoded"), "over a restart too");
     queue.append(vec![New { told: vec![id], ..new(Class::Key, 10, T0) }], vec![], vec![], T0).unwrap();
     assert!(queue.gaps(T0).unwrap().is_empty(), "it is told");
-    let epoch = queue.level().epoch;
-    queue.set_aside(epoch, 2, "refused for good".into(), T0).unwrap();
+    give_up(&mut queue, 2, "refused for good", T0);
     let causes: Vec<String> = untold(&mut queue).into_iter().map(|gap| gap.3).collect();
     assert_eq!(causes, ["not encoded", "refused for good"], "the batch that told of it was given up: it is told again");
 }
@@ -254,6 +253,22 @@ fn a_file_of_version_1_is_taken_over_with_its_numbers() {
 }
 
 #[test]
+fn a_batch_that_was_not_sent_is_not_given_up_because_somebody_refuses_its_number() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), WIDE);
+    fill(&mut queue, Class::Sample, 10, T0..T0 + 3);
+    let front = queue.front(Lane::Live, Room { frames: 1, bytes: 1 }, T0).unwrap().unwrap();
+    let (sent, other) = (front.frames[0].0, if front.frames[0].0 == 1 { 2 } else { 1 });
+    assert!(!queue.set_aside(front.epoch, other, "refused".into(), T0).unwrap());
+    assert!(!queue.set_aside(front.epoch, 99, "refused".into(), T0).unwrap());
+    assert!(!queue.set_aside([0; 16], sent, "refused".into(), T0).unwrap());
+    assert_eq!(queue.level().batches, 3);
+    assert!(queue.set_aside(front.epoch, sent, "why".repeat(1_000), T0).unwrap());
+    let gaps = untold(&mut queue);
+    assert!(queue.level().batches == 2 && gaps.len() == 1 && gaps[0].3.len() <= 256, "{gaps:?}");
+}
+
+#[test]
 fn the_file_shrinks_after_a_drain_and_its_log_stays_small() {
     let dir = tempfile::tempdir().unwrap();
     let mut queue = open(dir.path(), Bounds { bytes: 24 << 20, ..WIDE });
@@ -286,9 +301,9 @@ fn what_sensors_remember_is_stored_with_the_batch_and_nothing_is_readable_in_the
     let batch = New { frame: b"marker-frame".to_vec(), ..new(Class::Key, 10, T0) };
     let remember = vec![("keystore", "a".into(), Some(b"marker-value".to_vec())), ("other", "a".into(), Some(vec![1]))];
     queue.append(vec![batch], remember, vec![], T0).unwrap();
-    assert_eq!(queue.remembered("keystore", T0).unwrap(), [("a".to_owned(), b"marker-value".to_vec())]);
+    assert_eq!(queue.remembered("keystore", T0).unwrap().unwrap(), [("a".to_owned(), b"marker-value".to_vec())]);
     queue.append(vec![], vec![("keystore", "a".into(), None)], vec![], T0).unwrap();
-    assert!(queue.remembered("keystore", T0).unwrap().is_empty());
+    assert!(queue.remembered("keystore", T0).unwrap().unwrap().is_empty());
     for name in ["buffer.db", "buffer.db-wal", "buffer.id"] {
         let bytes = std::fs::read(dir.path().join(name)).unwrap();
         assert!(!bytes.windows(7).any(|w| w == b"marker-"), "{name}");

@@ -15,7 +15,7 @@ fn a_backlog_is_parted_so_that_what_is_fresh_goes_first_and_all_arrives() {
     let mut queue = open(dir.path(), WIDE);
     seconds(&mut queue, 0, 100);
     let epoch = queue.level().epoch;
-    queue.set_aside(epoch, 3, "refused".into(), T0).unwrap();
+    give_up(&mut queue, 3, "refused", T0);
     let now = T0 + 99_000;
     let fresh = queue.front(Lane::Live, SMALL, now).unwrap().unwrap();
     assert_eq!((seqs(&fresh), fresh.waiting.clone(), fresh.dropped.clone()), ((91..=100).collect(), vec![range(1, 90)], vec![]));
@@ -58,7 +58,7 @@ fn numbers_given_up_at_the_end_of_a_backlog_are_declared_by_the_live_lane() {
     let (epoch, now) = (queue.level().epoch, T0 + 29_000);
     queue.front(Lane::Live, SMALL, now).unwrap();
     for seq in 15..=20 {
-        queue.set_aside(epoch, seq, "refused".into(), now).unwrap();
+        give_up(&mut queue, seq, "refused", now);
     }
     queue.front(Lane::Backfill, Room { frames: 50, bytes: 1 << 20 }, now).unwrap();
     queue.acked(epoch, 14, vec![], now).unwrap();
@@ -74,7 +74,7 @@ fn no_push_declares_more_ranges_than_one_may_and_none_is_stuck_behind_them() {
     queue.append((0..count).map(|at| new(Class::Sample, 1, T0 + at)).collect(), vec![], vec![], T0).unwrap();
     let epoch = queue.level().epoch;
     for seq in (1..=count.unsigned_abs()).step_by(2) {
-        queue.set_aside(epoch, seq, "every second one".into(), T0).unwrap();
+        give_up(&mut queue, seq, "every second one", T0);
     }
     let front = queue.front(Lane::Live, Room { frames: 100_000, bytes: 1 << 30 }, T0).unwrap().unwrap();
     assert_eq!((front.dropped.len(), front.frames.len()), (1_024, 1_024));

@@ -139,6 +139,8 @@ impl World {
             }
             Answer::Ack(cursor, beyond) if acked => {
                 self.queue.acked(front.epoch, cursor, beyond, self.now_ms).unwrap();
+                let others = self.server.streams.iter().filter(|(epoch, _)| **epoch != front.epoch).map(|(epoch, standing)| (*epoch, standing.cursor));
+                self.queue.elsewhere(front.epoch, others.collect(), self.now_ms).unwrap();
             }
             // A later ack may speak of them, if it comes in time.
             Answer::Ack(..) => front.frames.iter().for_each(|(_, frame)| self.batches.get_mut(frame).unwrap().2 = true),
@@ -248,7 +250,9 @@ impl World {
         let lost: u64 = told.values().sum();
         // Stored, and given up by an agent that did not hear of it.
         let twice = (kept + lost).checked_sub(all).expect("something is neither stored nor told to be lost");
-        let unheard: Vec<u64> = stored.iter().map(|frame| &self.batches[*frame]).filter(|b| b.2).map(|b| b.0).collect();
+        let unheard = || stored.iter().map(|frame| &self.batches[*frame]).filter(|b| b.2);
+        // A loss that was told by one of them is told again, and by another name if its numbers were forked since.
+        let unheard: Vec<u64> = unheard().map(|b| b.0).chain(unheard().flat_map(|b| &b.1).map(|gap| gap.items)).collect();
         assert!(sums_to(&unheard, twice), "told to be lost, and stored");
         self.lost += lost;
     }
@@ -297,6 +301,32 @@ fn an_aggregator_that_was_put_back_can_say_what_it_lacks_though_a_backlog_drains
         Action::Backup,
         Action::Push(Lane::Live, 2, true),
         Action::Restore,
+    ];
+    run(Bounds { bytes: 2_000, age_ms: 1 << 40, min_free_bytes: 1 }, &actions);
+}
+
+#[test]
+fn an_aggregator_that_was_put_back_says_what_it_lacks_of_an_epoch_that_a_fork_has_ended() {
+    let actions = [Action::Fork(2), Action::Backup, Action::Restore, Action::Wait(0), Action::Restore, Action::Restore];
+    run(Bounds { bytes: 2_000, age_ms: 1 << 40, min_free_bytes: 1 }, &actions);
+}
+
+#[test]
+fn a_loss_that_was_told_and_is_told_again_after_a_fork_counts_twice_at_most() {
+    let push = |lane, frames, acked| Action::Push(lane, frames, acked);
+    let actions = [
+        Action::Append(Class::Security, 81, 4),
+        Action::Fork(0),
+        Action::Append(Class::Alert, 341, 2),
+        Action::Append(Class::Alert, 209, 3),
+        Action::Away,
+        Action::Append(Class::Alert, 1, 1),
+        Action::Append(Class::Security, 1, 5),
+        push(Lane::Live, 4, true),
+        push(Lane::Backfill, 2, false),
+        Action::Wait(10_000),
+        Action::Append(Class::Security, 241, 5),
+        push(Lane::Live, 1, false),
     ];
     run(Bounds { bytes: 2_000, age_ms: 1 << 40, min_free_bytes: 1 }, &actions);
 }

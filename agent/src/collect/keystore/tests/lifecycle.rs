@@ -311,3 +311,32 @@ fn a_file_that_was_seen_under_its_temporary_name_is_no_removal() {
     assert_eq!(kinds(&host.settle()), [EventKind::Rotated]);
     assert!(host.settle().is_empty());
 }
+
+#[test]
+fn what_was_remembered_and_is_read_late_tells_what_had_changed_and_nothing_twice() {
+    let mut host = Host::new(&["/keys"]);
+    for name in ["stays", "goes", "rotates", "moves"] {
+        host.shop.ec_key(&format!("keys/{name}.pem"));
+    }
+    host.look();
+    // While the agent is down.
+    let remembered: Vec<(String, Vec<u8>)> = host.remembered.clone().into_iter().collect();
+    fs::remove_file(host.shop.path("keys/goes.pem")).unwrap();
+    fs::rename(host.shop.path("keys/moves.pem"), host.shop.path("keys/moved.pem")).unwrap();
+    host.shop.ec_key("keys/rotates.pem");
+    host.shop.ec_key("keys/comes.pem");
+    host.sensor = Keystore::new(&host.context);
+    assert!(host.settle().is_empty(), "it is not known what is new");
+    // While the disk is away.
+    host.shop.ec_key("keys/later.pem");
+    fs::remove_file(host.shop.path("keys/stays.pem")).unwrap();
+    assert_eq!(kinds(&host.settle()), [EventKind::Created, EventKind::Removed], "what happens now is told now");
+    host.sensor.restore(remembered);
+    let mut said: Vec<_> = host.settle().iter().map(|event| (event.kind.as_str(), event.path.clone().unwrap())).collect();
+    said.sort();
+    let late = [("created", "/keys/comes.pem"), ("removed", "/keys/goes.pem"), ("removed", "/keys/moves.pem"), ("rotated", "/keys/rotates.pem")];
+    assert_eq!(said, late.map(|(kind, path)| (kind, path.to_owned())));
+    assert!(host.settle().is_empty());
+    host.restart();
+    assert!(host.settle().is_empty(), "and it is remembered as it is now");
+}
