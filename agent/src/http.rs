@@ -178,8 +178,7 @@ impl Connection {
             let response = self.sender.send_request(request).await?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.map_err(|e| HttpError::Body(e.to_string()))?.to_bytes();
-            let asked = head.headers.get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok());
-            Ok(Answer { status: head.status, body, retry_after: asked.map(|seconds: u64| Duration::from_secs(seconds).min(RETRY_AFTER_MAX)) })
+            Ok(Answer { status: head.status, body, retry_after: head.headers.get(RETRY_AFTER).and_then(|v| retry_after(v.as_bytes())) })
         };
         tokio::time::timeout(patience, exchange).await.map_err(|_| HttpError::Timeout)?
     }
@@ -226,5 +225,27 @@ impl HttpError {
             Self::Http(_) | Self::Body(_) => "nothing to do if it passes; else look for what cuts connections between this host and the aggregator",
             Self::Timeout => "the aggregator or the way to it is very slow: look at its load and at the network",
         }
+    }
+}
+
+/// How long an answer asks to wait; dates are not understood.
+fn retry_after(value: &[u8]) -> Option<Duration> {
+    let seconds: u64 = std::str::from_utf8(value).ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffer::Lane;
+    use crate::uplink::courier::{Courier, Holds};
+
+    #[test]
+    fn no_answer_silences_the_agent_for_longer_than_makes_sense() {
+        assert_eq!(retry_after(b"7"), Some(Duration::from_secs(7)));
+        assert_eq!([retry_after(b"soon"), retry_after(b"-1"), retry_after(b"\xff")], [None, None, None]);
+        let asked = retry_after(b"18446744073709551615");
+        let waits = Courier::default().failed(Lane::Live, Holds::All, asked, Duration::from_secs(1), u64::MAX);
+        assert_eq!(waits, Duration::from_secs(5_400), "an hour, spread over half of it");
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use keyvigil_common::seal::write_private;
 use rusqlite::config::DbConfig;
-use rusqlite::{Error, ffi};
+use rusqlite::{Error, ErrorCode, ffi};
 use serde::{Deserialize, Serialize};
 
 use super::BufferError;
@@ -88,15 +88,17 @@ impl File {
         Ok(())
     }
 
-    /// Moves the log of an open buffer into the file, for the room that it takes.
+    /// Moves the log of an open buffer into the file, for the room that it takes; not while somebody reads it. It is to be noted again
+    /// afterwards.
     pub(super) fn empty_log(&self, buffer: &Path) -> Result<(), BufferError> {
         if let Err(e) = self.sidecar(false).write(buffer) {
             // Worse than a loss that is told and was none is only a disk that stays full.
             tracing::debug!(error = %e, "the buffer's log is emptied though it is said to be there");
         }
-        self.checkpoint()?;
-        self.begin_log(buffer)?;
-        self.sidecar(true).write(buffer)
+        match self.checkpoint() {
+            Err(BufferError::Sqlite(Error::SqliteFailure(e, _))) if e.code == ErrorCode::DatabaseBusy => Ok(()),
+            other => other.and_then(|()| self.begin_log(buffer)),
+        }
     }
 
     /// Moves the log into the file for good: when the file is closed next, the log goes.

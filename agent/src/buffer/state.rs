@@ -270,7 +270,7 @@ pub(super) fn pair(ids: Range) -> [i64; 2] {
 /// A pair of integers as a range; one that is none was not written by us.
 pub(super) fn range_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Range> {
     let (first, last): (i64, i64) = (row.get(0)?, row.get(1)?);
-    let range = Range::new(first.cast_unsigned(), last.cast_unsigned()).filter(|_| first > 0 && last > 0);
+    let range = Range::new(first.cast_unsigned(), last.cast_unsigned()).filter(|_| first > 0);
     range.ok_or(rusqlite::Error::IntegralValueOutOfRange(0, first))
 }
 

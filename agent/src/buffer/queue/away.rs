@@ -14,7 +14,7 @@ use crate::buffer::{disk, open};
 /// The disk is tried again after this time, ms; after a repair that failed, later and later up to the second.
 const RETRY_MS: i64 = 10_000;
 const RETRY_MS_MAX: i64 = 320_000;
-/// Repairs that failed before the file is set aside unread.
+/// Repairs that failed because of what the file holds, before the file is set aside unread.
 const REPAIRS_MAX: u32 = 3;
 
 /// Why batches go into memory.
@@ -124,7 +124,8 @@ impl Queue {
                 self.bring(file, away, now_ms)
             }
             Err(e) => {
-                away.repairs += 1;
+                // No room, or a disk that is away, says nothing of the file: it is read when there is a place for what it holds.
+                away.repairs += u32::from(e.trouble() == Trouble::Damaged);
                 away.wait_ms = (away.wait_ms * 2).min(RETRY_MS_MAX);
                 Err(e)
             }

@@ -20,6 +20,7 @@ impl Queue {
             work.save()
         });
         let freed = evicted.and_then(|()| self.file.empty_log(&self.place.path));
+        self.noted = self.note_of(&self.file);
         tracing::warn!(reserve, freed = freed.is_ok(), "the disk is full; the buffer freed what it could");
         self.looked_ms = Some(now_ms);
     }
@@ -43,7 +44,9 @@ impl Queue {
         };
         make_room(&mut self.file, half, 0)?;
         make_room(file, bound, self.file.state.waiting.bytes)?;
-        file.empty_log(&self.place.path)
+        file.empty_log(&self.place.path)?;
+        self.noted = self.note_of(file);
+        Ok(())
     }
 
     /// What `file` on disk may hold.

@@ -153,6 +153,26 @@ fn after_a_write_that_failed_the_file_is_not_trusted_and_what_it_held_goes_on() 
 }
 
 #[test]
+fn a_repair_for_which_there_is_no_place_waits_and_gives_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), WIDE);
+    fill(&mut queue, Class::Sample, 10, T0..T0 + 4);
+    let old = live(&mut queue, T0);
+    let place_of_new = dir.path().join("buffer.db.new");
+    std::fs::create_dir(&place_of_new).unwrap();
+    queue.recover(fails(ffi::SQLITE_IOERR_FSYNC), true, T0).unwrap();
+    let times = || (1..9).map(|n| T0 + n * 400_000);
+    fill(&mut queue, Class::Key, 10, times());
+    assert!(queue.level().degraded.is_some());
+    std::fs::remove_dir(&place_of_new).unwrap();
+    fill(&mut queue, Class::Key, 10, [T0 + 4_000_000]);
+    assert_eq!((queue.level().degraded, queue.level().batches), (None, 13));
+    let front = live(&mut queue, T0 + 4_000_000);
+    assert_eq!((front.epoch, front.frames), (old.epoch, old.frames));
+    assert_eq!(untold(&mut queue), []);
+}
+
+#[test]
 fn what_a_failed_transaction_left_on_disk_is_not_sent_beside_what_memory_held_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut queue = open(dir.path(), WIDE);

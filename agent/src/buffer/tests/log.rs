@@ -51,6 +51,26 @@ fn a_fresh_buffer_of_which_all_lay_in_the_log_is_missed_too() {
 }
 
 #[test]
+fn a_log_that_was_emptied_on_a_full_disk_is_missed_when_it_goes_later() {
+    let emptied = |dir: &Path| {
+        let mut queue = open(dir, WIDE);
+        fill(&mut queue, Class::Sample, 500, T0..T0 + 3);
+        let full = BufferError::Sqlite(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None));
+        queue.recover(full, true, T0).unwrap();
+        queue
+    };
+    let dir = tempfile::tempdir().unwrap();
+    drop(emptied(dir.path()));
+    assert_eq!(untold(&mut open(dir.path(), WIDE)), [], "a kill right after that is no loss");
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = emptied(dir.path());
+    fill(&mut queue, Class::Sample, 500, T0..T0 + 3);
+    drop(queue);
+    std::fs::remove_file(log(dir.path())).unwrap();
+    assert!(untold(&mut open(dir.path(), WIDE))[0].3.contains("its log is gone"));
+}
+
+#[test]
 fn a_kill_at_any_other_moment_is_no_loss() {
     let dir = tempfile::tempdir().unwrap();
     let epoch = killed(dir.path());
