@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use keyvigil_common::clock::SystemClock;
 use keyvigil_tests::harness::until;
 use keyvigil_tests::host::tool;
-use keyvigil_tests::oracle::{Stored, batch};
+use keyvigil_tests::oracle::Stored;
 use keyvigil_tests::proxy::{Flow, Weather};
 
 use super::stage::{BULK_BYTES, HOST, Stage, drained, own, sized};
