@@ -83,7 +83,7 @@ async fn f18_a_ca_is_replaced_under_load_and_nothing_is_lost_or_doubled() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn f18_an_agent_revoked_in_the_middle_of_a_push_keeps_what_it_held_and_brings_it_when_it_has_joined_again() {
-    let mut stage = Stage::hasty().await;
+    let mut stage = Stage::bulky().await;
     stage.commit(20).await;
     drained(stage.sender()).await;
     stage.proxy.turn(Weather { there: Flow { bytes_per_second: 30_000, ..Flow::default() }, ..Weather::default() });

@@ -6,10 +6,10 @@ use std::sync::atomic::Ordering;
 use keyvigil_common::clock::SystemClock;
 use keyvigil_tests::harness::until;
 use keyvigil_tests::host::tool;
-use keyvigil_tests::oracle::{Stored, batch};
+use keyvigil_tests::oracle::Stored;
 use keyvigil_tests::proxy::{Flow, Weather};
 
-use super::stage::{HOST, Stage, drained, own};
+use super::stage::{BULK_BYTES, HOST, Stage, drained, own};
 use super::world::sized;
 
 /// The cursor in the store at `dir`, whether or not somebody writes it; and the numbers that are settled.
@@ -32,14 +32,9 @@ fn agrees(dir: &Path) -> u64 {
     cursor
 }
 
-/// Bytes of the frames of numbers.
-fn frames_bytes(numbers: std::ops::RangeInclusive<u64>, base_ms: i64) -> u64 {
-    numbers.map(|n| keyvigil_common::wire::encode_batch(&batch(n, base_ms)).expect("valid").len() as u64).sum()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn f02_an_aggregator_killed_at_any_step_of_a_push_has_all_of_it_or_nothing() {
-    let mut stage = Stage::hasty().await;
+    let mut stage = Stage::bulky().await;
     let store = stage.path("aggregator");
     stage.commit(5).await;
     drained(stage.sender()).await;
@@ -62,8 +57,7 @@ async fn f02_an_aggregator_killed_at_any_step_of_a_push_has_all_of_it_or_nothing
         let lock = other.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).expect("the lock");
         stage.commit(30).await;
         // The first push may hold only the first of them.
-        let first = frames_bytes(cursor + 1..=cursor + 1, stage.base_ms);
-        until("a body has arrived", || async { (handed(&stage) > before + first).then_some(()) }).await;
+        until("a body has arrived", || async { (handed(&stage) > before + BULK_BYTES).then_some(()) }).await;
         stage.kill();
         drop(lock);
         drop(other);

@@ -52,6 +52,9 @@ pub(crate) async fn judge(id: &str, client: &Client, host: &str, base_ms: i64, i
     stored
 }
 
+/// See [`Stage::bulky`].
+pub(crate) const BULK_BYTES: u64 = 256;
+
 /// An aggregator, a sender, and what lies between.
 pub(crate) struct Stage {
     dir: TempDir,
@@ -67,6 +70,11 @@ impl Stage {
     /// An aggregator and a sender that has joined, whose waits are short.
     pub(crate) async fn hasty() -> Self {
         Self::with(Arc::new(Hasty(SystemClock::shared())), |_| {}).await
+    }
+
+    /// The same with batches that stay large on the wire, at least [`BULK_BYTES`] each, so that a push can be met on its way.
+    pub(crate) async fn bulky() -> Self {
+        Self::with(Arc::new(Hasty(SystemClock::shared())), |options| options.padding = 2 * BULK_BYTES as usize).await
     }
 
     /// The same with another clock and other options.
