@@ -107,6 +107,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         itself: itself.clone(),
         board: board.clone(),
         courier: Courier::default(),
+        shown: shown.clone(),
         tasks: delivery.clone(),
         metrics: Metrics::new(&registry),
     };

@@ -20,6 +20,7 @@ use crate::enhanced::Enhanced;
 use crate::enroll::Renewal;
 use crate::http::{Connection, Dialer, Fault, HttpError};
 use crate::identity::{Identity, IdentityError};
+use crate::sampler::Shown;
 use crate::sender::Itself;
 use crate::standing::Board;
 use courier::{Courier, Holds};
@@ -59,6 +60,8 @@ pub struct Uplink {
     pub board: Board,
     /// When to send what.
     pub courier: Courier,
+    /// What the sensors see.
+    pub shown: Shown,
 }
 
 /// Numbers of the uplink.
@@ -192,7 +195,7 @@ impl Uplink {
         let Some(front) = self.buffer.front(lane, room, self.clock.now_ms()).await? else { return Ok(false) };
         let Front { epoch, dropped, waiting, frames } = front;
         let trusts = self.identity.borrow().trusts()?;
-        let push = Push { epoch, sender: Some(self.itself.sender(trusts)), dropped, waiting, frames };
+        let push = Push { epoch, sender: Some(self.itself.sender(trusts, self.shown.blind())), dropped, waiting, frames };
         let push = self.courier.pack(&push).map_err(Failure::Encode)?;
         let (size, began) = (push.len() as u64, self.clock.monotonic());
         let kind = if lane == Lane::Backfill { "backfill" } else { "live" };

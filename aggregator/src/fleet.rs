@@ -63,6 +63,9 @@ pub struct Agent {
     /// How far its host's clock is behind ours, ms; not known before its first push.
     #[serde(default)]
     pub clock_offset_ms: Option<i64>,
+    /// Parts of what it is there to watch that it does not see; `None`: it has not said.
+    #[serde(default)]
+    pub blind: Option<u32>,
     /// Copies of it that are kept out.
     #[serde(default)]
     pub twins: Vec<Twin>,
@@ -150,6 +153,7 @@ impl Agent {
             credentials: Credentials::default(),
             enhance: None,
             clock_offset_ms: None,
+            blind: None,
             twins: Vec::new(),
             joined: None,
         }
@@ -192,6 +196,8 @@ pub struct News {
     pub facts: Option<HostFacts>,
     /// How far its clock is behind ours, ms.
     pub clock_offset_ms: Option<i64>,
+    /// How much it does not see.
+    pub blind: Option<u32>,
 }
 
 /// All agents.
@@ -287,6 +293,7 @@ impl Fleet {
         agent.last_sample_ms = agent.last_sample_ms.max(news.last_sample_ms);
         agent.cursor = cursor;
         agent.clock_offset_ms = news.clock_offset_ms.or(agent.clock_offset_ms);
+        agent.blind = news.blind.or(agent.blind);
         if let Some(interval_ms) = news.interval_ms {
             agent.paced(interval_ms, now_ms);
         }
@@ -401,8 +408,8 @@ pub fn put(tx: &Tx<'_>, tenant: TenantId, agent: &Agent) -> Result<(), StoreErro
     let Some(stored) = tx.get::<Agent>(Table::Agent, tenant, &agent.id)? else { return enter(tx, tenant, agent) };
     let heard = agent.clone();
     let credentials = Credentials { used: heard.credentials.used, trusts: heard.credentials.trusts, ..stored.credentials };
-    let Agent { last_seen_ms, last_sample_ms, interval_ms, paced_ms, facts, cursor, clock_offset_ms, .. } = heard;
-    enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, paced_ms, facts, cursor, clock_offset_ms, credentials, ..stored })
+    let Agent { last_seen_ms, last_sample_ms, interval_ms, paced_ms, facts, cursor, clock_offset_ms, blind, .. } = heard;
+    enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, paced_ms, facts, cursor, clock_offset_ms, blind, credentials, ..stored })
 }
 
 #[cfg(test)]

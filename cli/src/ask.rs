@@ -108,6 +108,17 @@ pub(crate) async fn keys(client: &Client, args: Keys, output: Output) -> Done {
     Ok(())
 }
 
+/// How a host stands; one that does not see all that it should, or has copies, is not simply up.
+fn state(host: &Value) -> String {
+    let mut words = cell(&host["state"]);
+    for (what, count) in [("blind", host["blind"].as_u64()), ("copies", host["copies"].as_u64())] {
+        if let Some(count) = count.filter(|count| *count > 0) {
+            words.push_str(&format!(", {what}: {count}"));
+        }
+    }
+    words
+}
+
 pub(crate) async fn hosts(client: &Client, output: Output) -> Done {
     let hosts = client.hosts().await.map_err(failed)?;
     if as_json(&hosts, output) {
@@ -117,10 +128,7 @@ pub(crate) async fn hosts(client: &Client, output: Output) -> Done {
     let lines = rows(&hosts["hosts"], |host| {
         vec![
             cell(&host["host"]),
-            match host["copies"].as_u64() {
-                None | Some(0) => cell(&host["state"]),
-                Some(copies) => format!("{}, copies: {copies}", cell(&host["state"])),
-            },
+            state(host),
             relative(&host["last_seen"], now),
             short(&cell(&host["os"]), 32),
             cell(&host["keys"]),

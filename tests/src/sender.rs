@@ -11,6 +11,7 @@ use keyvigil_agent::enroll::{self, Renewal};
 use keyvigil_agent::http::Dialer;
 use keyvigil_agent::identity::Identity;
 use keyvigil_agent::rootfs::RootFs;
+use keyvigil_agent::sampler::Shown;
 use keyvigil_agent::sender::Itself;
 use keyvigil_agent::standing::Board;
 use keyvigil_agent::uplink::courier::Courier;
@@ -112,6 +113,7 @@ impl Sender {
             metrics: Metrics::new(&registry),
             board: board.clone(),
             courier: Courier::default(),
+            shown: Shown::default(),
         };
         tasks.spawn("uplink", uplink.run());
         Self { buffer, board, registry, options, filled, tasks, _identity }

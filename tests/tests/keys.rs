@@ -63,5 +63,10 @@ async fn keys_appear_rotate_and_go_and_each_is_told_once() {
     until("its end", || async { events(&client, "removed").await.into_iter().find(|e| e["path"].as_str().is_some_and(|p| p.ends_with("later.pem"))) }).await;
     until("its status", || async { find(&client, "later.example.org", "removed").await }).await;
     assert_eq!(events(&client, "rotated").await.iter().filter(|e| e["path"].as_str().is_some_and(|p| p.ends_with("first.pem"))).count(), 1, "once");
+
+    let host = || async { client.hosts().await.ok()?["hosts"][0].as_object().cloned() };
+    assert_eq!(host().await.and_then(|host| host["blind"].as_u64()), Some(0), "all is seen");
+    std::fs::rename(&keys, harness.dir("elsewhere").join("keys")).expect("moved away");
+    until("a host that does not see its keys, and says so", || async { host().await.filter(|host| host["blind"] == 1 && host["state"] == "up") }).await;
     agent.stop().await.expect("a clean end");
 }

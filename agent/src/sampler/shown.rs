@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::Coverage;
 use crate::collect::Sink;
 use crate::control::Sensor;
 
@@ -15,6 +16,14 @@ impl Shown {
     #[must_use]
     pub fn all(&self) -> Vec<Sensor> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How much of what this agent is there for it does not see; `None` before any sensor has answered.
+    #[must_use]
+    pub fn blind(&self) -> Option<u32> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let unseen = |sensor: &Sensor| sensor.blind.iter().filter(|(what, _)| Coverage::matters(&sensor.name, what)).count();
+        (!all.is_empty()).then(|| u32::try_from(all.iter().map(unseen).sum::<usize>()).unwrap_or(u32::MAX))
     }
 
     /// A sensor has answered.

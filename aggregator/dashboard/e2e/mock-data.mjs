@@ -82,6 +82,7 @@ function hosts() {
     enrolled: now - 30 * 86_400_000,
     certificate_expires: now + 6 * D,
     cursor: 123,
+    blind: 0,
     keys: 210,
     alerts: 0,
     ...over,
@@ -89,7 +90,7 @@ function hosts() {
   return [
     one('web-1', { alerts: 1 }),
     one('web-2', { state: 'silent', last_seen: now - 5 * M, last_sample: now - 5 * M, alerts: 1 }),
-    one('db-1', { cpus: 16, memory_bytes: 128 * 2 ** 30 }),
+    one('db-1', { blind: 2, cpus: 16, memory_bytes: 128 * 2 ** 30 }),
     one('edge-fra-2', { os: 'Ubuntu 24.04.1 LTS', arch: 'aarch64' }),
   ];
 }

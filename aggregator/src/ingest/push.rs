@@ -35,6 +35,8 @@ struct Whose {
     agent: String,
     host: String,
     peer: SocketAddr,
+    /// How much the agent says it does not see.
+    blind: Option<u32>,
 }
 
 /// A push, opened.
@@ -102,7 +104,7 @@ impl Ingest {
             return Err(Refusal::Cloned);
         }
         let whole = |refusal: Refusal| if differs { refusal.of_difference() } else { refusal };
-        let from = Whose { tenant, agent: agent.id.clone(), host: agent.host.clone(), peer };
+        let from = Whose { tenant, agent: agent.id.clone(), host: agent.host.clone(), peer, blind: push.sender.and_then(|sender| sender.blind) };
         let reading = push.sender.map(|sender| self.clocks.heard(tenant, &agent.id, &sender, now_ms));
         let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
         let mut decoded = None;
@@ -229,7 +231,7 @@ impl Ingest {
     ) -> Result<Done, StoreError> {
         let host = &from.host;
         let mut settling = tx.settling(stream, declared)?;
-        let mut news = News { clock_offset_ms: reading.map(|reading| reading.offset_ms), ..News::default() };
+        let mut news = News { clock_offset_ms: reading.map(|reading| reading.offset_ms), blind: from.blind, ..News::default() };
         let (mut samples, mut events, mut fresh, mut repeats) = (0, 0, 0, 0);
         let (mut series, mut before) = (Vec::new(), None);
         for Arrived { seq, hash, body, mut batch, dictionary, known, resolved } in arrived {

@@ -70,7 +70,7 @@ fn as_json(app: &App, agent: &Agent, counts: &Counts) -> Value {
         "host": agent.host, "agent": agent.id, "state": agent.state(app.clock.now_ms()), "last_seen": agent.last_seen_ms,
         "last_sample": agent.last_sample_ms, "os": facts.os, "kernel": facts.kernel, "arch": facts.arch, "cpus": facts.cpus,
         "memory_bytes": facts.memory_bytes, "agent_version": facts.agent_version, "enrolled": agent.enrolled_ms,
-        "certificate_expires": agent.certificate_expires_ms, "cursor": agent.cursor, "clock_offset_ms": agent.clock_offset_ms, "copies": agent.twins.len(), "keys": keys, "alerts": alerts,
+        "certificate_expires": agent.certificate_expires_ms, "cursor": agent.cursor, "clock_offset_ms": agent.clock_offset_ms, "copies": agent.twins.len(), "blind": agent.blind, "keys": keys, "alerts": alerts,
     })
 }
 

@@ -72,20 +72,21 @@ struct SenderBytes {
     machine: [u8; 32],
     boot: [u8; 16],
     trusts: [u8; 32],
+    blind: Option<u32>,
     /// Wall clock less the time since the boot: when the host was started, by its clock.
     booted_ms: i64,
     boot_ms: i64,
 }
 
 impl From<Sender> for SenderBytes {
-    fn from(Sender { instance, machine, boot, boot_ms, wall_ms, trusts }: Sender) -> Self {
-        Self { instance, machine, boot, trusts, booted_ms: wall_ms.wrapping_sub(boot_ms), boot_ms }
+    fn from(Sender { instance, machine, boot, boot_ms, wall_ms, trusts, blind }: Sender) -> Self {
+        Self { instance, machine, boot, trusts, blind, booted_ms: wall_ms.wrapping_sub(boot_ms), boot_ms }
     }
 }
 
 impl From<SenderBytes> for Sender {
-    fn from(SenderBytes { instance, machine, boot, trusts, booted_ms, boot_ms }: SenderBytes) -> Self {
-        Self { instance, machine, boot, boot_ms, wall_ms: booted_ms.wrapping_add(boot_ms), trusts }
+    fn from(SenderBytes { instance, machine, boot, trusts, blind, booted_ms, boot_ms }: SenderBytes) -> Self {
+        Self { instance, machine, boot, boot_ms, wall_ms: booted_ms.wrapping_add(boot_ms), trusts, blind }
     }
 }
 

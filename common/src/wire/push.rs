@@ -37,6 +37,9 @@ pub struct Sender {
     pub wall_ms: i64,
     /// SHA-256 over the CA certificates that the agent trusts (DER, in the order it was given them).
     pub trusts: [u8; 32],
+    /// Parts of what it is there to watch that it cannot see now: paths of keys, sensors that do not answer. `None` before they were
+    /// looked at.
+    pub blind: Option<u32>,
 }
 
 /// Other epochs of an agent that an ack tells of.

@@ -107,7 +107,7 @@ impl Agent {
     pub(crate) fn push(&mut self, lane: Lane, now: Duration, now_ms: i64) -> Result<Option<Pushed>, BufferError> {
         let Some(room) = self.courier.may_send(lane, now) else { return Ok(None) };
         let Some(Front { epoch, dropped, waiting, frames }) = self.queue.front(lane, room, now_ms)? else { return Ok(None) };
-        let push = Push { epoch, sender: Some(self.itself.sender([0; 32])), dropped, waiting, frames };
+        let push = Push { epoch, sender: Some(self.itself.sender([0; 32], None)), dropped, waiting, frames };
         Ok(Some((epoch, self.courier.pack(&push).expect("it fits"))))
     }
 

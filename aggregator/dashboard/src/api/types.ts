@@ -140,6 +140,8 @@ export interface Host {
   agent_version: string | null;
   certificate_expires: number | null;
   cursor: number;
+  /** how many parts of what it should watch its agent cannot see; null: it has not said */
+  blind: number | null;
   keys: number;
   alerts: number;
   /** When its agent joined. */

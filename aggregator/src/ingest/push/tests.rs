@@ -36,7 +36,7 @@ fn agent() -> Agent {
 }
 
 fn sender(instance: u8, boot_ms: i64, wall_ms: i64) -> Sender {
-    Sender { instance: [instance; 16], machine: [instance; 32], boot: [9; 16], boot_ms, wall_ms, trusts: [0; 32] }
+    Sender { instance: [instance; 16], machine: [instance; 32], boot: [9; 16], boot_ms, wall_ms, trusts: [0; 32], blind: None }
 }
 
 fn range(first: u64, last: u64) -> Range {

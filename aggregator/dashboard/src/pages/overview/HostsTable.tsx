@@ -21,13 +21,22 @@ const MEANING: Record<HostState, string> = {
   revoked: 'Its certificate was revoked; it cannot send',
 };
 
+/** A host that is heard of and does not see its keys is not fine. */
+function Standing({ host }: { host: Host }): JSX.Element {
+  if (host.state === 'up' && host.blind) {
+    const title = `${plural(host.blind, 'thing')} that it should watch cannot be seen: keyvigil-agent status on the host names them`;
+    return <StateBadge kind="warning" word="Blind" title={title} />;
+  }
+  return <StateBadge kind={BADGES[host.state]} word={sentence(host.state)} title={MEANING[host.state]} />;
+}
+
 const COLUMNS: readonly Column<Host>[] = [
   { id: 'host', title: 'Host', cell: (host) => host.host, sort: (host) => host.host },
   {
     id: 'state',
     title: 'State',
-    cell: (host) => <StateBadge kind={BADGES[host.state]} word={sentence(host.state)} title={MEANING[host.state]} />,
-    sort: (host) => RANK[host.state],
+    cell: (host) => <Standing host={host} />,
+    sort: (host) => RANK[host.state] - (host.state === 'up' && host.blind ? 0.5 : 0),
   },
   { id: 'last_seen', title: 'Last seen', cell: (host) => <Time at={host.last_seen} none="never" />, sort: (host) => host.last_seen },
   { id: 'os', title: 'System', cell: (host) => host.os ?? '–', sort: (host) => host.os, grow: true },

@@ -31,6 +31,7 @@ function HostsTile({ hosts, history }: { hosts: Host[]; history: number[] | unde
   const up = enrolled.filter((host) => host.state === 'up').length;
   const silent = enrolled.filter((host) => host.state === 'silent');
   const first = silent[0];
+  const blind = enrolled.filter((host) => host.state === 'up' && host.blind);
   const note =
     enrolled.length === 0
       ? 'none enrolled yet'
@@ -41,12 +42,14 @@ function HostsTile({ hosts, history }: { hosts: Host[]; history: number[] | unde
               .slice(0, 2)
               .map((host) => host.host)
               .join(', ')}${silent.length > 2 ? ', …' : ''}`
-          : up === enrolled.length
-            ? enrolled.length === 1
-              ? 'reporting'
-              : 'all reporting'
-            : `${enrolled.length - up} never heard of`;
-  const state = silent.length > 0 ? 'warning' : enrolled.length > 0 && up === enrolled.length ? 'ok' : 'unknown';
+          : blind[0]
+            ? `${blind[0].host}${blind.length > 1 ? ` and ${blind.length - 1} more` : ''}: not all is seen`
+            : up === enrolled.length
+              ? enrolled.length === 1
+                ? 'reporting'
+                : 'all reporting'
+              : `${enrolled.length - up} never heard of`;
+  const state = silent.length + blind.length > 0 ? 'warning' : enrolled.length > 0 && up === enrolled.length ? 'ok' : 'unknown';
   return (
     <Tile
       word="Hosts up"
