@@ -81,14 +81,9 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     };
     let identity = Identity::load(dir)?.ok_or_else(|| StartError::NotJoined(dir.display().to_string()))?;
     identity.tls(&clock)?;
-    let master = MasterKey::load_or_create(&dir.join("buffer.key"))?;
-    let bounds = Bounds { bytes: config.buffer.max_bytes, age_ms: config.buffer.max_age.as_ms(), min_free_bytes: config.buffer.min_free_bytes };
     let (root, board) = (RootFs::new(&config.root), Board::default());
     let itself = Itself::starting(&root, dir, Arc::clone(&clock));
-    let path = dir.join("buffer.db");
-    let place = Place { path: path.clone(), vfs: None, origin: itself.machine().to_owned(), clock: Arc::clone(&clock) };
-    let opened = Buffer::open(place, master, bounds, clock.now_ms());
-    let buffer = opened.map_err(|source| StartError::Buffer { path: path.display().to_string(), source })?;
+    let buffer = buffer(config, &itself, &clock)?;
     let (registry, filled) = (Registry::default(), Arc::new(Notify::new()));
     let (sampling, delivery) = (Tasks::new(stop.child()), Tasks::new(Stop::new()));
     let (enhanced, enhanced_seen) = watch::channel(Enhanced::default());
@@ -143,6 +138,14 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     delivery.spawn("uplink", uplink.run());
     delivery.spawn("renewer", renewer.run());
     Ok(Running { buffer, board, registry, clock: own_clock, sampling, delivery, _lock: lock })
+}
+
+fn buffer(config: &Config, itself: &Itself, clock: &SharedClock) -> Result<Buffer, StartError> {
+    let path = config.state_dir.join("buffer.db");
+    let master = MasterKey::load_or_create(&config.state_dir.join("buffer.key"))?;
+    let bounds = Bounds { bytes: config.buffer.max_bytes, age_ms: config.buffer.max_age.as_ms(), min_free_bytes: config.buffer.min_free_bytes };
+    let place = Place { path: path.clone(), vfs: None, origin: itself.machine().to_owned(), clock: Arc::clone(clock) };
+    Buffer::open(place, master, bounds, clock.now_ms()).map_err(|source| StartError::Buffer { path: path.display().to_string(), source })
 }
 
 /// What the agent tells of itself on its socket.
