@@ -41,6 +41,12 @@ pub struct TokenRecord {
 }
 
 impl TokenRecord {
+    /// Whether `secret` is the one that it was made with; takes as long whatever it is.
+    fn is_proved_by(&self, secret: &str) -> bool {
+        let given = JoinToken::secret_hash(secret);
+        aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), self.secret_hash.as_bytes()).is_ok()
+    }
+
     /// How often it was used.
     #[must_use]
     pub fn times_used(&self) -> u32 {
@@ -147,6 +153,12 @@ impl Enroll {
         if host.is_empty() || host.len() > HOST_BYTES_MAX || host.chars().any(char::is_control) {
             return Err(EnrollError::Invalid("hostname must have 1 to 255 bytes and no control characters".into()));
         }
+        // Who shows no token is refused before the one writer of all has work by it.
+        let id = request.id.clone();
+        let token = self.store.read(move |connection, ring| ledger::token::<TokenRecord>(connection, ring, &id)).await?;
+        if !token.is_some_and(|(_, token)| token.is_proved_by(&request.secret)) {
+            return Err(EnrollError::Token);
+        }
         let this = self.clone();
         // A refusal has written nothing; a fault of the store rolls back what it had.
         let decide = move |tx: &Tx<'_>| match this.admit(tx, &request, &host) {
@@ -163,8 +175,7 @@ impl Enroll {
     fn admit(&self, tx: &Tx<'_>, request: &JoinRequest, host: &str) -> Result<(Agent, JoinAnswer), EnrollError> {
         let now_ms = self.clock.now_ms();
         let (tenant_id, mut token) = tx.get_token::<TokenRecord>(&request.id)?.ok_or(EnrollError::Token)?;
-        let given = JoinToken::secret_hash(&request.secret);
-        if aws_lc_rs::constant_time::verify_slices_are_equal(given.as_bytes(), token.secret_hash.as_bytes()).is_err() {
+        if !token.is_proved_by(&request.secret) {
             return Err(EnrollError::Token);
         }
         let key = keyvigil_common::hex(&keyvigil_common::sha256(request.csr.as_bytes()));

@@ -160,12 +160,7 @@ impl Tx<'_> {
     /// # Errors
     /// The database's.
     pub fn get_token<T: DeserializeOwned>(&self, id: &str) -> Result<Option<(TenantId, T)>, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT tenant, body FROM enroll_token WHERE id = ?1")?;
-        let mut rows = statement.query([id])?;
-        match rows.next()? {
-            Some(row) => Ok(Some((row.get(0)?, unseal(&self.shared.ring, "enroll_token", 0, id, &row.get::<_, Vec<u8>>(1)?)?))),
-            None => Ok(None),
-        }
+        token(self.connection, &self.shared.ring, id)
     }
 
     /// Removes a join token; whether it was there.
@@ -207,6 +202,19 @@ pub fn tokens<T: DeserializeOwned>(connection: &Connection, ring: &KeyRing) -> R
         out.push((tenant, id, record));
     }
     Ok(out)
+}
+
+/// The join token of that id, with its tenant.
+///
+/// # Errors
+/// The database's, or a record that does not unseal.
+pub fn token<T: DeserializeOwned>(connection: &Connection, ring: &KeyRing, id: &str) -> Result<Option<(TenantId, T)>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT tenant, body FROM enroll_token WHERE id = ?1")?;
+    let mut rows = statement.query([id])?;
+    match rows.next()? {
+        Some(row) => Ok(Some((row.get(0)?, unseal(ring, "enroll_token", 0, id, &row.get::<_, Vec<u8>>(1)?)?))),
+        None => Ok(None),
+    }
 }
 
 /// Events of a tenant with `at_ms` in `from..=to` that come after `before` (time and id of the last one seen) in the order
