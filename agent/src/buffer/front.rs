@@ -199,7 +199,8 @@ impl File {
         }
         let last = rows.last().map_or(first, |row| row.id);
         dropped.retain(|range| range.first < last);
-        let waiting = if split.is_some() { self.to_come(span, first) } else { Vec::new() };
+        // What a span counts on from lies in a file that is away, or comes before.
+        let waiting = if split.is_some() { self.to_come(span, first) } else { Range::new(1, span.first_seq - 1).into_iter().collect() };
         let settled = Some(self.state.settled.clone());
         let told = dropped.iter().map(|ids| self.state.numbers.seqs(*ids)).collect();
         *self.lanes.lane(lane) = Handed { ids: rows.iter().map(|row| row.id).collect(), dropped, settled };

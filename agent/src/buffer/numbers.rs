@@ -1,5 +1,6 @@
 //! Which number a row travels under. Rows have dense ids of their own; an epoch begins at an id and counts from there, so that
-//! a fork, a copy or a salvage changes epochs and rewrites no row. Pure.
+//! a fork, a copy or a salvage changes epochs and rewrites no row. An epoch may count on after another, where memory stood in for a
+//! disk that was repaired. Pure.
 
 use keyvigil_common::sequence::Range;
 
@@ -63,22 +64,26 @@ impl Numbers {
         Range { first, last: first + (ids.last - ids.first) }
     }
 
-    /// The ids that were given to these numbers of `epoch`.
-    pub(super) fn ids(&self, epoch: [u8; 16], seqs: Range) -> Option<Range> {
-        let span = self.spans.iter().find(|s| s.epoch == epoch)?;
-        let (_, own) = self.at(span.first_id);
-        let last_given = own.last.min(self.next_id - 1);
-        let id = |seq: u64| seq.checked_sub(span.first_seq).and_then(|after| span.first_id.checked_add(after));
-        let first = id(seqs.first.max(span.first_seq))?;
-        let last = id(seqs.last).unwrap_or(u64::MAX).min(last_given);
-        Range::new(first, last).filter(|_| seqs.last >= span.first_seq)
+    /// The ids that were given to these numbers of `epoch`, in order.
+    pub(super) fn ids(&self, epoch: [u8; 16], seqs: Range) -> Vec<Range> {
+        let given = |span: &Span| {
+            let last_given = self.at(span.first_id).1.last.min(self.next_id - 1);
+            let id = |seq: u64| seq.checked_sub(span.first_seq).and_then(|after| span.first_id.checked_add(after));
+            let first = id(seqs.first.max(span.first_seq))?;
+            let last = id(seqs.last).unwrap_or(u64::MAX).min(last_given);
+            Range::new(first, last).filter(|_| seqs.last >= span.first_seq)
+        };
+        self.spans.iter().filter(|span| span.epoch == epoch).filter_map(given).collect()
     }
 
-    /// Begins an epoch at `span.first_id`; one that begins there too is replaced.
+    /// Begins an epoch at `span.first_id`, or goes on with the one before; one that begins there too is replaced.
     pub(super) fn begin(&mut self, span: Span) {
         self.spans.retain(|s| s.first_id != span.first_id);
         let at = self.spans.partition_point(|s| s.first_id < span.first_id);
-        self.spans.insert(at, span);
+        let goes_on = |before: &Span| before.epoch == span.epoch && before.first_seq + (span.first_id - before.first_id) == span.first_seq;
+        if !self.spans[..at].last().is_some_and(goes_on) {
+            self.spans.insert(at, span);
+        }
         self.newest = self.spans.last().copied().unwrap_or(span);
         self.next_id = self.next_id.max(span.first_id);
     }
@@ -113,13 +118,26 @@ mod tests {
         numbers.begin(Span { first_id: 11, epoch: [2; 16], first_seq: 1 });
         numbers.begin(Span { first_id: 16, epoch: [3; 16], first_seq: 5 });
         assert_eq!([10, 11, 15, 16, 20].map(|id| numbers.seq(id)), [10, 1, 5, 5, 9]);
-        assert_eq!(numbers.ids([2; 16], Range { first: 1, last: 99 }), Range::new(11, 15), "not past its end");
-        assert_eq!(numbers.ids([3; 16], Range { first: 1, last: 99 }), Range::new(16, 20), "not past what was given");
-        assert_eq!(numbers.ids([3; 16], Range { first: 1, last: 4 }), None);
-        assert_eq!(numbers.ids([9; 16], Range { first: 1, last: 4 }), None);
+        assert_eq!(numbers.ids([2; 16], Range { first: 1, last: 99 }), [Range { first: 11, last: 15 }], "not past its end");
+        assert_eq!(numbers.ids([3; 16], Range { first: 1, last: 99 }), [Range { first: 16, last: 20 }], "not past what was given");
+        assert_eq!(numbers.ids([3; 16], Range { first: 1, last: 4 }), []);
+        assert_eq!(numbers.ids([9; 16], Range { first: 1, last: 4 }), []);
         assert_eq!(numbers.split(Range { first: 9, last: 17 }), [(9, 10), (11, 15), (16, 17)].map(|(first, last)| Range { first, last }));
         assert_eq!(numbers.last_seq(), 9);
         assert!(numbers.forget_below(11) && !numbers.forget_below(15));
         assert_eq!(numbers.spans().len(), 2);
+    }
+
+    #[test]
+    fn an_epoch_goes_on_where_it_was_left_and_after_another_too() {
+        let mut numbers = Numbers::new(vec![Span { first_id: 1, epoch: [1; 16], first_seq: 1 }], 11).unwrap();
+        numbers.begin(Span { first_id: 11, epoch: [2; 16], first_seq: 1 });
+        let mut same = numbers.clone();
+        same.begin(Span { first_id: 11, epoch: [1; 16], first_seq: 11 });
+        assert_eq!((same.spans().len(), same.seq(11), same.newest().first_id), (1, 11, 1), "nothing lies between");
+        numbers.begin(Span { first_id: 12, epoch: [1; 16], first_seq: 11 });
+        numbers.next_id = 15;
+        assert_eq!(numbers.ids([1; 16], Range { first: 9, last: 12 }), [(9, 10), (12, 13)].map(|(first, last)| Range { first, last }));
+        assert_eq!((numbers.seq(11), numbers.last_seq()), (1, 13));
     }
 }

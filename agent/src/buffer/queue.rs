@@ -12,7 +12,7 @@ use keyvigil_common::sequence::Range;
 use keyvigil_common::telemetry::chain;
 use keyvigil_common::wire::Gap;
 
-use away::Away;
+use away::{Away, Left};
 
 use super::error::Trouble;
 use super::file::File;
@@ -104,7 +104,7 @@ impl Queue {
     /// As [`Queue::append`].
     #[expect(clippy::needless_pass_by_value, reason = "the handle's twin must own what it sends")]
     pub fn acked(&mut self, epoch: [u8; 16], cursor: u64, beyond: Vec<Range>, now_ms: i64) -> Result<u64, BufferError> {
-        if let Some(left) = self.away.as_mut().and_then(|away| away.left.as_mut()) {
+        if let Some(Left { state: left, .. }) = self.away.as_mut().and_then(|away| away.left.as_mut()) {
             // Numbers of the file that is away: it hears of it when it is back.
             for seqs in Range::new(1, cursor).into_iter().chain(beyond.iter().copied()) {
                 left.numbers.ids(epoch, seqs).into_iter().for_each(|ids| left.settled.insert(ids));
@@ -198,7 +198,7 @@ impl Queue {
         let mut level = self.file.level();
         if let Some(away) = &self.away {
             level.degraded = Some(away.why.clone());
-            if let Some(left) = &away.left {
+            if let Some(Left { state: left, .. }) = &away.left {
                 level.batches += left.waiting.rows;
                 level.items += left.waiting.items;
                 level.bytes += left.waiting.bytes;

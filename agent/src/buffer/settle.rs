@@ -18,10 +18,13 @@ impl File {
     /// not have before. Only what was sent is settled: on a host that was put back to an earlier state it speaks of batches
     /// that had these numbers then.
     pub(super) fn acked(&mut self, epoch: [u8; 16], cursor: u64, beyond: &[Range], now_ms: i64) -> Result<u64, BufferError> {
-        let Some(own) = self.state.numbers.ids(epoch, Range { first: 1, last: u64::MAX - 1 }) else { return Ok(0) };
+        let own = self.state.numbers.ids(epoch, Range { first: 1, last: u64::MAX - 1 });
+        if own.is_empty() {
+            return Ok(0);
+        }
         let known = Range::new(1, cursor).into_iter().chain(beyond.iter().copied());
-        let known: Ranges = known.filter_map(|seqs| self.state.numbers.ids(epoch, seqs)).collect();
-        let forgotten: Vec<Range> = self.lanes.surely_settled(own).into_iter().flat_map(|ids| known.missing(ids)).collect();
+        let known: Ranges = known.flat_map(|seqs| self.state.numbers.ids(epoch, seqs)).collect();
+        let forgotten: Vec<Range> = own.into_iter().flat_map(|own| self.lanes.surely_settled(own)).flat_map(|ids| known.missing(ids)).collect();
         let sent = self.lanes.sent();
         let fresh = self.write(now_ms, |work| {
             work.state.confirm(epoch, cursor);
@@ -61,12 +64,14 @@ impl File {
                 cursor,
                 "the aggregator has lost batches of an earlier epoch; they are sent again or declared"
             );
-            let ids = self.state.numbers.ids(epoch, lost).map(|ids| self.state.settled.shared(ids));
+            let ids = self.state.numbers.ids(epoch, lost);
             self.write(now_ms, |work| {
-                match ids {
-                    Some(ids) => ids.into_iter().try_for_each(|ids| work.forgotten(ids))?,
+                if ids.is_empty() {
                     // Nothing of it is held, not even its place.
-                    None => work.lose(Class::Alert, 0, FORGOTTEN)?,
+                    work.lose(Class::Alert, 0, FORGOTTEN)?;
+                }
+                for ids in ids.into_iter().flat_map(|ids| work.state.settled.shared(ids)).collect::<Vec<_>>() {
+                    work.forgotten(ids)?;
                 }
                 work.save()
             })?;
@@ -77,9 +82,10 @@ impl File {
 
     /// The aggregator lacks number `expected`, which was not sent because it was acknowledged once.
     pub(super) fn missing(&mut self, epoch: [u8; 16], expected: u64, now_ms: i64) -> Result<(), BufferError> {
-        let Some(ids) = self.state.numbers.ids(epoch, Range { first: expected, last: u64::MAX - 1 }) else { return Ok(()) };
-        // What it lacks may be more: it says so when the next push arrives.
-        let Some(run) = self.state.settled.shared(ids).first().copied().filter(|run| run.first == ids.first) else { return Ok(()) };
+        let Some(ids) = self.state.numbers.ids(epoch, Range { first: expected, last: u64::MAX - 1 }).first().copied() else { return Ok(()) };
+        // What it lacks may be more: it says so when the next push arrives. It may lie in a file that is away.
+        let run = self.state.settled.shared(ids).first().copied().filter(|run| run.first == ids.first && self.state.numbers.seq(run.first) == expected);
+        let Some(run) = run else { return Ok(()) };
         tracing::error!(first = expected, "the aggregator does not know what it acknowledged; it is sent again or declared");
         self.write(now_ms, |work| {
             work.forgotten(run)?;
@@ -91,19 +97,13 @@ impl File {
 
     /// The aggregator has another batch under this number: what comes from there on counts anew.
     pub(super) fn forked(&mut self, epoch: [u8; 16], seq: u64, now_ms: i64) -> Result<(), BufferError> {
-        let Some(ids) = self.state.numbers.ids(epoch, Range { first: seq, last: u64::MAX - 1 }) else { return Ok(()) };
+        let parts = self.state.numbers.ids(epoch, Range { first: seq, last: u64::MAX - 1 });
+        if parts.is_empty() {
+            return Ok(());
+        }
         tracing::error!(seq, "the aggregator has another batch under this number: another agent counts under the same epoch; a new one begins");
         self.write(now_ms, |work| {
-            work.begin_epoch(ids.first)?;
-            // What the old epoch settled is none of the new one's: it only jumps over it.
-            for settled in work.state.settled.shared(ids) {
-                work.state.unsettle(work.tx, settled)?;
-                let sum = super::state::sums(work.tx, settled)?;
-                work.state.waiting.take(sum);
-                work.purge(settled, 0)?;
-                work.drop_ids(settled)?;
-            }
-            work.part_gaps(ids.first)?;
+            parts.iter().try_for_each(|ids| work.fork(*ids))?;
             work.save()
         })?;
         self.lanes.clear();
@@ -112,7 +112,7 @@ impl File {
 
     /// Gives up one batch that the aggregator will never take; whether it was one that was sent.
     pub(super) fn set_aside(&mut self, epoch: [u8; 16], seq: u64, cause: &str, now_ms: i64) -> Result<bool, BufferError> {
-        let Some(ids) = self.state.numbers.ids(epoch, Range { first: seq, last: seq }) else { return Ok(false) };
+        let Some(ids) = self.state.numbers.ids(epoch, Range { first: seq, last: seq }).first().copied() else { return Ok(false) };
         // Who refuses what it never saw does not know what it says.
         if !self.lanes.handed().contains(&ids.first) {
             return Ok(false);
@@ -138,6 +138,20 @@ impl Work<'_> {
     fn forgotten(&mut self, ids: Range) -> Result<(), BufferError> {
         self.state.unsettle(self.tx, ids)?;
         self.declare(ids, Class::Sample, FORGOTTEN)
+    }
+
+    /// From now on `ids`, the end of a span, count under a new epoch.
+    fn fork(&mut self, ids: Range) -> Result<(), BufferError> {
+        self.begin_epoch(ids.first)?;
+        // What the old epoch settled is none of the new one's: it only jumps over it.
+        for settled in self.state.settled.shared(ids) {
+            self.state.unsettle(self.tx, settled)?;
+            let sum = super::state::sums(self.tx, settled)?;
+            self.state.waiting.take(sum);
+            self.purge(settled, 0)?;
+            self.drop_ids(settled)?;
+        }
+        self.part_gaps(ids.first)
     }
 
     /// Gaps that an epoch now divides become two; what they held is counted with the first.

@@ -28,6 +28,9 @@ pub(super) struct Sidecar {
     /// Beside the file lies a log that is not empty. Written after that is so, taken back before it is so no more.
     #[serde(default)]
     pub(super) log: bool,
+    /// The agent that wrote it ended in order: no number was given but those that the file knows of.
+    #[serde(default)]
+    pub(super) ended: bool,
 }
 
 impl Sidecar {
@@ -58,7 +61,7 @@ impl File {
     /// What opens the rows of this file even when nothing else of it can be read.
     fn sidecar(&self, log: bool) -> Sidecar {
         let epochs = self.state.numbers.spans().iter().map(|s| (s.first_id, keyvigil_common::hex(&s.epoch), s.first_seq));
-        Sidecar { file_id: keyvigil_common::hex(&self.id), data_key: keyvigil_common::hex(&self.wrapped), epochs: epochs.collect(), log }
+        Sidecar { file_id: keyvigil_common::hex(&self.id), data_key: keyvigil_common::hex(&self.wrapped), epochs: epochs.collect(), log, ended: false }
     }
 
     /// Writes beside the file what opens its rows, and that its log must be there.
@@ -103,7 +106,7 @@ impl File {
 
     /// Moves the log into the file for good: when the file is closed next, the log goes.
     pub(super) fn end_log(&self, buffer: &Path) -> Result<(), BufferError> {
-        self.sidecar(false).write(buffer)?;
+        Sidecar { ended: true, ..self.sidecar(false) }.write(buffer)?;
         if let Err(e) = self.checkpoint() {
             self.sidecar(true).write(buffer)?;
             return Err(e);

@@ -46,6 +46,8 @@ pub(super) struct Kept {
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) numbers: Numbers,
+    /// Where epochs begin is stored; else that is done with what is stored next.
+    pub(super) epochs_saved: bool,
     /// The cursor that the aggregator told last of each epoch, the newest last: one that tells less of an epoch was put back.
     pub(super) confirmed: Vec<([u8; 16], u64)>,
     /// Ids that the aggregator has, or was told are lost.
@@ -86,6 +88,7 @@ impl State {
         let confirmed = self::confirmed(&confirmed);
         let mut state = Self {
             numbers,
+            epochs_saved: true,
             confirmed,
             settled,
             ageless: meta(connection, "ageless")?.and_then(|bytes| number(&bytes)).unwrap_or(0),
@@ -115,6 +118,12 @@ impl State {
         self.unsaved += 1;
         let excess = self.confirmed.len().saturating_sub(ACK_STREAMS_MAX);
         self.confirmed.drain(..excess);
+    }
+
+    /// Begins an epoch with the next id, which counts once something is stored.
+    pub(super) fn count_anew(&mut self) {
+        self.numbers.begin(Span { first_id: self.numbers.next_id, epoch: keyvigil_common::random(), first_seq: 1 });
+        self.epochs_saved = false;
     }
 
     /// From the first id that is not settled on.
@@ -207,6 +216,9 @@ impl Work<'_> {
 
     /// Stores what of the state is stored.
     pub(super) fn save(&mut self) -> Result<(), BufferError> {
+        if !self.state.epochs_saved {
+            self.save_epochs()?;
+        }
         self.set("last_id", &(self.state.numbers.next_id - 1).to_le_bytes())?;
         self.set("thinned", &self.state.thinned.to_le_bytes())?;
         self.set("ageless", &self.state.ageless.to_le_bytes())?;
@@ -223,12 +235,13 @@ impl Work<'_> {
     }
 
     /// Stores which epochs there are.
-    pub(super) fn save_epochs(&self) -> Result<(), BufferError> {
+    pub(super) fn save_epochs(&mut self) -> Result<(), BufferError> {
         self.tx.execute("DELETE FROM epoch", [])?;
         for span in self.state.numbers.spans() {
             let row = params![span.first_id.cast_signed(), span.epoch, span.first_seq.cast_signed()];
             self.tx.execute("INSERT INTO epoch VALUES (?1, ?2, ?3)", row)?;
         }
+        self.state.epochs_saved = true;
         Ok(())
     }
 

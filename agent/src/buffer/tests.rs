@@ -1,5 +1,6 @@
 mod away;
 mod damage;
+mod doubt;
 mod keep;
 mod lanes;
 mod log;

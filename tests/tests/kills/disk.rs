@@ -115,12 +115,21 @@ struct State<W> {
     taken: Vec<Crash<W>>,
 }
 
+impl<W> State<W> {
+    fn crash(&self, before: Kind, witness: W) -> Crash<W> {
+        let files = self.files.iter().map(|file| (file.synced, file.changes.len())).collect();
+        Crash { files, names: self.names.clone(), moves: self.moves.clone(), witness, before, at: self.operations }
+    }
+}
+
 /// All is done. In this mood a disk is made.
 pub(crate) const FAIR: u8 = 0;
 /// Nothing can be written for want of room.
 pub(crate) const FULL: u8 = 1;
 /// Writes and syncs fail, or some of them.
 pub(crate) const BROKEN: u8 = 2;
+/// Syncs are done, and said to have failed.
+pub(crate) const MISTAKEN: u8 = 3;
 
 /// The disk below `root`.
 pub(crate) struct Disk<W> {
@@ -179,17 +188,15 @@ impl<W> Disk<W> {
         };
         if state.random.once_in(turns) {
             // Under the lock: what was promised by now was synced before, and is seen as synced.
-            let crash = Crash {
-                files: state.files.iter().map(|file| (file.synced, file.changes.len())).collect(),
-                names: state.names.clone(),
-                moves: state.moves.clone(),
-                witness: (self.witness)(),
-                before: kind,
-                at: state.operations,
-            };
+            let crash = state.crash(kind, (self.witness)());
             state.taken.push(crash);
         }
         state
+    }
+
+    /// A crash at this instant.
+    pub(crate) fn crash(&self) -> Crash<W> {
+        self.lock().crash(Kind::Name, (self.witness)())
     }
 
     /// Whether an operation fails, by the mood: a full disk takes no writes, a broken one half of its writes and syncs.
@@ -236,7 +243,16 @@ impl<W> Disk<W> {
     }
 
     pub(crate) fn rename(&self, from: &str, to: &str) {
-        self.begin(Kind::Name).moves.push(Move::Rename(from.to_owned(), to.to_owned()));
+        let mut state = self.begin(Kind::Name);
+        let is_it = |change: &Move| matches!(change, Move::Make(name, _) | Move::Rename(_, name) if name == from);
+        if state.names.contains_key(from) || state.moves.iter().any(is_it) {
+            state.moves.push(Move::Rename(from.to_owned(), to.to_owned()));
+        } else if let Ok(bytes) = fs::read(Path::new(&self.root).join(from)) {
+            // Not SQLite's: whoever writes a file to put it in place syncs it first.
+            let file = state.files.len();
+            state.files.push(File { changes: vec![Change::Write { at: 0, bytes }], synced: 1 });
+            state.moves.push(Move::Make(to.to_owned(), file));
+        }
     }
 
     pub(crate) fn remove(&self, name: &str) {

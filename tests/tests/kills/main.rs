@@ -75,7 +75,7 @@ async fn live(dir: &Path, mut random: Random, wanted: usize, count: &Count) {
     }
 }
 
-/// Work on one disk, and checks of what it would have been at crashes; the last of these is what it dies of.
+/// Work on one disk, and checks of what it would have been at crashes; one of these is what it dies of, or its end.
 async fn run(life: &mut Life, disk: &Disk<Witness>, image: &Path, random: &mut Random, wanted: usize, count: &Count) -> Option<disk::Crash<Witness>> {
     let mut end = None;
     for step in 0..=random.below(STEPS) {
@@ -96,7 +96,7 @@ async fn run(life: &mut Life, disk: &Disk<Witness>, image: &Path, random: &mut R
             }
         }
     }
-    end
+    Some(end.unwrap_or_else(|| disk.crash()))
 }
 
 /// The image as it was before the check changed it.

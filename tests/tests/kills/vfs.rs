@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, Once, PoisonError, RwLock};
 
 use rusqlite::ffi;
 
-use crate::disk::{self, FULL, FileId, Kind};
+use crate::disk::{self, FULL, FileId, Kind, MISTAKEN};
 use crate::work::Witness;
 
 type Disk = disk::Disk<Witness>;
@@ -139,7 +139,8 @@ unsafe extern "C" fn sync(file: *mut ffi::sqlite3_file, flags: c_int) -> c_int {
         return ffi::SQLITE_IOERR_FSYNC;
     }
     // SAFETY: SQLite's own arguments, passed on.
-    disk.sync(id, || unsafe { methods.xSync.expect("it syncs")(file, flags) }, |code| *code == ffi::SQLITE_OK)
+    let done = disk.sync(id, || unsafe { methods.xSync.expect("it syncs")(file, flags) }, |code| *code == ffi::SQLITE_OK);
+    if disk.mood.load(Ordering::Relaxed) == MISTAKEN { ffi::SQLITE_IOERR_FSYNC } else { done }
 }
 
 /// Stands before the C library's, for the standard library and for SQLite.

@@ -52,6 +52,7 @@ pub(crate) struct Tally {
     pub(crate) committed: u64,
     pub(crate) lost: u64,
     pub(crate) crashes: u64,
+    pub(crate) doubts: u64,
     pub(crate) server_crashes: u64,
     pub(crate) restores: u64,
     pub(crate) refused: u64,
@@ -70,6 +71,7 @@ impl Tally {
         self.committed += other.committed;
         self.lost += other.lost;
         self.crashes += other.crashes;
+        self.doubts += other.doubts;
         self.server_crashes += other.server_crashes;
         self.restores += other.restores;
         self.refused += other.refused;
@@ -85,16 +87,32 @@ impl Tally {
     /// Whether each kind of thing happened.
     pub(crate) fn is_telling(&self) -> bool {
         let faults = [self.crashes, self.server_crashes, self.restores, self.refused, self.unheard, self.replayed, self.away, self.clocks, self.forgotten];
-        faults.into_iter().chain([self.lost, self.differences, self.whole]).all(|n| n > 0)
+        faults.into_iter().chain([self.doubts, self.lost, self.differences, self.whole]).all(|n| n > 0)
     }
 }
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { worlds, committed, lost, crashes, server_crashes, restores, refused, unheard, replayed, away, clocks, differences, forgotten, whole } = self;
+        let Self {
+            worlds,
+            committed,
+            lost,
+            crashes,
+            doubts,
+            server_crashes,
+            restores,
+            refused,
+            unheard,
+            replayed,
+            away,
+            clocks,
+            differences,
+            forgotten,
+            whole,
+        } = self;
         write!(
             f,
-            "{worlds} worlds: {committed} batches committed, {lost} declared lost; the agent died {crashes} times, the aggregator {server_crashes}, and was put back \
+            "{worlds} worlds: {committed} batches committed, {lost} declared lost; the agent died {crashes} times, and {doubts} with a commit in doubt, the aggregator {server_crashes}, and was put back \
              {restores} times; {refused} refusals, {unheard} answers lost, {replayed} requests late or twice; {away} times a disk failed, {clocks} clocks were set; \
              {differences} pushes were told as differences, {forgotten} times the aggregator forgot to what, and {whole} were asked for whole"
         )

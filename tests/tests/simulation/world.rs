@@ -16,7 +16,7 @@ use keyvigil_tests::random::Random;
 
 use crate::agent::{Agent, Host};
 use crate::aggregator::{Aggregator, Site};
-use crate::disk::{BROKEN, FAIR, FULL};
+use crate::disk::{BROKEN, FAIR, FULL, MISTAKEN};
 use crate::judge::{Account, Tally};
 
 const BEGIN_MS: i64 = 1_763_836_800_000;
@@ -98,7 +98,8 @@ impl World {
             86..=87 => self.passes = *self.random.pick(&[0, 0, 3, 7, 10, 10, 10]),
             88 => self.set_clock(),
             89..=90 => self.restart()?,
-            91..=92 => self.power_cut()?,
+            91 => self.power_cut()?,
+            92 => self.die_in_doubt().await?,
             93 => self.sicken(),
             94..=95 => self.kill_aggregator().await?,
             96 => self.chores().await?,
@@ -245,6 +246,38 @@ impl World {
         }
         self.host.boot(now_ms, &mut self.random);
         self.tally.crashes += 1;
+        Ok(())
+    }
+
+    /// A commit fails, whether it reached the disk or not; memory delivers, and the agent dies before the disk is well.
+    async fn die_in_doubt(&mut self) -> Result<(), String> {
+        if self.agent()?.queue.level().degraded.is_some() {
+            return Ok(());
+        }
+        let mood = *self.random.pick(&[MISTAKEN, MISTAKEN, BROKEN]);
+        self.agent()?.mood(mood);
+        for _ in 0..1 + self.random.below(5) {
+            let now_ms = self.host.clock.now_ms();
+            let n = self.next;
+            self.next += 1;
+            self.account.attempted.insert(n);
+            self.agent()?.send(n, Class::Sample, now_ms).map_err(|e| format!("{n} was not taken: {e}"))?;
+            if self.agent()?.queue.level().degraded.is_none() {
+                self.account.committed.insert(n);
+            }
+            for _ in 0..self.random.below(3) {
+                self.deliver().await?;
+            }
+            let by = Duration::from_millis(1 + self.random.below(20_000) as u64);
+            self.pass(by);
+        }
+        let now_ms = self.host.clock.now_ms();
+        if let Some(agent) = self.agent.take_if(|agent| agent.queue.level().degraded.is_some()) {
+            let at = agent.disk.crash();
+            agent.die(&self.host, &at, &mut self.random);
+            self.host.boot(now_ms, &mut self.random);
+            self.tally.doubts += 1;
+        }
         Ok(())
     }
 

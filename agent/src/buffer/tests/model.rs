@@ -53,7 +53,7 @@ fn action() -> impl Strategy<Value = Action> {
 }
 
 /// What became of a push.
-enum Answer {
+pub(super) enum Answer {
     Ack(u64, Vec<Range>),
     Fork(u64),
     Gap(u64),
@@ -61,14 +61,14 @@ enum Answer {
 
 /// The aggregator.
 #[derive(Clone, Default)]
-struct Server {
+pub(super) struct Server {
     streams: BTreeMap<[u8; 16], Standing>,
-    stored: BTreeMap<([u8; 16], u64), Vec<u8>>,
+    pub(super) stored: BTreeMap<([u8; 16], u64), Vec<u8>>,
     taken: BTreeSet<([u8; 16], u64)>,
 }
 
 impl Server {
-    fn push(&mut self, front: &Front) -> Answer {
+    pub(super) fn push(&mut self, front: &Front) -> Answer {
         let dropped: Ranges = front.dropped.iter().copied().collect();
         let waiting: Ranges = front.waiting.iter().copied().collect();
         if let Some((seq, _)) = front.frames.iter().find(|(seq, _)| self.taken.contains(&(front.epoch, *seq))) {
