@@ -18,6 +18,9 @@ fn signed(number: u64) -> i64 {
 const SETTLED_KEPT: u64 = 4_096;
 /// A stream that was not heard of for so long, ms, is forgotten: the buffer that counted it keeps nothing that long.
 pub(super) const STREAM_KEPT_MS: i64 = 90 * 86_400_000;
+/// Streams of one agent that are remembered, the last heard of: each start after a kill begins one, and an agent that is killed
+/// again and again holds but a few of them still.
+const STREAMS_MAX: i64 = 4_096;
 
 /// Where a batch comes from.
 #[derive(Debug, Clone)]
@@ -181,9 +184,17 @@ impl<'a> Tx<'a> {
     /// The database's.
     pub fn forget_streams(&self, now_ms: i64) -> Result<usize, StoreError> {
         self.forget_lost(now_ms)?;
-        let old = "SELECT tenant, agent, epoch FROM stream WHERE seen_ms < ?1";
-        self.connection.prepare_cached("UPDATE stream SET seen_ms = ?1 WHERE seen_ms = 0")?.execute([now_ms])?;
-        self.connection.prepare_cached(&format!("DELETE FROM settled WHERE (tenant, agent, epoch) IN ({old})"))?.execute([now_ms - STREAM_KEPT_MS])?;
-        Ok(self.connection.prepare_cached("DELETE FROM stream WHERE seen_ms < ?1")?.execute([now_ms - STREAM_KEPT_MS])?)
+        let connection = self.connection;
+        connection.prepare_cached("UPDATE stream SET seen_ms = ?1 WHERE seen_ms = 0")?.execute([now_ms])?;
+        let place = "ROW_NUMBER() OVER (PARTITION BY tenant, agent ORDER BY seen_ms DESC)";
+        let placed = format!("SELECT tenant, agent, epoch, seen_ms, {place} AS place FROM stream");
+        let old = format!("SELECT tenant, agent, epoch FROM ({placed}) WHERE seen_ms < ?1 OR place > ?2");
+        let bounds = [now_ms - STREAM_KEPT_MS, STREAMS_MAX];
+        connection.prepare_cached("DROP TABLE IF EXISTS temp.forgotten")?.execute([])?;
+        connection.prepare(&format!("CREATE TEMP TABLE forgotten AS {old}"))?.execute(bounds)?;
+        connection.execute("DELETE FROM settled WHERE (tenant, agent, epoch) IN (SELECT * FROM temp.forgotten)", [])?;
+        let forgotten = connection.execute("DELETE FROM stream WHERE (tenant, agent, epoch) IN (SELECT * FROM temp.forgotten)", [])?;
+        connection.execute("DROP TABLE temp.forgotten", [])?;
+        Ok(forgotten)
     }
 }

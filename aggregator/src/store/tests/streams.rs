@@ -147,3 +147,16 @@ async fn a_stream_that_nobody_goes_on_with_is_forgotten_and_one_of_an_unknown_ag
     assert_eq!(forget(T0 + 291 * 86_400_000).await, 1);
     assert_eq!(standing(&store).await, (0, vec![]));
 }
+
+#[tokio::test]
+async fn of_an_agent_that_begins_anew_again_and_again_the_last_streams_are_remembered() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    settle(&store, &[1], 1, Declared::default()).await.unwrap();
+    let many = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 4096)
+                INSERT INTO stream SELECT tenant, agent, CAST(printf('%016d', i) AS BLOB), 1, 1, x'', seen_ms + i FROM stream, n";
+    store.write(move |tx| Ok(tx.connection.execute(many, [])?)).await.unwrap();
+    assert_eq!(store.write(|tx| tx.forget_streams(T0 + 86_400_000)).await.unwrap(), 1, "the oldest");
+    assert_eq!(standing(&store).await, (0, vec![]));
+    assert_eq!(store.write(|tx| tx.forget_streams(T0 + 86_400_000)).await.unwrap(), 0);
+}
