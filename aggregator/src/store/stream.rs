@@ -20,7 +20,7 @@ const SETTLED_KEPT: u64 = 4_096;
 pub(super) const STREAM_KEPT_MS: i64 = 90 * 86_400_000;
 /// Streams of one agent that are remembered, the last heard of: each start after a kill begins one, and an agent that is killed
 /// again and again holds but a few of them still.
-const STREAMS_MAX: i64 = 4_096;
+const STREAMS_MAX: i64 = 1_024;
 
 /// Where a batch comes from.
 #[derive(Debug, Clone)]

@@ -153,7 +153,7 @@ async fn of_an_agent_that_begins_anew_again_and_again_the_last_streams_are_remem
     let fixture = Fixture::new();
     let store = fixture.open();
     settle(&store, &[1], 1, Declared::default()).await.unwrap();
-    let many = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 4096)
+    let many = "WITH RECURSIVE n(i) AS (VALUES(1) UNION ALL SELECT i + 1 FROM n WHERE i < 1024)
                 INSERT INTO stream SELECT tenant, agent, CAST(printf('%016d', i) AS BLOB), 1, 1, x'', seen_ms + i FROM stream, n";
     store.write(move |tx| Ok(tx.connection.execute(many, [])?)).await.unwrap();
     assert_eq!(store.write(|tx| tx.forget_streams(T0 + 86_400_000)).await.unwrap(), 1, "the oldest");
