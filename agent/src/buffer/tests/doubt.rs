@@ -103,3 +103,52 @@ fn numbers_that_an_agent_gave_before_it_was_killed_are_not_given_again() {
     let level = open(dir.path(), WIDE).level();
     assert_eq!((level.epoch, level.last_seq), (second.epoch, 1), "an orderly end leaves nothing in doubt");
 }
+
+/// A queue with four batches that are acknowledged up to `acked`, on a disk that then took nothing more: memory has the fifth.
+fn left(dir: &Path, acked: u64) -> Queue {
+    let mut queue = open(dir, WIDE);
+    fill(&mut queue, Class::Sample, 10, T0..T0 + 4);
+    let front = live(&mut queue, T0);
+    queue.acked(front.epoch, acked, vec![], T0).unwrap();
+    queue.file.connection.pragma_update(None, "query_only", true).unwrap();
+    fill(&mut queue, Class::Sample, 10, [T0 + 4]);
+    assert!(queue.level().degraded.is_some());
+    queue
+}
+
+#[test]
+fn another_buffer_in_its_place_takes_nothing_over_from_the_one_that_was_left() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut queue = left(dir.path(), 4);
+    std::fs::copy(dir.path().join("buffer.key"), other.path().join("buffer.key")).unwrap();
+    let mut theirs = open(other.path(), WIDE);
+    fill(&mut theirs, Class::Sample, 10, T0 + 10..T0 + 13);
+    theirs.close(T0).unwrap();
+    drop(theirs);
+    for name in ["buffer.db-wal", "buffer.db-shm"] {
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    for name in ["buffer.db", "buffer.id"] {
+        std::fs::copy(other.path().join(name), dir.path().join(name)).unwrap();
+    }
+    let mut server = Server::default();
+    deliver(&mut queue, &mut server, T0 + 20_000);
+    assert_eq!((queue.level().degraded, stored(&server)), (None, instants([4, 10, 11, 12])));
+}
+
+#[test]
+fn a_file_that_holds_less_than_when_it_was_left_is_damaged_and_what_is_missing_declared() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = left(dir.path(), 1);
+    let connection = rusqlite::Connection::open(dir.path().join("buffer.db")).unwrap();
+    connection.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+    connection.execute("DELETE FROM batch WHERE id > 2", []).unwrap();
+    connection.execute("UPDATE meta SET value = ?1 WHERE name = 'last_id'", [2u64.to_le_bytes()]).unwrap();
+    drop(connection);
+    for back in [20_000, 60_000] {
+        queue.front(Lane::Live, ROOMY, T0 + back).unwrap();
+    }
+    let gaps = untold(&mut queue);
+    assert_eq!((queue.level().degraded, gaps.len(), &gaps[0]), (None, 2, &(3, 4, 0, "damaged on disk".to_owned())));
+    assert!(gaps[1].3.contains("it holds less than it did"), "{gaps:?}");
+}
