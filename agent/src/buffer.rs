@@ -26,7 +26,7 @@ use std::sync::Arc;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::sequence::Range;
-use keyvigil_common::wire::{Class, Gap};
+use keyvigil_common::wire::{Class, Elsewhere, Gap};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use error::BufferError;
@@ -235,7 +235,7 @@ impl Buffer {
     ///
     /// # Errors
     /// As there.
-    pub async fn elsewhere(&self, pushed: [u8; 16], others: Vec<([u8; 16], u64)>, now_ms: i64) -> Result<(), BufferError> {
+    pub async fn elsewhere(&self, pushed: [u8; 16], others: Vec<Elsewhere>, now_ms: i64) -> Result<(), BufferError> {
         self.ask(move |queue| queue.elsewhere(pushed, others, now_ms)).await
     }
 

@@ -26,7 +26,7 @@ pub use batch::{Batch, Class, Column, Gap, Group, HostFacts, Sealed};
 pub use difference::{Base, Difference, Opened, encode_push_after};
 pub use error::WireError;
 pub use frame::{Raw, claimed_bytes, decode_batch, encode_batch};
-pub use push::{ACK_STREAMS_MAX, Ack, Directive, Push, Sender, decode_ack, decode_push, encode_ack, encode_push};
+pub use push::{ACK_RANGES_MAX, ACK_STREAMS_MAX, Ack, Directive, Elsewhere, Push, Sender, decode_ack, decode_push, encode_ack, encode_push};
 
 /// Version written by this code. Readers take this one and the one before it.
 pub const VERSION: u8 = 2;

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::sequence::Range;
 use keyvigil_common::telemetry::chain;
-use keyvigil_common::wire::Gap;
+use keyvigil_common::wire::{Elsewhere, Gap};
 
 use away::{Away, Left};
 
@@ -119,7 +119,7 @@ impl Queue {
     /// # Errors
     /// As [`Queue::append`].
     #[expect(clippy::needless_pass_by_value, reason = "the handle's twin must own what it sends")]
-    pub fn elsewhere(&mut self, pushed: [u8; 16], others: Vec<([u8; 16], u64)>, now_ms: i64) -> Result<(), BufferError> {
+    pub fn elsewhere(&mut self, pushed: [u8; 16], others: Vec<Elsewhere>, now_ms: i64) -> Result<(), BufferError> {
         self.attempt(now_ms, |file, _| file.elsewhere(pushed, &others, now_ms))
     }
 

@@ -3,11 +3,11 @@
 //! means that its batches are sent again.
 
 use keyvigil_common::sequence::{Range, Ranges};
-use keyvigil_common::wire::{ACK_STREAMS_MAX, Class};
+use keyvigil_common::wire::{ACK_RANGES_MAX, ACK_STREAMS_MAX, Class, Elsewhere};
 
 use super::BufferError;
 use super::file::File;
-use super::state::Work;
+use super::state::{Work, floor, pair, range_of};
 
 /// Batches whose ack is not stored. An aggregator tells repeats of the last 4,096 from forks.
 const UNSAVED_MAX: u64 = 500;
@@ -51,10 +51,13 @@ impl File {
 
     /// What the aggregator has of other epochs than `pushed`. One that was put back may have lost what it acknowledged under
     /// them, and nothing else would tell: nothing new is sent under these.
-    pub(super) fn elsewhere(&mut self, pushed: [u8; 16], others: &[([u8; 16], u64)], now_ms: i64) -> Result<(), BufferError> {
+    pub(super) fn elsewhere(&mut self, pushed: [u8; 16], others: &[Elsewhere], now_ms: i64) -> Result<(), BufferError> {
+        for other in others.iter().filter(|other| other.epoch != pushed) {
+            self.holes(other, now_ms)?;
+        }
         let known: Vec<([u8; 16], u64)> = self.state.confirmed.iter().copied().filter(|known| known.0 != pushed).collect();
         for (epoch, confirmed) in known {
-            let cursor = others.iter().find(|other| other.0 == epoch).map(|other| other.1);
+            let cursor = others.iter().find(|other| other.epoch == epoch).map(|other| other.cursor);
             // There may be more than an ack tells of.
             let Some(cursor) = cursor.or((others.len() < ACK_STREAMS_MAX).then_some(0)) else { continue };
             self.state.confirm(epoch, cursor);
@@ -78,6 +81,47 @@ impl File {
             self.lanes.clear();
         }
         Ok(())
+    }
+
+    /// What was acknowledged beyond the cursor of an epoch, and is lost, shows by no cursor; and once all before it was given up,
+    /// nothing more is sent under that epoch by which the aggregator could notice.
+    fn holes(&mut self, other: &Elsewhere, now_ms: i64) -> Result<(), BufferError> {
+        let ids = |seqs: Option<Range>| seqs.map(|seqs| self.state.numbers.ids(other.epoch, seqs)).unwrap_or_default();
+        let told_to = other.beyond.get(ACK_RANGES_MAX - 1).map_or(u64::MAX - 1, |last| last.last);
+        let judged = ids(Range::new(other.cursor.saturating_add(1), told_to));
+        let known: Ranges = other.beyond.iter().flat_map(|seqs| ids(Some(*seqs))).collect();
+        let mut lost: Ranges = judged.into_iter().flat_map(|ids| self.state.settled.shared(ids)).flat_map(|ids| known.missing(ids)).collect();
+        if lost.as_slice().is_empty() {
+            return Ok(());
+        }
+        // What was given up was never there, and is told by records of its own. Before the floor these are forgotten.
+        lost.remove(Range { first: 0, last: self.floor()?.saturating_sub(1) });
+        for dropped in self.dropped_within(&lost)? {
+            lost.remove(dropped);
+        }
+        if lost.as_slice().is_empty() {
+            return Ok(());
+        }
+        tracing::error!(epoch = keyvigil_common::hex(&other.epoch), "the aggregator has lost batches of an earlier epoch; they are sent again or declared");
+        self.write(now_ms, |work| {
+            lost.as_slice().iter().try_for_each(|ids| work.forgotten(*ids))?;
+            work.save()
+        })?;
+        self.lanes.clear();
+        Ok(())
+    }
+
+    /// What of `ids` was given up.
+    fn dropped_within(&self, ids: &Ranges) -> Result<Vec<Range>, BufferError> {
+        let (Some(first), Some(last)) = (ids.as_slice().first(), ids.as_slice().last()) else { return Ok(Vec::new()) };
+        let mut statement = self.connection.prepare_cached("SELECT first, last FROM dropped WHERE last >= ?1 AND first <= ?2")?;
+        let rows = statement.query_map(pair(Range { first: first.first, last: last.last }), range_of)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The first id of which anything is known but that it is settled.
+    fn floor(&self) -> Result<u64, BufferError> {
+        floor(&self.connection, &self.state)
     }
 
     /// The aggregator lacks number `expected`, which was not sent because it was acknowledged once.

@@ -263,8 +263,7 @@ impl Work<'_> {
                 self.state.settled.insert(rest);
             }
         }
-        let held: Option<i64> = self.tx.prepare_cached("SELECT min(id) FROM batch")?.query_row([], |row| row.get(0))?;
-        let floor = held.map_or(u64::MAX, i64::cast_unsigned).min(self.state.first_unsettled());
+        let floor = floor(self.tx, self.state)?;
         self.tx.prepare_cached("DELETE FROM dropped WHERE last < ?1")?.execute([floor.cast_signed()])?;
         if spans.len() > 1 {
             let gap: Option<i64> = self.tx.query_row("SELECT min(first) FROM gap", [], |row| row.get(0))?;
@@ -274,6 +273,12 @@ impl Work<'_> {
         }
         Ok(())
     }
+}
+
+/// Before this id lies nothing that waits or is kept.
+pub(super) fn floor(connection: &Connection, state: &State) -> Result<u64, BufferError> {
+    let held: Option<i64> = connection.prepare_cached("SELECT min(id) FROM batch")?.query_row([], |row| row.get(0))?;
+    Ok(held.map_or(u64::MAX, i64::cast_unsigned).min(state.first_unsettled()))
 }
 
 pub(super) fn pair(ids: Range) -> [i64; 2] {

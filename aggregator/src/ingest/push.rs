@@ -9,7 +9,7 @@ use keyvigil_common::limits::{DECODED_BYTES_PER_RAW, PUSH_RAW_BYTES_MAX, TAGS_MA
 use keyvigil_common::sample::Series;
 use keyvigil_common::sequence::Standing;
 use keyvigil_common::tls::Identity;
-use keyvigil_common::wire::{self, ACK_STREAMS_MAX, Ack, Base, Batch, Difference, Opened, Push, Raw, Sender, WireError};
+use keyvigil_common::wire::{self, ACK_STREAMS_MAX, Ack, Base, Batch, Difference, Elsewhere, Opened, Push, Raw, Sender, WireError};
 
 use super::clocks::{self, Reading};
 use super::dictionary::{Dictionaries, Dictionary};
@@ -80,8 +80,8 @@ struct Done {
     standing: Standing,
     /// Batches that were new.
     fresh: u64,
-    /// Cursors of the agent's other streams.
-    others: Vec<([u8; 16], u64)>,
+    /// The agent's other streams.
+    others: Vec<Elsewhere>,
 }
 
 impl Ingest {

@@ -3,6 +3,7 @@
 
 use keyvigil_common::limits::STREAM_RANGES_MAX;
 use keyvigil_common::sequence::{Range, Ranges, Standing, Verdict};
+use keyvigil_common::wire::{ACK_RANGES_MAX, Elsewhere};
 use rusqlite::{OptionalExtension, params};
 
 use super::StoreError;
@@ -129,27 +130,22 @@ impl<'a> Tx<'a> {
     /// The database's.
     pub fn standing(&self, stream: &Stream) -> Result<Standing, StoreError> {
         let sql = "SELECT cursor, beyond FROM stream WHERE tenant = ?1 AND agent = ?2 AND epoch = ?3";
-        let found: Option<(i64, Vec<u8>)> = self
-            .connection
-            .prepare_cached(sql)?
-            .query_row(params![stream.tenant, stream.agent, stream.epoch], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        let Some((cursor, beyond)) = found else { return Ok(Standing::default()) };
-        let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
-        let beyond = beyond.chunks_exact(16).map(|pair| Range { first: number(&pair[..8]), last: number(&pair[8..]) }).collect();
-        Ok(Standing { cursor: cursor.cast_unsigned(), beyond })
+        let found = self.connection.prepare_cached(sql)?.query_row(params![stream.tenant, stream.agent, stream.epoch], standing_of).optional()?;
+        Ok(found.unwrap_or_default())
     }
 
-    /// The cursors of the agent's other streams, the one that was heard of last first, at most `max`.
+    /// How the agent's other streams stand, the one that was heard of last first, at most `max`.
     ///
     /// # Errors
     /// The database's.
-    pub fn other_streams(&self, stream: &Stream, max: usize) -> Result<Vec<([u8; 16], u64)>, StoreError> {
-        let sql = "SELECT epoch, cursor FROM stream WHERE tenant = ?1 AND agent = ?2 AND epoch <> ?3 ORDER BY seen_ms DESC LIMIT ?4";
+    pub fn other_streams(&self, stream: &Stream, max: usize) -> Result<Vec<Elsewhere>, StoreError> {
+        let sql = "SELECT cursor, beyond, epoch FROM stream WHERE tenant = ?1 AND agent = ?2 AND epoch <> ?3 ORDER BY seen_ms DESC LIMIT ?4";
         let mut statement = self.connection.prepare_cached(sql)?;
         let max = i64::try_from(max).unwrap_or(i64::MAX);
-        let rows =
-            statement.query_map(params![stream.tenant, stream.agent, stream.epoch, max], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.cast_unsigned())))?;
+        let rows = statement.query_map(params![stream.tenant, stream.agent, stream.epoch, max], |row| {
+            let Standing { cursor, beyond } = standing_of(row)?;
+            Ok(Elsewhere { epoch: row.get(2)?, cursor, beyond: beyond.as_slice().iter().take(ACK_RANGES_MAX).copied().collect() })
+        })?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -197,4 +193,12 @@ impl<'a> Tx<'a> {
         connection.execute("DROP TABLE temp.forgotten", [])?;
         Ok(forgotten)
     }
+}
+
+/// Cursor and ranges of a row that begins with them.
+fn standing_of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Standing> {
+    let (cursor, beyond): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+    let number = |bytes: &[u8]| bytes.try_into().map_or(0, u64::from_le_bytes);
+    let beyond = beyond.chunks_exact(16).map(|pair| Range { first: number(&pair[..8]), last: number(&pair[8..]) }).collect();
+    Ok(Standing { cursor: cursor.cast_unsigned(), beyond })
 }

@@ -44,6 +44,8 @@ pub struct Sender {
 
 /// Other epochs of an agent that an ack tells of.
 pub const ACK_STREAMS_MAX: usize = 64;
+/// Ranges of each of them.
+pub const ACK_RANGES_MAX: usize = 32;
 
 /// The aggregator's answer once everything up to `cursor`, and all of `beyond`, is on disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,9 +56,9 @@ pub struct Ack {
     pub cursor: u64,
     /// What is settled after it.
     pub beyond: Vec<Range>,
-    /// The cursors of the agent's other epochs, the newest first, at most [`ACK_STREAMS_MAX`]; `None` from an aggregator of
+    /// How the agent's other epochs stand, the newest first, at most [`ACK_STREAMS_MAX`]; `None` from an aggregator of
     /// version 1. By them an agent notices that an aggregator which was put back has lost what it acknowledged under them.
-    pub others: Option<Vec<([u8; 16], u64)>>,
+    pub others: Option<Vec<Elsewhere>>,
     /// Aggregator's wall clock, Unix ms.
     pub now_ms: i64,
     /// Over how long an agent should spread its return when the connection is lost, ms: the more agents, the longer.
@@ -66,6 +68,17 @@ pub struct Ack {
     pub base: Option<u64>,
     /// Orders for the agent.
     pub directives: Vec<Directive>,
+}
+
+/// How another epoch of an agent stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Elsewhere {
+    /// The epoch.
+    pub epoch: [u8; 16],
+    /// Last sequence number up to which all are settled.
+    pub cursor: u64,
+    /// What is settled after it: the first [`ACK_RANGES_MAX`] ranges.
+    pub beyond: Vec<Range>,
 }
 
 /// An order that rides on an ack.
@@ -114,7 +127,7 @@ struct AckNow {
     epoch: [u8; 16],
     cursor: u64,
     beyond: Vec<Range>,
-    others: Vec<([u8; 16], u64)>,
+    others: Vec<Elsewhere>,
     now_ms: i64,
     spread_ms: u32,
     base: Option<u64>,

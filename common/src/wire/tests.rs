@@ -111,8 +111,16 @@ fn push_and_ack_return_as_they_went_in_both_versions() {
     assert!(decode_push(&encode_push(&beyond).unwrap()).is_err(), "a number that no store can count");
     let enhance = Directive::Enhance { sensors: vec!["cpu".into()], until_ms: 4 };
     let directives = vec![enhance.clone(), Directive::Renew { within_ms: 9 }];
-    let ack =
-        Ack { epoch: [7; 16], cursor: 6, beyond: vec![range(8, 9)], others: Some(vec![([8; 16], 5)]), now_ms: 9, spread_ms: 100, base: Some(7), directives };
+    let ack = Ack {
+        epoch: [7; 16],
+        cursor: 6,
+        beyond: vec![range(8, 9)],
+        others: Some(vec![Elsewhere { epoch: [8; 16], cursor: 5, beyond: vec![range(7, 7)] }]),
+        now_ms: 9,
+        spread_ms: 100,
+        base: Some(7),
+        directives,
+    };
     assert_eq!(decode_ack(&encode_ack(&ack, 2).unwrap()).unwrap(), ack);
     let told = Ack { beyond: Vec::new(), others: None, spread_ms: 0, base: None, directives: vec![enhance], ..ack.clone() };
     assert_eq!(decode_ack(&encode_ack(&ack, 1).unwrap()).unwrap(), told, "an agent of version 1 is not told what it cannot read");

@@ -101,3 +101,35 @@ fn a_push_is_of_one_epoch() {
     let old = queue.front(Lane::Backfill, room, T0).unwrap().unwrap();
     assert_eq!((old.epoch, seqs(&old)), (first, (1..=30).collect()));
 }
+
+#[test]
+fn what_was_acknowledged_ahead_of_a_backlog_that_was_given_up_since_is_missed_by_who_was_put_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut queue = open(dir.path(), WIDE);
+    seconds(&mut queue, 0, 50);
+    let old = queue.level().epoch;
+    let now = T0 + 49_000;
+    assert_eq!(seqs(&queue.front(Lane::Live, SMALL, now).unwrap().unwrap())[0], 41);
+    queue.acked(old, 0, vec![range(41, 50)], now).unwrap();
+    (1..=40).for_each(|id| give_up(&mut queue, id, "refused", now));
+    // Killed: what comes counts anew, and nothing is left to send under the old epoch.
+    drop(queue);
+    let mut queue = open(dir.path(), WIDE);
+    seconds(&mut queue, 50, 1);
+    let stands = |beyond: Vec<Range>| vec![keyvigil_common::wire::Elsewhere { epoch: old, cursor: 0, beyond }];
+    let new = queue.level().epoch;
+    assert_ne!(new, old);
+    let mut ack = |queue: &mut Queue, cursor: u64, beyond: Vec<Range>| {
+        queue.acked(new, cursor, vec![], now).unwrap();
+        queue.elsewhere(new, stands(beyond), now).unwrap();
+    };
+    assert_eq!(seqs(&live(&mut queue, now)), (41..=50).collect::<Vec<_>>(), "their ack was not stored: they go again");
+    queue.acked(old, 0, vec![range(41, 50)], now).unwrap();
+    live(&mut queue, now);
+    ack(&mut queue, 1, vec![range(41, 50)]);
+    assert!(queue.front(Lane::Live, ROOMY, now).unwrap().is_none(), "all is there");
+    ack(&mut queue, 1, vec![range(41, 44), range(50, 50)]);
+    assert_eq!(seqs(&live(&mut queue, now)), [45, 46, 47, 48, 49]);
+    let given_up = untold(&mut queue).iter().map(|gap| (gap.0, gap.1)).collect::<Vec<_>>();
+    assert_eq!(given_up, [(1, 40)], "what was given up is told once");
+}

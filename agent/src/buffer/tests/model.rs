@@ -139,7 +139,11 @@ impl World {
             }
             Answer::Ack(cursor, beyond) if acked => {
                 self.queue.acked(front.epoch, cursor, beyond, self.now_ms).unwrap();
-                let others = self.server.streams.iter().filter(|(epoch, _)| **epoch != front.epoch).map(|(epoch, standing)| (*epoch, standing.cursor));
+                let others = self.server.streams.iter().filter(|(epoch, _)| **epoch != front.epoch).map(|(epoch, standing)| Elsewhere {
+                    epoch: *epoch,
+                    cursor: standing.cursor,
+                    beyond: standing.beyond.as_slice().iter().take(keyvigil_common::wire::ACK_RANGES_MAX).copied().collect(),
+                });
                 self.queue.elsewhere(front.epoch, others.collect(), self.now_ms).unwrap();
             }
             // A later ack may speak of them, if it comes in time.
