@@ -52,8 +52,15 @@ impl File {
     /// What the aggregator has of other epochs than `pushed`. One that was put back may have lost what it acknowledged under
     /// them, and nothing else would tell: nothing new is sent under these.
     pub(super) fn elsewhere(&mut self, pushed: [u8; 16], others: &[Elsewhere], now_ms: i64) -> Result<(), BufferError> {
-        for other in others.iter().filter(|other| other.epoch != pushed) {
-            self.holes(other, now_ms)?;
+        let mut held: Vec<[u8; 16]> = self.state.numbers.spans().iter().map(|span| span.epoch).filter(|epoch| *epoch != pushed).collect();
+        held.dedup();
+        for epoch in held {
+            match others.iter().find(|other| other.epoch == epoch) {
+                Some(other) => self.holes(other, now_ms)?,
+                // There may be more than an ack tells of.
+                None if others.len() >= ACK_STREAMS_MAX => {}
+                None => self.holes(&Elsewhere { epoch, ..Elsewhere::default() }, now_ms)?,
+            }
         }
         let known: Vec<([u8; 16], u64)> = self.state.confirmed.iter().copied().filter(|known| known.0 != pushed).collect();
         for (epoch, confirmed) in known {

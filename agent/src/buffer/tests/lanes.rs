@@ -116,10 +116,10 @@ fn what_was_acknowledged_ahead_of_a_backlog_that_was_given_up_since_is_missed_by
     drop(queue);
     let mut queue = open(dir.path(), WIDE);
     seconds(&mut queue, 50, 1);
-    let stands = |beyond: Vec<Range>| vec![keyvigil_common::wire::Elsewhere { epoch: old, cursor: 0, beyond }];
+    let stands = |beyond: Vec<Range>| vec![Elsewhere { epoch: old, cursor: 0, beyond }];
     let new = queue.level().epoch;
     assert_ne!(new, old);
-    let mut ack = |queue: &mut Queue, cursor: u64, beyond: Vec<Range>| {
+    let ack = |queue: &mut Queue, cursor: u64, beyond: Vec<Range>| {
         queue.acked(new, cursor, vec![], now).unwrap();
         queue.elsewhere(new, stands(beyond), now).unwrap();
     };
@@ -130,6 +130,9 @@ fn what_was_acknowledged_ahead_of_a_backlog_that_was_given_up_since_is_missed_by
     assert!(queue.front(Lane::Live, ROOMY, now).unwrap().is_none(), "all is there");
     ack(&mut queue, 1, vec![range(41, 44), range(50, 50)]);
     assert_eq!(seqs(&live(&mut queue, now)), [45, 46, 47, 48, 49]);
+    queue.acked(old, 0, vec![range(41, 50)], now).unwrap();
+    queue.elsewhere(new, vec![], now).unwrap();
+    assert_eq!(seqs(&live(&mut queue, now)), (41..=50).collect::<Vec<_>>(), "it knows nothing of that epoch any more");
     let given_up = untold(&mut queue).iter().map(|gap| (gap.0, gap.1)).collect::<Vec<_>>();
     assert_eq!(given_up, [(1, 40)], "what was given up is told once");
 }
