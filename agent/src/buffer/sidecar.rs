@@ -106,7 +106,8 @@ impl File {
 
     /// Moves the log into the file for good: when the file is closed next, the log goes.
     pub(super) fn end_log(&self, buffer: &Path) -> Result<(), BufferError> {
-        Sidecar { ended: true, ..self.sidecar(false) }.write(buffer)?;
+        // An epoch that was begun and is not stored was begun because of an end that was not in order: that still holds.
+        Sidecar { ended: self.state.epochs_saved, ..self.sidecar(false) }.write(buffer)?;
         if let Err(e) = self.checkpoint() {
             self.sidecar(true).write(buffer)?;
             return Err(e);

@@ -3,7 +3,8 @@
 //!
 //! One process, no sockets, no tasks of its own: the agent's queue and courier, and the aggregator's door and store, are moved
 //! step by step by one sequence of random numbers ([`world`]). Files lie below the layer of the crash tests, which loses what
-//! was not synced, is full, or fails. `KEYVIGIL_SEEDS` says how many worlds, `SEED` repeats one.
+//! was not synced, is full, or fails. The same worlds each time; `KEYVIGIL_SEEDS=n` lives n that
+//! nobody has seen, `SEED=n` repeats one.
 
 mod agent;
 mod aggregator;
@@ -36,8 +37,10 @@ fn env(name: &str) -> Option<u64> {
 fn whatever_happens_what_was_committed_is_stored_once_or_declared_and_data_flows_again() {
     keyvigil_common::tls::install_provider();
     let only = env("SEED");
-    let first = only.unwrap_or_else(keyvigil_common::backoff::random_u64);
-    let seeds = if only.is_some() { 1 } else { env("KEYVIGIL_SEEDS").unwrap_or(SEEDS) };
+    let asked = env("KEYVIGIL_SEEDS");
+    // The same worlds for each change, so that what fails was made by it; new ones for who asks for a number of them.
+    let first = only.unwrap_or_else(|| asked.map_or(1, |_| keyvigil_common::backoff::random_u64()));
+    let seeds = only.map_or(asked.unwrap_or(SEEDS), |_| 1);
     println!("{seeds} worlds from seed {first}");
     let (dir, next, clock, tally) = (memory_dir(), AtomicU64::new(0), SystemClock::shared(), Mutex::new(Tally::default()));
     let (began, failed) = (clock.monotonic(), AtomicBool::new(false));

@@ -87,6 +87,23 @@ fn a_disk_that_is_back_in_the_same_process_holds_them_under_the_same_numbers() {
 }
 
 #[test]
+fn an_orderly_end_of_a_start_that_stored_nothing_does_not_make_good_the_one_before() {
+    let (dir, mut server) = (tempfile::tempdir().unwrap(), Server::default());
+    let mut queue = in_doubt(dir.path(), false);
+    deliver(&mut queue, &mut server, T0 + 3);
+    drop(queue);
+    std::fs::remove_dir(dir.path().join("buffer.db.new")).unwrap();
+    for _ in 0..2 {
+        let mut queue = open(dir.path(), WIDE);
+        queue.close(T0 + 4).unwrap();
+    }
+    let mut queue = open(dir.path(), WIDE);
+    fill(&mut queue, Class::Sample, 10, [T0 + 4]);
+    deliver(&mut queue, &mut server, T0 + 5);
+    assert_eq!(stored(&server), instants([0, 1, 2, 4]));
+}
+
+#[test]
 fn numbers_that_an_agent_gave_before_it_was_killed_are_not_given_again() {
     let dir = tempfile::tempdir().unwrap();
     let mut queue = open(dir.path(), WIDE);
