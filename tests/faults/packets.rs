@@ -76,10 +76,11 @@ async fn f12_a_fifth_of_the_packets_lost_others_twice_or_swapped() {
     world.commits(usize::try_from(count).expect("small") - 1, &mut sender).await;
     ends(&mut sender).await;
     let said = link.turn(FAIR, FAIR);
-    let [lost, twice, swapped] =
-        ["lost", "twice", "swapped"].map(|what| ["there", "back"].map(|way| number(&said, &format!("/{way}/{what}"))).iter().sum::<u64>());
+    let [packets, lost, twice, swapped] =
+        ["packets", "lost", "twice", "swapped"].map(|what| ["there", "back"].map(|way| number(&said, &format!("/{way}/{what}"))).iter().sum::<u64>());
     let connections = number(&said, "/connections");
-    assert!(lost > count / 4 && twice > 0 && swapped > 0, "{said}");
+    // A fifth in the mean; of a hundred packets hardly ever so few.
+    assert!(lost * 20 > packets && twice > 0 && swapped > 0, "{said}");
     // Handshakes take several seconds here, and some are given up; a storm would be one for each push.
     assert!(connections <= 6 + count / 50, "a storm of connections: {said}");
     let stored = world.judge(&format!("{lost} packets lost (a fifth), {twice} twice, {swapped} swapped, {connections} connections")).await;
