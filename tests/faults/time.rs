@@ -51,6 +51,16 @@ async fn rates(world: &World, host: &str) {
     }
 }
 
+/// A host with a clock of its own that samples and delivers, and when its first sample was.
+async fn sampling(world: &World, name: &str) -> (Host, i64) {
+    let mut host = world.host_of_its_own_time(name).await;
+    host.run();
+    world.until("it delivers", || async { host.delivered(world).await }).await;
+    let first = || async { samples(world, name, "system.load.1m").await.first().copied() };
+    let began_ms = world.until("a sample is there", first).await;
+    (host, began_ms)
+}
+
 /// Everything has arrived, near the aggregator's time, and in no file of another year.
 async fn is_near(world: &World, host: &Host, name: &str, began_ms: i64) -> usize {
     world.until("all of it arrives", || async { host.delivered(world).await }).await;
@@ -75,11 +85,7 @@ async fn f15_a_clock_that_is_set_while_the_host_samples_moves_no_sample() {
     let rounds = sized(10, 100);
     for (name, step) in steps {
         let world = World::start(|_| {}).await;
-        let mut host = world.host_of_its_own_time(name).await;
-        host.run();
-        world.until("it delivers", || async { host.delivered(&world).await }).await;
-        let first = || async { samples(&world, name, "system.load.1m").await.first().copied() };
-        let began_ms = world.until("a sample is there", first).await;
+        let (mut host, began_ms) = sampling(&world, name).await;
         let (before, at_ms) = (host.last_seq(), world.clock.now());
         host.clock.step(step);
         world.until("it goes on sampling", || async { (host.last_seq() >= before + rounds).then_some(()) }).await;
@@ -117,11 +123,7 @@ async fn f15_a_clock_that_is_slewed_over_a_leap_second_or_repeats_it_moves_no_sa
     // A second spread over many, to either side; and one that comes twice.
     for (name, smear, step) in [("smeared", 1_000 / rounds.cast_signed(), 0), ("slower", -1_000 / rounds.cast_signed(), 0), ("repeated", 0, -1_000)] {
         let world = World::start(|_| {}).await;
-        let mut host = world.host_of_its_own_time(name).await;
-        host.run();
-        world.until("it delivers", || async { host.delivered(&world).await }).await;
-        let first = || async { samples(&world, name, "system.load.1m").await.first().copied() };
-        let began_ms = world.until("a sample is there", first).await;
+        let (mut host, began_ms) = sampling(&world, name).await;
         let before = host.last_seq();
         host.clock.step(step);
         let slewed = || async {

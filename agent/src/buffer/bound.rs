@@ -202,18 +202,7 @@ impl Work<'_> {
 
     /// Gives up ids that have no row and were never told to be lost: each part that is not in `dropped` already.
     pub(super) fn declare(&mut self, ids: Range, class: Class, cause: &str) -> Result<(), BufferError> {
-        let mut known = keyvigil_common::sequence::Ranges::default();
-        {
-            let mut statement = self.tx.prepare_cached("SELECT first, last FROM dropped WHERE last >= ?1 ORDER BY last")?;
-            let mut rows = statement.query([pair(ids)[0]])?;
-            while let Some(row) = rows.next()? {
-                let range = super::state::range_of(row)?;
-                if range.first > ids.last {
-                    break;
-                }
-                known.insert(range);
-            }
-        }
+        let known = super::state::given_up(self.tx, ids)?;
         for unknown in known.missing(ids) {
             for part in self.without_rows(unknown)? {
                 self.drop_ids(part)?;

@@ -7,7 +7,7 @@ use keyvigil_common::wire::{ACK_RANGES_MAX, ACK_STREAMS_MAX, Class, Elsewhere};
 
 use super::BufferError;
 use super::file::File;
-use super::state::{Work, floor, pair, range_of};
+use super::state::{Work, floor, given_up};
 
 /// Batches whose ack is not stored. An aggregator tells repeats of the last 4,096 from forks.
 const UNSAVED_MAX: u64 = 500;
@@ -102,9 +102,9 @@ impl File {
             return Ok(());
         }
         // What was given up was never there, and is told by records of its own. Before the floor these are forgotten.
-        lost.remove(Range { first: 0, last: self.floor()?.saturating_sub(1) });
-        for dropped in self.dropped_within(&lost)? {
-            lost.remove(dropped);
+        lost.remove(Range { first: 0, last: floor(&self.connection, &self.state)?.saturating_sub(1) });
+        for ids in lost.as_slice().to_vec() {
+            given_up(&self.connection, ids)?.as_slice().iter().for_each(|dropped| lost.remove(*dropped));
         }
         if lost.as_slice().is_empty() {
             return Ok(());
@@ -116,19 +116,6 @@ impl File {
         })?;
         self.lanes.clear();
         Ok(())
-    }
-
-    /// What of `ids` was given up.
-    fn dropped_within(&self, ids: &Ranges) -> Result<Vec<Range>, BufferError> {
-        let (Some(first), Some(last)) = (ids.as_slice().first(), ids.as_slice().last()) else { return Ok(Vec::new()) };
-        let mut statement = self.connection.prepare_cached("SELECT first, last FROM dropped WHERE last >= ?1 AND first <= ?2")?;
-        let rows = statement.query_map(pair(Range { first: first.first, last: last.last }), range_of)?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
-    /// The first id of which anything is known but that it is settled.
-    fn floor(&self) -> Result<u64, BufferError> {
-        floor(&self.connection, &self.state)
     }
 
     /// The aggregator lacks number `expected`, which was not sent because it was acknowledged once.

@@ -281,6 +281,21 @@ pub(super) fn floor(connection: &Connection, state: &State) -> Result<u64, Buffe
     Ok(held.map_or(u64::MAX, i64::cast_unsigned).min(state.first_unsettled()))
 }
 
+/// What of `within`, or beside it in one piece with it, was given up.
+pub(super) fn given_up(connection: &Connection, within: Range) -> Result<Ranges, BufferError> {
+    let mut statement = connection.prepare_cached("SELECT first, last FROM dropped WHERE last >= ?1 ORDER BY last")?;
+    let mut rows = statement.query([pair(within)[0]])?;
+    let mut out = Ranges::default();
+    while let Some(row) = rows.next()? {
+        let range = range_of(row)?;
+        if range.first > within.last {
+            break;
+        }
+        out.insert(range);
+    }
+    Ok(out)
+}
+
 pub(super) fn pair(ids: Range) -> [i64; 2] {
     [ids.first, ids.last].map(|id| i64::try_from(id).unwrap_or(i64::MAX))
 }

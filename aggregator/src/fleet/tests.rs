@@ -1,4 +1,6 @@
+use super::agent::SILENT_MS_MAX;
 use super::*;
+use keyvigil_common::tls::Identity;
 
 fn agent(id: u64, host: u64, machine: u64, key: u64) -> Agent {
     let joined = Joined { token: "t".into(), key: format!("key-{key}"), at_ms: 1_000 };
