@@ -128,6 +128,8 @@ export async function keys(h, subject) {
   const wanted = subject?.replace(/^CN=/, '');
   const found = await h.check('keys: the inventory lists keys', async () => {
     await rows.first().waitFor({ timeout: FIRST_DATA_MS });
+    // The strip and the table are two requests: either may be the first to be there.
+    await panel(page, 'expiry').locator('.tile').first().waitFor({ timeout: FIRST_DATA_MS });
     equal(await panel(page, 'expiry').locator('.tile').count(), 5, 'boxes of the expiry strip');
   });
   if (wanted !== undefined) {
