@@ -11,4 +11,4 @@ pub mod private_key;
 pub mod procfs;
 pub mod x509;
 
-pub use keys::keys;
+pub use keys::{Found, Within, keys};

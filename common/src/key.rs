@@ -1,10 +1,14 @@
 //! Keys and certificates as the agent sees them and the aggregator keeps them. No type here can hold private material:
 //! a sighting is a fingerprint and what may be known about the key by everyone.
 
+mod place;
+
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-use crate::limits::{SANS_MAX, TEXT_BYTES_MAX};
+pub use place::{Place, Reach, Role, Served, Staple};
+
+use crate::limits::{KEY_USAGES_MAX, REVOKED_MAX, SANS_MAX, TEXT_BYTES_MAX};
 
 /// What kind of object was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
@@ -24,11 +28,35 @@ pub enum KeyKind {
     SshCertificate,
     /// Certificate signing request.
     CertificateRequest,
-    /// Certificate revocation list.
+    /// Certificate revocation list, or OpenSSH's list of revoked keys.
     Crl,
+    /// OpenPGP secret key, with its subkeys.
+    OpenpgpPrivateKey,
+    /// OpenPGP public key (what OpenPGP calls a certificate), with its subkeys.
+    OpenpgpPublicKey,
+    /// Secret that both sides hold: of a JWKS, of a WireGuard peer, of a Java key store.
+    SymmetricKey,
+    /// Key in the kernel's keyring.
+    KernelKey,
 }
 
 impl KeyKind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Certificate,
+        Self::PrivateKey,
+        Self::PublicKey,
+        Self::SshPrivateKey,
+        Self::SshPublicKey,
+        Self::SshCertificate,
+        Self::CertificateRequest,
+        Self::Crl,
+        Self::OpenpgpPrivateKey,
+        Self::OpenpgpPublicKey,
+        Self::SymmetricKey,
+        Self::KernelKey,
+    ];
+
     /// Name in the API and in tags.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -41,13 +69,17 @@ impl KeyKind {
             Self::SshCertificate => "ssh_certificate",
             Self::CertificateRequest => "certificate_request",
             Self::Crl => "crl",
+            Self::OpenpgpPrivateKey => "openpgp_private_key",
+            Self::OpenpgpPublicKey => "openpgp_public_key",
+            Self::SymmetricKey => "symmetric_key",
+            Self::KernelKey => "kernel_key",
         }
     }
 
-    /// Whether the object holds a secret.
+    /// Whether the object holds a secret in a file.
     #[must_use]
     pub fn is_private(self) -> bool {
-        matches!(self, Self::PrivateKey | Self::SshPrivateKey)
+        matches!(self, Self::PrivateKey | Self::SshPrivateKey | Self::OpenpgpPrivateKey | Self::SymmetricKey)
     }
 }
 
@@ -89,6 +121,42 @@ pub struct KeyFacts {
     pub encrypted: Option<bool>,
     /// Derivation, its cost, and cipher: `pbkdf2-hmac-sha256, 2048 iterations, aes-256-cbc`, `bcrypt, 16 rounds, aes256-ctr`.
     pub kdf: Option<String>,
+    /// What it may be used for. X.509: key usage and extended key usage (`digitalSignature`, `serverAuth`, or an OID); SSH
+    /// certificates: critical options and extensions; OpenPGP: `certify`, `sign`, `encrypt`, `authenticate`; JWK: `use` and `key_ops`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub usage: Vec<String>,
+    /// RSA: public exponent, where it fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exponent: Option<u64>,
+    /// X.509: subject key identifier, hex; OpenPGP: the fingerprint, hex; JWK: `kid`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<String>,
+    /// X.509: authority key identifier, hex: which key signed it, or signed the list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authority_key_id: Option<String>,
+    /// What only one who sees the key itself can tell against it: `roca`, `debian-weak`, `shared-factor`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub weaknesses: Vec<String>,
+    /// When it was revoked, as far as its host knows: from the key itself (OpenPGP), a list that lies there, or a stapled answer. Unix ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_ms: Option<i64>,
+    /// What says so, and why: `CRL /etc/ssl/crl.pem: keyCompromise`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation: Option<String>,
+    /// Revocation lists: what they revoke, at most [`REVOKED_MAX`]; longer ones are matched against the keys of their own host only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub revokes: Vec<Revoked>,
+}
+
+/// One line of a revocation list.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize, Deserialize)]
+pub struct Revoked {
+    /// Serial number in hex as [`KeyFacts::serial`] has it, or an SSH key's `SHA256:` fingerprint.
+    pub what: String,
+    /// When, Unix ms.
+    pub at_ms: Option<i64>,
+    /// `keyCompromise`, ...
+    pub reason: Option<String>,
 }
 
 impl KeyFacts {
@@ -112,30 +180,47 @@ impl KeyFacts {
             is_ca: None,
             encrypted: None,
             kdf: None,
+            usage: Vec::new(),
+            exponent: None,
+            key_id: None,
+            authority_key_id: None,
+            weaknesses: Vec::new(),
+            revoked_ms: None,
+            revocation: None,
+            revokes: Vec::new(),
         }
     }
 
     /// Whether every text is within its bound, as [`KeyFacts::clamp`] leaves it.
     #[must_use]
     pub fn is_clamped(&self) -> bool {
-        let texts = [&self.signature_algorithm, &self.subject, &self.issuer, &self.serial, &self.kdf, &self.curve].into_iter().flatten();
+        let one = [&self.signature_algorithm, &self.subject, &self.issuer, &self.serial, &self.kdf, &self.curve];
+        let texts = one.into_iter().chain([&self.key_id, &self.authority_key_id, &self.revocation]).flatten();
+        let lists = self.sans.iter().chain(&self.usage).chain(&self.weaknesses).chain([&self.algorithm]);
+        let revoked = self.revokes.iter().flat_map(|revoked| [Some(&revoked.what), revoked.reason.as_ref()]).flatten();
         // The last of the names may say how many more there were.
-        self.sans.len() <= SANS_MAX + 1 && texts.chain(&self.sans).chain([&self.algorithm]).all(|text| text.len() <= TEXT_BYTES_MAX)
+        let counts = self.sans.len() <= SANS_MAX + 1 && self.usage.len() <= KEY_USAGES_MAX && self.weaknesses.len() <= KEY_USAGES_MAX;
+        counts && self.revokes.len() <= REVOKED_MAX && texts.chain(lists).chain(revoked).all(|text| text.len() <= TEXT_BYTES_MAX)
     }
 
     /// Cuts every text to its bound, so that a hostile certificate cannot fill the inventory.
     pub fn clamp(&mut self) {
-        let texts = [&mut self.signature_algorithm, &mut self.subject, &mut self.issuer, &mut self.serial, &mut self.kdf, &mut self.curve];
-        for text in texts.into_iter().flatten() {
-            clamp_text(text);
-        }
+        let one = [&mut self.signature_algorithm, &mut self.subject, &mut self.issuer, &mut self.serial, &mut self.kdf, &mut self.curve];
+        one.into_iter().chain([&mut self.key_id, &mut self.authority_key_id, &mut self.revocation]).flatten().for_each(clamp_text);
         clamp_text(&mut self.algorithm);
         if self.sans.len() > SANS_MAX {
             let dropped = self.sans.len() - SANS_MAX;
             self.sans.truncate(SANS_MAX);
             self.sans.push(format!("(and {dropped} more)"));
         }
-        self.sans.iter_mut().for_each(clamp_text);
+        self.usage.truncate(KEY_USAGES_MAX);
+        self.weaknesses.truncate(KEY_USAGES_MAX);
+        self.revokes.truncate(REVOKED_MAX);
+        self.sans.iter_mut().chain(&mut self.usage).chain(&mut self.weaknesses).for_each(clamp_text);
+        for revoked in &mut self.revokes {
+            clamp_text(&mut revoked.what);
+            revoked.reason.iter_mut().for_each(clamp_text);
+        }
     }
 }
 
@@ -151,23 +236,6 @@ pub fn clamp_text(text: &mut String) {
     if text.chars().any(char::is_control) {
         *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     }
-}
-
-/// Where a key lies.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
-pub struct Place {
-    /// Absolute path as configured or found.
-    pub path: String,
-    /// Which object of the file, from 0.
-    pub slot: u32,
-    /// Owner's name, or uid where it has no name.
-    pub owner: Option<String>,
-    /// Group's name, or gid.
-    pub group: Option<String>,
-    /// Permission bits, `0o640`.
-    pub mode: Option<u32>,
-    /// When the file was last written, Unix ms.
-    pub modified_ms: Option<i64>,
 }
 
 /// A key as it lies in one place of one host, or the news that it no longer does.

@@ -49,6 +49,15 @@ pub const BATCH_RECORDS_MAX: usize = 10_000;
 pub const TEXT_BYTES_MAX: usize = 4_096;
 /// Names in one certificate that are kept; a certificate with more keeps the first and says how many there were.
 pub const SANS_MAX: usize = 100;
+/// Uses, or weaknesses, of one key that are kept.
+pub const KEY_USAGES_MAX: usize = 32;
+/// Lines of one revocation list that travel. Lists of private authorities stay below; of larger ones only the own host's keys
+/// are looked up.
+pub const REVOKED_MAX: usize = 1_000;
+/// Configurations that name one key file, of those that are kept.
+pub const PLACE_USERS_MAX: usize = 16;
+/// Certificates beside the leaf that one port serves; real chains have two or three.
+pub const SERVED_CHAIN_MAX: usize = 10;
 /// Evidence lines of one event.
 pub const EVIDENCE_MAX: usize = 32;
 

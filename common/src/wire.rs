@@ -12,6 +12,7 @@
 //! its own.
 
 mod batch;
+mod before;
 mod difference;
 mod error;
 mod frame;

@@ -150,7 +150,7 @@ impl Keystore {
         }
         for (path, trouble) in &found.troubles {
             let path = text(path);
-            let place = Place { path: path.clone(), slot: 0, owner: None, group: None, mode: None, modified_ms: None };
+            let place = Place::at(path.clone());
             let troubles = std::slice::from_ref(trouble);
             scan.files.entry(path).or_insert(Observed { objects: &[], troubles, place, version: String::new(), fresh: true, baseline: false });
         }

@@ -1,7 +1,7 @@
 //! The one entry to all key formats: what a file holds, decided by its content and never by its name. What can be read is
 //! read; the rest is one fault each, so that a broken block hides nothing. Called by the keystore sensor.
 
-use keyvigil_common::key::KeyFacts;
+use keyvigil_common::key::{KeyFacts, Role};
 use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
@@ -14,6 +14,27 @@ pub struct Found {
     pub slot: u32,
     /// What is known about it.
     pub facts: KeyFacts,
+    /// How the file holds it.
+    pub within: Within,
+}
+
+/// How a file holds a key.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Within {
+    /// Form of the file, as [`keyvigil_common::key::Place::format`] names it.
+    pub format: Option<String>,
+    /// What the file calls the key.
+    pub entry: Option<String>,
+    /// What it is there for.
+    pub role: Role,
+}
+
+impl Within {
+    /// Its own, in a file of that form.
+    #[must_use]
+    pub fn own(format: &str) -> Self {
+        Self { format: Some(format.to_owned()), ..Self::default() }
+    }
 }
 
 /// Class of a fault; the tag `reason` of the sensor's error counter.
@@ -82,12 +103,12 @@ impl Parsed {
         false
     }
 
-    fn object(&mut self, offset: usize, facts: Result<KeyFacts, String>) {
+    fn object(&mut self, offset: usize, within: Within, facts: Result<KeyFacts, String>) {
         match facts {
             Ok(mut facts) => {
                 facts.clamp();
                 let slot = self.slot();
-                self.objects.push(Found { slot, facts });
+                self.objects.push(Found { slot, facts, within });
             }
             Err(reason) => self.fault(offset, FaultClass::Corrupt, reason),
         }
@@ -117,7 +138,7 @@ pub fn keys(bytes: &[u8]) -> Parsed {
         match der::sniff(bytes, bytes.len() as u64) {
             // Other things than keys are DER, too.
             Sniff::Whole if der::form(bytes).is_none() => {}
-            Sniff::Whole => from_der(0, bytes, &mut parsed),
+            Sniff::Whole => from_der("der", 0, bytes, &mut parsed),
             Sniff::Truncated => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
             Sniff::Other => from_lines(bytes, head, &mut parsed),
         }
@@ -158,14 +179,14 @@ fn is_ours(label: &str) -> bool {
 fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
     let form = der::form(body);
     match block.label {
-        "OPENSSH PRIVATE KEY" => parsed.object(block.offset, openssh::private_key(body)),
+        "OPENSSH PRIVATE KEY" => parsed.object(block.offset, Within::own("openssh"), openssh::private_key(body)),
         label if block.header("Proc-Type").is_some_and(|value| value.contains("ENCRYPTED")) => {
             let cipher = block.header("DEK-Info").unwrap_or_default();
-            parsed.object(block.offset, Ok(private_key::legacy_encrypted(label, cipher, body)));
+            parsed.object(block.offset, Within::own("pem"), Ok(private_key::legacy_encrypted(label, cipher, body)));
         }
         "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" | "DSA PRIVATE KEY" | "ANY PRIVATE KEY" => {
             if form.is_some_and(is_private) {
-                from_der(block.offset, body, parsed);
+                from_der("pem", block.offset, body, parsed);
             } else {
                 parsed.fault(block.offset, FaultClass::Corrupt, format!("the {} block holds no private key", block.label));
             }
@@ -174,7 +195,7 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
             parsed.fault(block.offset, FaultClass::Unsupported, format!("a private key of a kind that is not known here ({label})"));
         }
         label if form.is_none_or(is_private) => parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else")),
-        _ => from_der(block.offset, body, parsed),
+        _ => from_der("pem", block.offset, body, parsed),
     }
 }
 
@@ -182,7 +203,7 @@ fn is_private(form: Form) -> bool {
     matches!(form, Form::Pkcs8 | Form::EncryptedPkcs8 | Form::RsaPrivateKey | Form::EcPrivateKey | Form::DsaPrivateKey)
 }
 
-fn from_der(offset: usize, der: &[u8], parsed: &mut Parsed) {
+fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
     let facts = match der::form(der) {
         Some(Form::Certificate) => x509::certificate(der),
         Some(Form::Request) => x509::request(der),
@@ -194,13 +215,13 @@ fn from_der(offset: usize, der: &[u8], parsed: &mut Parsed) {
         Some(Form::RsaPrivateKey) => private_key::rsa(der),
         Some(Form::EcPrivateKey) => private_key::ec(der),
         Some(Form::DsaPrivateKey) => private_key::dsa(der),
-        Some(Form::Pkcs7) => return from_pkcs7(offset, der, parsed),
+        Some(Form::Pkcs7) => return from_pkcs7(format, offset, der, parsed),
         Some(Form::Pkcs12) => {
             return parsed.fault(offset, FaultClass::Unsupported, "a PKCS#12 store, whose keys cannot be read without its password".into());
         }
         None => Err("not a key or certificate".into()),
     };
-    parsed.object(offset, facts);
+    parsed.object(offset, Within::own(format), facts);
 }
 
 fn public_key(der: &[u8]) -> Result<KeyFacts, String> {
@@ -208,7 +229,7 @@ fn public_key(der: &[u8]) -> Result<KeyFacts, String> {
 }
 
 /// The certificates that a PKCS#7 message carries (RFC 2315, SignedData).
-fn from_pkcs7(offset: usize, der: &[u8], parsed: &mut Parsed) {
+fn from_pkcs7(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
     let certificates = || {
         let mut info = Reader::new(der).sequence()?;
         info.element()?;
@@ -222,7 +243,7 @@ fn from_pkcs7(offset: usize, der: &[u8], parsed: &mut Parsed) {
         if !parsed.has_room(offset) {
             return;
         }
-        parsed.object(offset, x509::certificate(element.raw));
+        parsed.object(offset, Within::own(format), x509::certificate(element.raw));
     }
 }
 
@@ -236,7 +257,7 @@ fn from_lines(bytes: &[u8], head: &[u8], parsed: &mut Parsed) {
             if !parsed.has_room(offset) {
                 return;
             }
-            parsed.object(offset, facts);
+            parsed.object(offset, Within::own("openssh"), facts);
         }
         offset += line.len() + 1;
     }

@@ -201,7 +201,7 @@ mod tests {
         let name = |c: char| c.to_string().repeat(64);
         let mut facts = KeyFacts::bare(KeyKind::Certificate, name(id), name('f'), "rsa");
         facts.not_after_ms = Some(1_000);
-        let place = Place { path: path.into(), slot: 0, owner: None, group: None, mode: None, modified_ms: None };
+        let place = Place::at(path);
         Sighting { facts, place, at_ms, gone, replaces: replaces.map(name) }
     }
 

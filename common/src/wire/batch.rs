@@ -193,9 +193,8 @@ impl Batch {
             if facts.id.len() != 64 || !facts.id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
                 return Err(WireError::Shape("a key id that is not 64 lower-case hex digits"));
             }
-            let place = &sighting.place;
-            let mut of_place = [Some(&place.path), place.owner.as_ref(), place.group.as_ref(), sighting.replaces.as_ref()].into_iter().flatten();
-            if of_place.any(|text| text.len() > TEXT_BYTES_MAX) || !facts.is_clamped() || facts.fingerprint.len() > 128 {
+            let replaces = sighting.replaces.as_ref().is_none_or(|id| id.len() <= TEXT_BYTES_MAX);
+            if !replaces || !sighting.place.is_bounded() || !facts.is_clamped() || facts.fingerprint.len() > 128 {
                 return Err(WireError::Shape("a sighting with too much text"));
             }
         }
@@ -219,8 +218,7 @@ impl Batch {
         }
         for sighting in &mut self.sightings {
             sighting.facts.clamp();
-            clamp_text(&mut sighting.place.path);
-            [&mut sighting.place.owner, &mut sighting.place.group].into_iter().flatten().for_each(clamp_text);
+            sighting.place.bound();
         }
         for gap in &mut self.gaps {
             clamp_text(&mut gap.cause);

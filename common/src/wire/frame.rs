@@ -7,13 +7,13 @@ use std::cell::RefCell;
 
 use bincode::{BorrowDecode, Decode, Encode};
 
-use super::{Batch, Class, Column, Gap, Group, HostFacts, Sealed, VERSION, VERSION_BEFORE, WireError};
+use super::before::RestBefore;
+use super::{Batch, Column, Gap, Group, HostFacts, Sealed, VERSION, VERSION_BEFORE, WireError};
 use super::{decode_front, decode_whole, open_head, standard};
 use crate::event::Event;
 use crate::key::Sighting;
 use crate::limits::{BATCH_FRAME_BYTES_MAX, BATCH_RAW_BYTES_MAX};
 use crate::sample::Series;
-use crate::sequence::Range;
 
 pub(super) const CODEC_ZSTD: u8 = 1;
 pub(super) const HEAD_BYTES: usize = 12;
@@ -199,40 +199,13 @@ struct SeriesBytes<'a> {
 
 /// What follows the dictionary.
 #[derive(Decode)]
-struct Rest {
-    groups: Vec<Group>,
-    sightings: Vec<Sighting>,
-    events: Vec<Event>,
-    gaps: Vec<Gap>,
-    host: Option<HostFacts>,
-    sealed: Option<Sealed>,
-}
-
-/// The same in version 1.
-#[derive(Decode)]
-struct RestBefore {
-    groups: Vec<Group>,
-    sightings: Vec<Sighting>,
-    events: Vec<Event>,
-    gaps: Vec<GapBefore>,
-    host: Option<HostFacts>,
-}
-
-#[derive(Decode)]
-struct GapBefore {
-    range: Range,
-    class: Class,
-    cause: String,
-    items: u64,
-    at_ms: i64,
-}
-
-impl From<RestBefore> for Rest {
-    fn from(before: RestBefore) -> Self {
-        let gap = |GapBefore { range, class, cause, items, at_ms }| Gap { range, class, cause, items, at_ms, epoch: None };
-        let RestBefore { groups, sightings, events, gaps, host } = before;
-        Self { groups, sightings, events, gaps: gaps.into_iter().map(gap).collect(), host, sealed: None }
-    }
+pub(super) struct Rest {
+    pub(super) groups: Vec<Group>,
+    pub(super) sightings: Vec<Sighting>,
+    pub(super) events: Vec<Event>,
+    pub(super) gaps: Vec<Gap>,
+    pub(super) host: Option<HostFacts>,
+    pub(super) sealed: Option<Sealed>,
 }
 
 pub(super) fn inflate(compressed: &[u8], claimed: usize) -> Result<Vec<u8>, WireError> {

@@ -1,7 +1,7 @@
 use super::frame::{CODEC_ZSTD, HEAD_BYTES, inflate, raw_of};
 use super::*;
 use crate::event::{Actor, Event, EventKind};
-use crate::key::{KeyFacts, KeyKind, Place, Sighting};
+use crate::key::{KeyFacts, KeyKind, Place, Reach, Revoked, Role, Served, Sighting, Staple};
 use crate::limits::{SANS_MAX, TEXT_BYTES_MAX};
 use crate::sample::{MetricType, Series, Tags};
 use crate::sequence::Range;
@@ -15,8 +15,25 @@ fn full_batch() -> Batch {
     facts.bits = Some(2048);
     facts.not_after_ms = Some(1_800_000_000_000);
     facts.sans = vec!["DNS:example.org".into()];
-    let place =
-        Place { path: "/etc/ssl/a.pem".into(), slot: 0, owner: Some("root".into()), group: None, mode: Some(0o640), modified_ms: Some(1_700_000_000_000) };
+    (facts.usage, facts.weaknesses) = (vec!["serverAuth".into()], vec!["roca".into()]);
+    (facts.exponent, facts.key_id, facts.authority_key_id) = (Some(65_537), Some("0102".into()), Some("0304".into()));
+    (facts.revoked_ms, facts.revocation) = (Some(7), Some("CRL /etc/ssl/crl.pem: keyCompromise".into()));
+    facts.revokes = vec![Revoked { what: "0a".into(), at_ms: Some(6), reason: Some("superseded".into()) }];
+    let served =
+        Served { pid: Some(7), chain: vec!["12".repeat(32)], staple: Some(Staple { status: "good".into(), ..Staple::default() }), ..Served::default() };
+    let place = Place {
+        owner: Some("root".into()),
+        mode: Some(0o640),
+        modified_ms: Some(1_700_000_000_000),
+        format: Some("pem".into()),
+        entry: Some("www".into()),
+        role: Role::Authorized,
+        used_by: vec!["nginx: /etc/nginx/nginx.conf:3".into()],
+        reach: Some(Reach { read: true, write: false, list: true }),
+        home: Some("ann".into()),
+        served: Some(Box::new(served)),
+        ..Place::at("/etc/ssl/a.pem")
+    };
     Batch {
         sealed_ms: 1_763_836_800_123,
         series: vec![series("system.cpu.usage_total", MetricType::Gauge), series("crypto.key.created_total", MetricType::Counter)],
@@ -78,6 +95,15 @@ fn a_dictionary_that_is_known_is_left_out_and_all_else_is_the_same() {
     assert!(matches!(read(&frame, true, &mut dictionary), Err(WireError::Shape(_))), "a column points past the dictionary");
 }
 
+/// What version 1 could say of it.
+fn of_version_1(sighting: &Sighting) -> Sighting {
+    let Sighting { facts, place, at_ms, gone, replaces } = sighting.clone();
+    let bare = KeyFacts::bare(facts.kind, facts.id, facts.fingerprint, facts.algorithm);
+    let facts = KeyFacts { bits: facts.bits, not_after_ms: facts.not_after_ms, sans: facts.sans, ..bare };
+    let place = Place { owner: place.owner, mode: place.mode, modified_ms: place.modified_ms, ..Place::at(place.path) };
+    Sighting { facts, place, at_ms, gone, replaces }
+}
+
 #[test]
 fn the_bytes_of_each_version_mean_what_they_meant() {
     let (batch, path) = (full_batch(), fixture("batch-v2.bin"));
@@ -90,7 +116,7 @@ fn the_bytes_of_each_version_mean_what_they_meant() {
     assert_eq!(raw_of(&batch).unwrap(), raw, "the layout changed: raise VERSION and keep reading this one");
     let before = decode_batch(&std::fs::read(fixture("batch-v1.bin")).unwrap()).unwrap();
     let gaps = batch.gaps.iter().map(|gap| Gap { epoch: None, ..gap.clone() }).collect();
-    assert_eq!(before, Batch { gaps, sealed: None, ..batch });
+    assert_eq!(before, Batch { gaps, sealed: None, sightings: batch.sightings.iter().map(of_version_1).collect(), ..batch });
 }
 
 #[test]

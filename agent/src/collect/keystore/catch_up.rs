@@ -3,17 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use keyvigil_common::key::KeyFacts;
 
 use super::memory::Memory;
-use super::model::{Change, Held, Observed, Scan};
+use super::model::{Change, Held, Object, Observed, Scan};
 use super::tracker::{GRACE, Tracker};
 use crate::collect::At;
-
-/// Objects of a file with their slots.
-type Objects = Vec<(u32, Arc<KeyFacts>)>;
 
 /// What the first look found, kept until it is known what was remembered.
 #[derive(Debug)]
@@ -31,8 +25,7 @@ impl FirstLook {
     /// What had changed from what was remembered, of files that `is_asked` for; `was_looked_at` says of a file whether a former
     /// process looked where it lies.
     pub(super) fn changes(&self, mut old: Tracker, memory: &Memory, was_looked_at: impl Fn(&Path) -> bool, at: At) -> Vec<Change> {
-        let objects: BTreeMap<&String, Objects> =
-            self.files.iter().map(|(path, held)| (path, held.iter().map(|held| (held.place.slot, Arc::clone(&held.facts))).collect())).collect();
+        let objects: BTreeMap<&String, Vec<Object>> = self.files.iter().map(|(path, held)| (path, held.iter().map(Object::from).collect())).collect();
         let mut scan = Scan { files: BTreeMap::new(), names: self.files.keys().cloned().collect(), hidden: self.hidden.clone() };
         for (path, held) in &self.files {
             let Some(place) = held.first().map(|held| held.place.clone()) else {

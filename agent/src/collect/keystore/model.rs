@@ -10,6 +10,7 @@ use keyvigil_common::key::{KeyFacts, KeyKind, Place};
 
 use super::trouble::Trouble;
 use crate::collect::At;
+use crate::parse::{Found, Within};
 
 /// A key in a place.
 #[derive(Debug, Clone)]
@@ -34,11 +35,20 @@ pub(super) struct FileState {
     pub(super) waiting: Option<(String, Duration)>,
 }
 
+/// A key as a file held it.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    /// Which of the file's objects.
+    pub(super) slot: u32,
+    pub(super) facts: Arc<KeyFacts>,
+    pub(super) within: Within,
+}
+
 /// One file as a scan saw it.
 #[derive(Debug)]
 pub(super) struct Observed<'a> {
     /// Objects that were read, with their slots.
-    pub(super) objects: &'a [(u32, Arc<KeyFacts>)],
+    pub(super) objects: &'a [Object],
     /// What was not.
     pub(super) troubles: &'a [Trouble],
     /// The file's part of the places of its objects.
@@ -80,6 +90,27 @@ pub(super) enum Change {
     Exposed(Arc<KeyFacts>, Place),
     /// A file could not be read, or not all of it.
     Unreadable(String, Vec<Trouble>),
+}
+
+impl From<Found> for Object {
+    fn from(Found { slot, facts, within }: Found) -> Self {
+        Self { slot, facts: Arc::new(facts), within }
+    }
+}
+
+impl From<&Held> for Object {
+    fn from(Held { facts, place, .. }: &Held) -> Self {
+        let within = Within { format: place.format.clone(), entry: place.entry.clone(), role: place.role };
+        Self { slot: place.slot, facts: Arc::clone(facts), within }
+    }
+}
+
+impl Object {
+    /// Where it lies, of a file that lies at `file`.
+    pub(super) fn place(&self, file: &Place) -> Place {
+        let Within { format, entry, role } = &self.within;
+        Place { slot: self.slot, format: format.clone(), entry: entry.clone(), role: *role, ..file.clone() }
+    }
 }
 
 impl Held {

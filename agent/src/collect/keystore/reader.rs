@@ -3,13 +3,12 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use keyvigil_common::key::{KeyFacts, Place, clamp_text};
+use keyvigil_common::key::{Place, clamp_text};
 use keyvigil_common::limits::KEYSTORE_KEYS_MAX;
 
 use super::disk::{Contents, Disk, Stamp};
-use super::model::Observed;
+use super::model::{Object, Observed};
 use super::owner::Owners;
 use super::pattern::is_missing;
 use super::trouble::Trouble;
@@ -36,7 +35,7 @@ struct Held {
     settled: bool,
     /// Was read in the latest scan, or got another name.
     fresh: bool,
-    objects: Vec<(u32, Arc<KeyFacts>)>,
+    objects: Vec<Object>,
     troubles: Vec<Trouble>,
 }
 
@@ -104,7 +103,7 @@ fn read(disk: &Disk, at: At, path: PathBuf, stamp: Stamp, owners: &mut Owners<'_
                 Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
                 Contents::Bytes(bytes) => {
                     let parsed = parse::keys(&bytes);
-                    objects = parsed.objects.into_iter().map(|found| (found.slot, Arc::new(found.facts))).collect();
+                    objects = parsed.objects.into_iter().map(Object::from).collect();
                     troubles = parsed.faults.iter().map(Trouble::fault).collect();
                 }
             }
@@ -125,6 +124,7 @@ fn read(disk: &Disk, at: At, path: PathBuf, stamp: Stamp, owners: &mut Owners<'_
         group: Some(owners.group(stamp.gid)),
         mode: Some(stamp.mode & 0o7777),
         modified_ms: i64::try_from(stamp.modified_ns / 1_000_000).ok(),
+        ..Place::default()
     };
     Some(Held { path, stamp, place, settled, fresh: true, objects, troubles })
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyvigil_common::key::{KeyFacts, KeyKind, Place};
+use keyvigil_common::key::{KeyFacts, KeyKind};
 
 use super::model::{Change, FileState, Held, Observed, Scan, identity, is_exposed, is_over};
 use super::pair::pair;
@@ -70,14 +70,14 @@ impl Tracker {
         let was_hidden = state.told.as_deref().is_some_and(|told| told.starts_with("permission") || told.starts_with("io"));
         Self::troubles(state, at, path, observed, changes);
         let old: Vec<(u32, &KeyFacts)> = state.objects.iter().map(|held| (held.place.slot, held.facts.as_ref())).collect();
-        let new: Vec<(u32, &KeyFacts)> = observed.objects.iter().map(|(slot, facts)| (*slot, facts.as_ref())).collect();
+        let new: Vec<(u32, &KeyFacts)> = observed.objects.iter().map(|object| (object.slot, object.facts.as_ref())).collect();
         let pairs = pair(&old, &new);
-        let place = |n: usize| Place { slot: observed.objects[n].0, ..observed.place.clone() };
-        let facts = |n: usize| Arc::clone(&observed.objects[n].1);
+        let place = |n: usize| observed.objects[n].place(&observed.place);
+        let facts = |n: usize| Arc::clone(&observed.objects[n].facts);
         // First, so that of two equal objects that both moved up none is lost.
         for (o, n) in &pairs.same {
             let held = &state.objects[*o];
-            if held.place.slot != observed.objects[*n].0 {
+            if held.place.slot != observed.objects[*n].slot {
                 changes.push(Change::Left(Arc::clone(&held.facts), held.place.clone()));
             }
         }

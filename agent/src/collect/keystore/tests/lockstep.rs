@@ -7,6 +7,8 @@ use keyvigil_common::key::{KeyFacts, KeyKind};
 use proptest::prelude::*;
 
 use super::*;
+use crate::collect::keystore::model::Object;
+use crate::parse::Within;
 
 /// Ids of the keys in each file, in their order.
 type Model = BTreeMap<String, Vec<u8>>;
@@ -42,12 +44,12 @@ fn facts(id: u8) -> Arc<KeyFacts> {
 type Inventory = BTreeSet<(String, String, u32)>;
 
 fn look(tracker: &mut Tracker, model: &Model, at: At, inventory: &mut Inventory) -> Sink {
-    let objects: BTreeMap<&String, Vec<(u32, Arc<KeyFacts>)>> =
-        model.iter().map(|(path, ids)| (path, ids.iter().enumerate().map(|(slot, id)| (u32::try_from(slot).unwrap(), facts(*id))).collect())).collect();
+    let object = |(slot, id): (usize, &u8)| Object { slot: u32::try_from(slot).unwrap(), facts: facts(*id), within: Within::default() };
+    let objects: BTreeMap<&String, Vec<Object>> = model.iter().map(|(path, ids)| (path, ids.iter().enumerate().map(object).collect())).collect();
     let observed = |path: &String| Observed {
         objects: &objects[path],
         troubles: &[],
-        place: Place { path: path.clone(), slot: 0, owner: None, group: None, mode: None, modified_ms: None },
+        place: Place::at(path.clone()),
         version: String::new(),
         fresh: true,
         baseline: false,
