@@ -7,6 +7,8 @@ pub mod backoff;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod crl;
+pub mod der;
 pub mod event;
 pub mod key;
 pub mod limits;
@@ -19,6 +21,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod token;
 pub mod wire;
+pub mod x509;
 
 /// Lower-case hexadecimal form of `bytes`.
 #[must_use]

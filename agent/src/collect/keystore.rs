@@ -13,6 +13,7 @@ mod pair;
 mod pattern;
 mod reader;
 mod report;
+mod revocation;
 #[cfg(test)]
 mod tests;
 mod tracker;
