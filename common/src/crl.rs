@@ -97,6 +97,19 @@ impl Lines {
         Some((i64::from(self.0[at].at) * 1_000, reason_name(self.0[at].reason)))
     }
 
+    /// Those of a list whose first lines travelled.
+    #[must_use]
+    pub fn of(revoked: &[Revoked]) -> Self {
+        let line = |revoked: &Revoked| {
+            let at = revoked.at_ms.and_then(|at| u32::try_from(at / 1_000).ok()).unwrap_or(0);
+            let reason = REASONS.iter().position(|name| Some(*name) == revoked.reason.as_deref()).and_then(|n| u8::try_from(n).ok());
+            Line { serial: hash(&revoked.what), at, reason: reason.unwrap_or(NO_REASON) }
+        };
+        let mut lines = Self(revoked.iter().take(REVOKED_MAX).map(line).collect());
+        lines.sort();
+        lines
+    }
+
     fn sort(&mut self) {
         self.0.sort_unstable();
         self.0.dedup_by_key(|line| line.serial);

@@ -13,6 +13,7 @@ pub mod event;
 pub mod key;
 pub mod limits;
 pub mod process;
+pub mod revocation;
 pub mod sample;
 pub mod seal;
 pub mod sequence;

@@ -54,6 +54,8 @@ pub const KEY_USAGES_MAX: usize = 32;
 /// Lines of one revocation list that travel. Lists of private authorities stay below; of larger ones only the own host's keys
 /// are looked up.
 pub const REVOKED_MAX: usize = 1_000;
+/// Bytes of a revocation list that the aggregator fetches. The largest of public authorities have some 20 MiB.
+pub const CRL_BYTES_MAX: usize = 64 << 20;
 /// Lines of one revocation list that are looked up, at 16 bytes each: the largest lists of public authorities.
 pub const CRL_LINES_MAX: usize = 2_000_000;
 /// Configurations that name one key file, of those that are kept.

@@ -13,7 +13,6 @@ mod pair;
 mod pattern;
 mod reader;
 mod report;
-mod revocation;
 #[cfg(test)]
 mod tests;
 mod tracker;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use keyvigil_common::key::{KeyFacts, Place, clamp_text};
 use keyvigil_common::limits::{KEYSTORE_KEYS_MAX, KEYSTORE_REVOKED_MAX};
+use keyvigil_common::revocation::Lists;
 
 use super::disk::{Contents, Disk, Stamp};
 use super::model::{Object, Observed};
 use super::owner::Owners;
 use super::pattern::is_missing;
-use super::revocation::Lists;
 use super::trouble::Trouble;
 use super::walk::Named;
 use crate::collect::At;
@@ -82,7 +82,8 @@ impl Reader {
         }
     }
 
-    /// Marks what the lists among the files revoke.
+    /// Marks what the lists among the files revoke. Whether a list was signed by its issuer is not checked here: who may write
+    /// into the host's key directories needs no forged list.
     fn revoke(&mut self) {
         let mut lists = Lists::default();
         for held in self.0.values() {
@@ -96,8 +97,10 @@ impl Reader {
             }
             for (n, object) in objects.iter_mut().enumerate() {
                 let own = unrevoked.remove(&n).unwrap_or_else(|| Arc::clone(&object.facts));
-                let facts = match lists.revoke(&own) {
-                    Some(revoked) => {
+                // What says of itself that it is revoked needs no list.
+                let facts = match lists.find(&own).filter(|_| own.revoked_ms.is_none()) {
+                    Some(by) => {
+                        let revoked = KeyFacts { revoked_ms: Some(by.at_ms), revocation: Some(by.sentence()), ..(*own).clone() };
                         unrevoked.insert(n, own);
                         Arc::new(revoked)
                     }
