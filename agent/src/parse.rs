@@ -9,6 +9,7 @@ pub mod os_release;
 pub mod pem;
 pub mod private_key;
 pub mod procfs;
+pub mod weak;
 pub mod x509;
 
 pub use keys::{Found, Within, keys};

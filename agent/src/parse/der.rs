@@ -2,6 +2,8 @@
 //! its input, so that private bytes are not copied; never recurses; definite lengths and low tag numbers only, which is all
 //! that DER allows here. Called by the parsers of keys beside it. Format: ITU-T X.690.
 
+/// `BOOLEAN`.
+pub const BOOLEAN: u8 = 0x01;
 /// `INTEGER`.
 pub const INTEGER: u8 = 0x02;
 /// `BIT STRING`.
@@ -10,12 +12,18 @@ pub const BIT_STRING: u8 = 0x03;
 pub const OCTET_STRING: u8 = 0x04;
 /// `OBJECT IDENTIFIER`.
 pub const OID: u8 = 0x06;
+/// `UTCTime`.
+pub const UTC_TIME: u8 = 0x17;
+/// `GeneralizedTime`.
+pub const GENERALIZED_TIME: u8 = 0x18;
 /// `SEQUENCE`.
 pub const SEQUENCE: u8 = 0x30;
 /// Constructed context tag 0.
 pub const CONTEXT_0: u8 = 0xa0;
 /// Constructed context tag 1.
 pub const CONTEXT_1: u8 = 0xa1;
+/// Constructed context tag 3.
+pub const CONTEXT_3: u8 = 0xa3;
 
 /// One element.
 #[derive(Debug, Clone, Copy)]
@@ -218,7 +226,7 @@ fn is_exponent(number: &[u8]) -> bool {
 fn signed_form(tbs: &[u8]) -> Option<Form> {
     let mut reader = Reader::new(tbs);
     let tags: Vec<u8> = std::iter::from_fn(|| reader.element()).take(4).map(|element| element.tag).collect();
-    let is_time = |tag: &u8| matches!(tag, 0x17 | 0x18);
+    let is_time = |tag: &u8| matches!(*tag, UTC_TIME | GENERALIZED_TIME);
     match tags.as_slice() {
         [CONTEXT_0, ..] => Some(Form::Certificate),
         [INTEGER, SEQUENCE, SEQUENCE, time] if is_time(time) => Some(Form::Crl),
