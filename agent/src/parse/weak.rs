@@ -145,7 +145,7 @@ fn has_small_factor(modulus: &[u8]) -> bool {
             (product, count) = (more, count + 1);
         }
         let rest = remainder(modulus, product);
-        if primes[..count].iter().any(|prime| rest % prime == 0) {
+        if primes[..count].iter().any(|prime| rest.is_multiple_of(*prime)) {
             return true;
         }
         primes = &primes[count..];

@@ -12,7 +12,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::time::ASN1Time;
 
-pub use self::name::name;
+pub use self::name::{name, text};
 use super::algorithm::{facts_of_spki, signature_name};
 use super::der::{CONTEXT_0, CONTEXT_3, Element, INTEGER, OID, Reader, SEQUENCE, magnitude, oid_text};
 

@@ -35,7 +35,8 @@ pub fn name(raw: &[u8]) -> String {
 }
 
 /// A string of ASN.1 by its tag. What is not in the encoding that its tag says is taken for Latin-1.
-pub(in super::super) fn text(tag: u8, bytes: &[u8]) -> String {
+#[must_use]
+pub fn text(tag: u8, bytes: &[u8]) -> String {
     const BMP_STRING: u8 = 0x1e;
     const UNIVERSAL_STRING: u8 = 0x1c;
     const T61_STRING: u8 = 0x14;
