@@ -54,6 +54,10 @@ impl Workshop {
         self.run("ssh-keygen", arguments)
     }
 
+    pub(crate) fn keytool(&self, arguments: &str) -> Vec<u8> {
+        self.run("keytool", arguments)
+    }
+
     /// A new P-256 key, the cheapest that the tools make.
     pub(crate) fn ec_key(&self, name: &str) -> PathBuf {
         self.make_room(name);
