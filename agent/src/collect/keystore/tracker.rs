@@ -3,7 +3,6 @@
 //! the sensor once a scan.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,6 +52,18 @@ impl Tracker {
         self.settle(arrivals, scan, &mut changes);
         self.forget(at, &mut changes);
         self.expire(at, &mut changes);
+        changes
+    }
+
+    /// Forgets all that lies on a host that is no longer there.
+    pub(super) fn leave_all(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<Change> {
+        let gone: Vec<String> = self.files.keys().filter(|path| is_gone(path)).cloned().collect();
+        let mut changes = Vec::new();
+        for path in gone {
+            let objects = self.files.remove(&path).unwrap_or_default().objects;
+            changes.extend(objects.into_iter().map(|held| Change::Left(held.facts, held.place)));
+            self.dirty.insert(path);
+        }
         changes
     }
 
@@ -142,8 +153,7 @@ impl Tracker {
     /// Marks the keys of files that were not seen, where they would have been.
     fn absent_files(&mut self, at: At, scan: &Scan<'_>) {
         for (path, state) in &mut self.files {
-            let hidden = || scan.hidden.iter().any(|prefix| Path::new(path).starts_with(prefix));
-            if scan.files.contains_key(path) || hidden() {
+            if scan.files.contains_key(path) || scan.hidden.covers(path) {
                 continue;
             }
             if state.told.take().is_some() {
