@@ -86,7 +86,7 @@ impl Memory {
 
 impl From<File> for FileState {
     fn from(file: File) -> Self {
-        let held = |key: Key| Held { facts: Arc::new(key.facts), place: key.place, expired: key.expired, missing: None };
+        let held = |key: Key| Held { facts: Arc::new(key.facts), place: key.place, expired: key.expired, missing: None, succeeds: None };
         Self { objects: file.keys.into_iter().map(held).collect(), told: file.told, broken: file.broken, ..Self::default() }
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Held {
     pub(super) expired: bool,
     /// Not there since then (monotonic).
     pub(super) missing: Option<Duration>,
+    /// Id of the key that it was told to succeed.
+    pub(super) succeeds: Option<String>,
 }
 
 /// What is known of one file.
@@ -105,8 +107,9 @@ pub(super) enum Change {
     Seen(Arc<KeyFacts>, Place),
     /// Was not there before.
     Created(Arc<KeyFacts>, Place),
-    /// Took the place of another.
-    Rotated { old: Arc<KeyFacts>, old_place: Place, new: Arc<KeyFacts>, place: Place },
+    /// Took the place of another; `old_place` is where that one no longer lies. `told`: under another name of the new
+    /// one.
+    Rotated { old: Arc<KeyFacts>, old_place: Option<Place>, new: Arc<KeyFacts>, place: Place, told: bool },
     /// Is gone from there.
     Removed { facts: Arc<KeyFacts>, place: Place, moved_to: Option<String> },
     /// Lies elsewhere now, which other changes say.
@@ -146,7 +149,7 @@ impl Object {
 impl Held {
     pub(super) fn new(facts: Arc<KeyFacts>, place: Place, at: At) -> Self {
         let expired = is_over(&facts, at);
-        Self { facts, place, expired, missing: None }
+        Self { facts, place, expired, missing: None, succeeds: None }
     }
 }
 

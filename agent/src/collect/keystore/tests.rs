@@ -4,6 +4,7 @@ mod hostile;
 mod lifecycle;
 mod lockstep;
 mod places;
+mod rotation;
 mod watching;
 
 use std::collections::BTreeMap;
