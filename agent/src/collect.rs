@@ -30,6 +30,7 @@ use keyvigil_common::key::Sighting;
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 use keyvigil_common::telemetry::Registry;
 
+pub(crate) use self::keystore::is_pattern as is_key_path;
 pub use self::metric::{MetricDef, Unit};
 pub(crate) use self::own::{CPU, INTERVAL, THROTTLED};
 use crate::rootfs::RootFs;
@@ -127,16 +128,22 @@ impl fmt::Debug for AskWaiting {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct KeystoreConfig {
-    /// Files and directories; `*` stands for any one part of a path (`/home/*/.ssh`).
+    /// Files and directories, as patterns: `*`, `?`, `[a-z]`, `{a,b}` within one part, `**` for any number of directories, and
+    /// `~*/` for the home of each user. Empty: the usual places.
     pub paths: Vec<String>,
+    /// More of them.
+    pub extra_paths: Vec<String>,
     /// Paths below these are left out; same form.
     pub exclude: Vec<String>,
+    /// Whether configurations of programs (nginx, sshd, ...) are read, and the key files that they name looked at, wherever they lie.
+    pub named_files: bool,
+    /// Whether containers that run here are looked at as well.
+    pub containers: bool,
 }
 
 impl Default for KeystoreConfig {
     fn default() -> Self {
-        let paths = ["/etc/ssl", "/etc/pki", "/etc/ssh", "/etc/letsencrypt", "/home/*/.ssh", "/root/.ssh"];
-        Self { paths: paths.map(str::to_owned).to_vec(), exclude: Vec::new() }
+        Self { paths: Vec::new(), extra_paths: Vec::new(), exclude: Vec::new(), named_files: true, containers: false }
     }
 }
 

@@ -84,6 +84,20 @@ pub const KEYSTORE_REVOKED_MAX: usize = 500_000;
 pub const KEYSTORE_FILES_MAX: usize = 50_000;
 /// Directory levels below a configured path.
 pub const KEYSTORE_DEPTH_MAX: usize = 12;
+/// Homes of users in which keys are looked for: a host with more has them on a server.
+pub const KEYSTORE_HOMES_MAX: usize = 1_000;
+/// Seconds after which a look at the key files ends; what is left is looked at first the next time.
+pub const KEYSTORE_SCAN_SECONDS_MAX: u64 = 20;
+/// Configuration files that are read for the key files they name.
+pub const KEYSTORE_CONFIGS_MAX: usize = 2_000;
+/// Bytes of one of them.
+pub const KEYSTORE_CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// How deep they may include each other.
+pub const KEYSTORE_INCLUDES_MAX: usize = 8;
+/// Paths that they may name.
+pub const KEYSTORE_NAMED_MAX: usize = 4_000;
+/// Containers whose files are looked at.
+pub const KEYSTORE_CONTAINERS_MAX: usize = 64;
 /// Directories that are watched for changes; each takes about 1 kB of the kernel's memory. Others wait for the next scan.
 pub const KEYSTORE_WATCHES_MAX: usize = 8_192;
 /// Certificates of one host whose end is a series of its own; those that end soonest come first.
