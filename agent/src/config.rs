@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use keyvigil_common::config::{Faults, Period, Sources, load};
 use serde::{Deserialize, Serialize};
 
-use crate::collect::{COLLECTORS, KeystoreConfig};
+use crate::collect::{COLLECTORS, KeystoreConfig, ServedConfig};
 
 /// Older names of environment variables.
 pub const ALIASES: &[(&str, &str)] = &[("LOG_LEVEL", "log.level")];
@@ -27,6 +27,8 @@ pub struct Config {
     pub sampling: Sampling,
     /// `[keystore]`
     pub keystore: KeystoreConfig,
+    /// `[served]`
+    pub served: ServedConfig,
     /// `[log]`
     pub log: Log,
 }
@@ -40,6 +42,7 @@ impl Default for Config {
             buffer: BufferConfig::default(),
             sampling: Sampling::default(),
             keystore: KeystoreConfig::default(),
+            served: ServedConfig::default(),
             log: Log::default(),
         }
     }
@@ -133,6 +136,7 @@ impl Config {
         }
         let paths = self.keystore.paths.iter().chain(&self.keystore.exclude);
         faults.extend(paths.filter(|p| !p.starts_with('/')).map(|p| format!("keystore: {p:?} is not an absolute path")));
+        faults.extend(self.served.faults());
         faults
     }
 }

@@ -3,12 +3,15 @@
 pub mod algorithm;
 pub mod der;
 pub mod encryption;
+pub mod greeting;
 pub mod keys;
+pub mod ocsp;
 pub mod openssh;
 pub mod os_release;
 pub mod pem;
 pub mod private_key;
 pub mod procfs;
+pub mod tls;
 pub mod x509;
 
 pub use keys::{Found, Within, keys};

@@ -8,7 +8,7 @@ mod disk;
 mod memory;
 mod metrics;
 mod model;
-mod owner;
+pub(super) mod owner;
 mod pair;
 mod pattern;
 mod reader;
@@ -31,8 +31,8 @@ use keyvigil_common::key::Place;
 use self::catch_up::FirstLook;
 use self::disk::Disk;
 use self::memory::Memory;
-pub(super) use self::metrics::METRICS;
 use self::metrics::Totals;
+pub(super) use self::metrics::{METRICS, tag};
 use self::model::{Observed, Scan};
 use self::owner::Owners;
 use self::pattern::Pattern;
@@ -40,7 +40,7 @@ use self::reader::{Reader, text};
 use self::tracker::{GRACE, Tracker};
 use self::walk::{Found, Named, Root};
 use self::watcher::{Wanted, Watcher};
-use super::{At, Collector, Context, Poke, Sink};
+use super::{At, Collector, Context, KnownKeys, Poke, Sink};
 use crate::rootfs::RootFs;
 
 /// How often all keys are told again, so that an aggregator that lost its state heals.
@@ -68,6 +68,8 @@ pub(super) struct Keystore {
     resent: Option<Duration>,
     /// For how long a scan takes.
     clock: SharedClock,
+    /// Who else wants to know which certificates lie here.
+    known: KnownKeys,
 }
 
 /// How far what a former process remembered is known.
@@ -127,6 +129,7 @@ impl Keystore {
             totals: Totals::default(),
             resent: None,
             clock: SystemClock::shared(),
+            known: context.known.clone(),
         }
     }
 
@@ -170,6 +173,7 @@ impl Keystore {
         self.memory.hidden = hidden;
         self.roots(&found.roots, sink);
         self.memory.remember(&before, &mut self.tracker, sink);
+        self.known.write(self.tracker.held().map(|held| (&held.facts, &held.place)));
         self.watch(disk, &found, &links, sink);
     }
 
@@ -228,7 +232,7 @@ impl Keystore {
                 sink.absent(&pattern.text, "there is nothing any more; remove the path from the configuration if that is meant");
             }
             let up = if *root == Root::Seen { 1.0 } else { 0.0 };
-            sink.gauge(metrics::UP, &[("path", &metrics::tag(&pattern.text))], up);
+            sink.gauge(metrics::UP, &[("path", &tag(&pattern.text))], up);
         }
     }
 
