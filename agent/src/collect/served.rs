@@ -50,6 +50,9 @@ use crate::rootfs::RootFs;
 const ANYONE: Duration = Duration::from_secs(22);
 const BY_NAME: Duration = Duration::from_secs(34);
 
+/// How long the sensor waits for the first word of what lies on this host, before it tells what is served without that.
+const FIRST_WORD: Duration = Duration::from_secs(55);
+
 /// Sensor `served`.
 #[derive(Debug)]
 pub(super) struct Served {
@@ -58,6 +61,8 @@ pub(super) struct Served {
     left: Vec<Left>,
     known: KnownKeys,
     started_ms: i64,
+    /// When it first looked (monotonic).
+    begun: Option<Duration>,
     ports: BTreeMap<SocketAddr, Port>,
     owners: Owners,
     totals: Totals,
@@ -112,6 +117,7 @@ impl Served {
             config: context.served.clone(),
             known: context.known.clone(),
             started_ms: context.started_ms,
+            begun: None,
             ports: BTreeMap::new(),
             owners: Owners::default(),
             totals: Totals::default(),
@@ -239,6 +245,10 @@ impl Served {
         };
         let view = known.map(|known| View::new(known, &target));
         let mut waits = false;
+        // Nothing is said to come from no file before it is known which there are.
+        if at.monotonic.saturating_sub(*self.begun.get_or_insert(at.monotonic)) < FIRST_WORD && view.is_none() {
+            return false;
+        }
         for (address, port) in &mut self.ports {
             let Some((_, server)) = listeners.get(address) else { continue };
             for (name, service) in &mut port.services {

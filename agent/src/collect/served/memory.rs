@@ -49,7 +49,7 @@ pub(super) fn restore(remembered: Vec<(String, Vec<u8>)>, ports: &mut BTreeMap<S
                     let served = place.served.as_deref().cloned().unwrap_or_default();
                     let file = served.file.clone();
                     let told = Some((place, Duration::ZERO));
-                    let service = Service { facts: Arc::new(facts), served, told, before: None, seen: Duration::ZERO, paths, file, stale };
+                    let service = Service { facts: Arc::new(facts), served, told, before: None, seen: Duration::ZERO, paths, file, nowhere: None, stale };
                     port.services.insert(name, service);
                 }
                 Some(service) if service.facts.id == facts.id => {

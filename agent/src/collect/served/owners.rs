@@ -8,7 +8,7 @@ use crate::parse::procfs::cgroup;
 use crate::rootfs::RootFs;
 
 /// What to say where processes could not be looked into.
-pub(super) const BLIND: &str = "whose process holds them may only be seen with CAP_SYS_PTRACE (or as the process's own user); the user is known";
+pub(super) const BLIND: &str = "the agent may not look into other users' processes: that takes CAP_SYS_PTRACE; the user of each port is known";
 
 /// The process behind a socket.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,17 +28,22 @@ pub(super) struct Owners {
     unknown: HashSet<u64>,
     /// Some process could not be looked into then.
     denied: bool,
+    /// That has kept an owner from being found.
+    blind: bool,
 }
 
 impl Owners {
     /// Looks up all sockets with these inodes; whether any of them stays unknown since some process could not be looked into.
     pub(super) fn look(&mut self, root: &RootFs, inodes: &BTreeSet<u64>) -> bool {
-        self.by_inode.retain(|inode, owner| inodes.contains(inode) && started(root, owner.pid) == Some(owner.started));
+        // What systemd listens for is found again with each look: a service may have taken it over.
+        self.by_inode.retain(|inode, owner| owner.pid != 1 && inodes.contains(inode) && started(root, owner.pid) == Some(owner.started));
         self.unknown.retain(|inode| inodes.contains(inode));
         if inodes.iter().any(|inode| !self.by_inode.contains_key(inode) && !self.unknown.contains(inode)) {
             self.search(root, inodes);
         }
-        self.denied && !self.unknown.is_empty()
+        // It lasts, though no such socket may be there just now.
+        self.blind = self.denied && (self.blind || !self.unknown.is_empty());
+        self.blind
     }
 
     /// The process that holds one of the sockets: the oldest, which of a server and its workers is the server.
@@ -48,32 +53,36 @@ impl Owners {
 
     fn search(&mut self, root: &RootFs, inodes: &BTreeSet<u64>) {
         let pids = root.names("/proc").unwrap_or_default().into_iter().filter_map(|name| name.parse::<u32>().ok());
-        let mut found: BTreeMap<u64, (u64, u32)> = BTreeMap::new();
+        let mut found: BTreeMap<u64, (bool, u64, u32)> = BTreeMap::new();
         self.denied = false;
         for pid in pids {
-            let sockets = sockets(root, pid);
-            self.denied |= sockets.is_none();
-            for inode in sockets.into_iter().flatten().filter(|inode| inodes.contains(inode)) {
+            for inode in sockets(root, pid, &mut self.denied).into_iter().filter(|inode| inodes.contains(inode)) {
                 let Some(started) = started(root, pid) else { break };
-                let oldest = found.entry(inode).or_insert((started, pid));
-                *oldest = (*oldest).min((started, pid));
+                // The oldest; but systemd only keeps open what it hands to a service.
+                let this = (pid == 1, started, pid);
+                let best = found.entry(inode).or_insert(this);
+                *best = (*best).min(this);
             }
         }
         self.unknown = inodes.iter().filter(|inode| !found.contains_key(inode)).copied().collect();
-        self.by_inode = found.into_iter().map(|(inode, (started, pid))| (inode, describe(root, pid, started))).collect();
+        self.by_inode = found.into_iter().map(|(inode, (_, started, pid))| (inode, describe(root, pid, started))).collect();
     }
 }
 
-/// Inodes of a process's sockets; `None` where they may not be seen.
-fn sockets(root: &RootFs, pid: u32) -> Option<Vec<u64>> {
-    let entries = match std::fs::read_dir(root.path(format!("/proc/{pid}/fd"))) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return None,
-        // It has gone.
-        Err(_) => return Some(Vec::new()),
-    };
-    let inode = |link: std::path::PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok();
-    Some(entries.flatten().filter_map(|entry| inode(std::fs::read_link(entry.path()).ok()?)).collect())
+/// Inodes of a process's sockets; says where they may not be seen.
+fn sockets(root: &RootFs, pid: u32, denied: &mut bool) -> Vec<u64> {
+    let inode = |link: std::path::PathBuf| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok();
+    let mut inodes = Vec::new();
+    let mut note = |e: std::io::Error| *denied |= e.kind() == std::io::ErrorKind::PermissionDenied;
+    // A process or a file of it that has gone meanwhile holds nothing.
+    let entries = std::fs::read_dir(root.path(format!("/proc/{pid}/fd"))).map_err(&mut note);
+    for entry in entries.into_iter().flatten().flatten() {
+        match std::fs::read_link(entry.path()) {
+            Ok(link) => inodes.extend(inode(link)),
+            Err(e) => note(e),
+        }
+    }
+    inodes
 }
 
 fn describe(root: &RootFs, pid: u32, started: u64) -> Owner {

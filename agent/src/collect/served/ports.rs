@@ -60,6 +60,8 @@ pub(super) struct Service {
     /// Files in which the leaf lay while it was served.
     pub(super) paths: BTreeSet<String>,
     pub(super) file: Option<String>,
+    /// No file is known to hold it, since (monotonic).
+    pub(super) nowhere: Option<Duration>,
     pub(super) stale: Option<Stale>,
 }
 
@@ -137,7 +139,7 @@ impl Port {
         }
         let Seen { facts, served } = seen;
         let Some(service) = self.services.get_mut(name) else {
-            let service = Service { facts, served, told: None, before: None, seen: now, paths: BTreeSet::new(), file: None, stale: None };
+            let service = Service { facts, served, told: None, before: None, seen: now, paths: BTreeSet::new(), file: None, nowhere: None, stale: None };
             drop(self.services.insert(name.to_owned(), service));
             return;
         };

@@ -37,6 +37,9 @@ pub(super) struct Spot<'a> {
 
 /// Takes where a served certificate comes from; tells when that begins or ends to be another. Whether it waits to be sure.
 pub(super) fn judge(service: &mut Service, source: Source, spot: Spot<'_>, at: At, sink: &mut Sink) -> bool {
+    if source != Source::Nowhere {
+        service.nowhere = None;
+    }
     let renewed = match source {
         Source::Renewed(renewed) => renewed,
         Source::File(file) => {
@@ -45,6 +48,11 @@ pub(super) fn judge(service: &mut Service, source: Source, spot: Spot<'_>, at: A
             return false;
         }
         Source::Nowhere => {
+            // It may have been loaded before the file was looked at.
+            let since = *service.nowhere.get_or_insert(at.monotonic);
+            if service.file.is_some() && at.monotonic.saturating_sub(since) < GRACE {
+                return true;
+            }
             service.file = None;
             resolved(service, spot, sink, "no file is known any more from which its certificate should come");
             return false;

@@ -23,7 +23,9 @@ struct Host {
 
 impl Host {
     fn new(ports: &[u16]) -> Self {
-        Self::with(Workshop::new(), ports, KnownKeys::default())
+        let known = KnownKeys::default();
+        known.write(std::iter::empty());
+        Self::with(Workshop::new(), ports, known)
     }
 
     fn with(shop: Workshop, ports: &[u16], known: KnownKeys) -> Self {
@@ -377,4 +379,39 @@ fn a_server_that_goes_silent_is_not_taken_for_one_that_serves_nothing() {
     let sink = host.look();
     assert!(sink.blind.is_empty() && sink.sightings.is_empty());
     assert_eq!(value(&sink, "crypto.served.up", ("", "")), Some(1.0));
+}
+
+#[test]
+fn what_is_served_waits_for_the_first_word_of_what_lies_on_the_host() {
+    let port = free_port();
+    let mut host = Host::with(Workshop::new(), &[port], KnownKeys::default());
+    host.shop.certificate("a.pem", "a.key", "a.example.org", 30);
+    let _server = s_server(&host.shop, port, "-cert a.pem -key a.key");
+    assert!(host.look().sightings.is_empty());
+    host.keystore(&["a.pem"]);
+    assert!(shown(&host.look()).file.is_some());
+    let mut alone = Host::with(host.shop, &[port], KnownKeys::default());
+    let looks: Vec<usize> = (0..7).map(|_| alone.look().sightings.len()).collect();
+    assert_eq!(looks, [0, 0, 0, 0, 0, 1, 0], "where the keystore sensor is off it is told without");
+}
+
+#[test]
+fn a_server_that_is_reloaded_before_the_file_is_looked_at_keeps_its_file() {
+    let port = free_port();
+    let mut host = Host::new(&[port]);
+    host.shop.certificate("a.pem", "a.key", "a.example.org", 30);
+    host.keystore(&["a.pem", "a.key"]);
+    let server = s_server(&host.shop, port, "-cert a.pem -key a.key");
+    host.look();
+    drop(server);
+    host.shop.certificate("a.pem", "a.key", "a.example.org", 60);
+    let _server = s_server(&host.shop, port, "-cert a.pem -key a.key");
+    let sink = host.look();
+    assert_eq!(served(&sink)[0].place.served.as_ref().unwrap().file.as_deref(), host.shop.path("a.pem").to_str());
+    host.keystore(&["a.pem", "a.key"]);
+    let sink = host.look();
+    assert!(sink.events.is_empty() && sink.sightings.is_empty());
+    host.keystore(&[]);
+    host.look();
+    assert_eq!(served(&host.look())[0].place.served.as_ref().unwrap().file, None, "it lies nowhere any more");
 }
