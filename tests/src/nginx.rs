@@ -28,9 +28,9 @@ impl Nginx {
         for name in names {
             let at = keys.join(name);
             let at = at.display();
-            let _ = write!(
+            let _ = writeln!(
                 sites,
-                "server {{ listen 127.0.0.1:{port} ssl; server_name {name}.example.org; ssl_certificate {at}.pem; ssl_certificate_key {at}.key; return 204; }}\n"
+                "server {{ listen 127.0.0.1:{port} ssl; server_name {name}.example.org; ssl_certificate {at}.pem; ssl_certificate_key {at}.key; return 204; }}"
             );
         }
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path tmp;\n")).concat();
