@@ -11,6 +11,7 @@ pub mod facts;
 mod filesystem;
 mod kernel;
 mod keystore;
+mod known;
 mod load;
 mod memory;
 mod metric;
@@ -18,6 +19,7 @@ mod network;
 pub(crate) mod own;
 mod pressure;
 mod process;
+mod served;
 mod sockets;
 mod temperature;
 
@@ -31,8 +33,10 @@ use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 use keyvigil_common::telemetry::Registry;
 
 pub(crate) use self::keystore::is_pattern as is_key_path;
+pub use self::known::KnownKeys;
 pub use self::metric::{MetricDef, Unit};
 pub(crate) use self::own::{CPU, INTERVAL, THROTTLED};
+pub use self::served::ServedConfig;
 use crate::rootfs::RootFs;
 
 /// The instant of one scrape, the same for all its samples.
@@ -88,6 +92,10 @@ pub struct Context {
     pub started_ms: i64,
     /// `[keystore]`.
     pub keystore: KeystoreConfig,
+    /// `[served]`.
+    pub served: ServedConfig,
+    /// Which certificates lie here: the keystore sensor tells the one of served certificates.
+    pub known: KnownKeys,
     /// The agent's own numbers.
     pub registry: Registry,
     /// What waits in the agent's own buffer.
@@ -268,6 +276,8 @@ pub const COLLECTORS: &[Row] = &[
     row("clock", (30, 300), 5, clock::METRICS, |c| Box::new(clock::Clock::new(c))),
     row("own", (10, 60), 5, own::METRICS, |c| Box::new(own::Own::new(c))),
     row("keystore", (60, 300), 50, keystore::METRICS, |c| Box::new(keystore::Keystore::new(c))),
+    // Each look asks servers of this host: seldom, and when a certificate on disk changes.
+    row("served", (60, 3_600), 50, served::METRICS, |c| Box::new(served::Served::new(c))),
     row("temperature", (30, 300), 10, temperature::METRICS, |c| Box::new(temperature::Temperature::new(c))),
 ];
 

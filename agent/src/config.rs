@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use keyvigil_common::config::{Faults, Period, Sources, load};
 use serde::{Deserialize, Serialize};
 
-use crate::collect::{COLLECTORS, KeystoreConfig, is_key_path};
+use crate::collect::{COLLECTORS, KeystoreConfig, ServedConfig, is_key_path};
 
 /// Older names of environment variables.
 pub const ALIASES: &[(&str, &str)] = &[("LOG_LEVEL", "log.level")];
@@ -27,6 +27,8 @@ pub struct Config {
     pub sampling: Sampling,
     /// `[keystore]`
     pub keystore: KeystoreConfig,
+    /// `[served]`
+    pub served: ServedConfig,
     /// `[log]`
     pub log: Log,
 }
@@ -40,6 +42,7 @@ impl Default for Config {
             buffer: BufferConfig::default(),
             sampling: Sampling::default(),
             keystore: KeystoreConfig::default(),
+            served: ServedConfig::default(),
             log: Log::default(),
         }
     }
@@ -134,6 +137,7 @@ impl Config {
         let KeystoreConfig { paths, extra_paths, exclude, named_files: _, containers: _ } = &self.keystore;
         let wrong = paths.iter().chain(extra_paths).chain(exclude).filter(|path| !is_key_path(path));
         faults.extend(wrong.map(|path| format!("keystore: {path:?} is not an absolute path, nor below homes (~*/ or ~NAME/)")));
+        faults.extend(self.served.faults());
         faults
     }
 }

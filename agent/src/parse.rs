@@ -4,8 +4,10 @@ pub mod algorithm;
 pub mod ber;
 pub mod der;
 pub mod encryption;
+pub mod greeting;
 pub mod keys;
 pub mod names;
+pub mod ocsp;
 pub mod openssh;
 pub mod os_release;
 pub mod passwd;
@@ -14,6 +16,7 @@ pub mod pem;
 pub mod pkcs12;
 pub mod private_key;
 pub mod procfs;
+pub mod tls;
 pub mod weak;
 pub mod x509;
 

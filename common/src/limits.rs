@@ -62,6 +62,14 @@ pub const CRL_LINES_MAX: usize = 2_000_000;
 pub const PLACE_USERS_MAX: usize = 16;
 /// Certificates beside the leaf that one port serves; real chains have two or three.
 pub const SERVED_CHAIN_MAX: usize = 10;
+/// Listening ports of one host that are looked at; the rest is reported as not looked at.
+pub const SERVED_PORTS_MAX: usize = 512;
+/// Names that one port is asked for.
+pub const SERVED_NAMES_MAX: usize = 64;
+/// Names that one port is asked for where TLS begins by agreement: each costs its server a line of its log.
+pub const SERVED_NAMES_AGREED_MAX: usize = 8;
+/// Bytes that one port may say before it is hung up on: a handshake with ten certificates of 4 kB is a fifth of that.
+pub const SERVED_ANSWER_BYTES_MAX: usize = 256 << 10;
 /// Evidence lines of one event.
 pub const EVIDENCE_MAX: usize = 32;
 

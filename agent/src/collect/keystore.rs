@@ -14,7 +14,7 @@ mod memory;
 mod metrics;
 mod model;
 mod named;
-mod owner;
+pub(super) mod owner;
 mod pair;
 mod pattern;
 mod places;
@@ -46,8 +46,8 @@ use self::disk::Disk;
 use self::glob::escape;
 use self::homes::Homes;
 use self::memory::Memory;
-pub(super) use self::metrics::METRICS;
 use self::metrics::Totals;
+pub(super) use self::metrics::{METRICS, tag};
 use self::model::{Observed, Scan, Version};
 use self::pattern::Pattern;
 pub(crate) use self::pattern::is_pattern;
@@ -57,7 +57,7 @@ use self::site::{Looked, Site, Wanted as SiteWanted};
 use self::tracker::{GRACE, Tracker};
 use self::walk::Root;
 use self::watcher::{Wanted, Watcher};
-use super::{At, Collector, Context, Poke, Sink};
+use super::{At, Collector, Context, KnownKeys, Poke, Sink};
 use crate::rootfs::RootFs;
 
 /// How often all keys are told again, so that an aggregator that lost its state heals.
@@ -91,6 +91,8 @@ pub(super) struct Keystore {
     looked_ms: Option<i64>,
     /// For how long a scan takes.
     clock: SharedClock,
+    /// Who else wants to know which certificates lie here.
+    known: KnownKeys,
 }
 
 /// How far what a former process remembered is known.
@@ -157,6 +159,7 @@ impl Keystore {
             resent: None,
             looked_ms: None,
             clock: SystemClock::shared(),
+            known: context.known.clone(),
         }
     }
 
@@ -218,6 +221,7 @@ impl Keystore {
         (self.memory.hidden, self.memory.kept) = (hidden, kept);
         self.roots(&looks[0].found.roots, sink);
         self.memory.remember(&before, &mut self.tracker, sink);
+        self.known.write(self.tracker.held().map(|held| (&held.facts, &held.place)));
         self.watch(&looks[0], sink);
         self.looked_ms = Some(looked_ms);
         Ok(())
@@ -286,7 +290,7 @@ impl Keystore {
                 sink.absent(&pattern.text, "there is nothing any more; remove the path from the configuration if that is meant");
             }
             let up = if *root == Root::Seen { 1.0 } else { 0.0 };
-            sink.gauge(metrics::UP, &[("path", &metrics::tag(&pattern.text))], up);
+            sink.gauge(metrics::UP, &[("path", &tag(&pattern.text))], up);
         }
     }
 

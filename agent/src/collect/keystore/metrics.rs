@@ -118,7 +118,7 @@ fn is_trust_anchor(held: &Held) -> bool {
 }
 
 /// Text that fits into a tag.
-pub(super) fn tag(text: &str) -> String {
+pub(in crate::collect) fn tag(text: &str) -> String {
     let mut text = text.to_owned();
     clamp_text(&mut text);
     let mut end = text.len().min(TAG_VALUE_BYTES_MAX);
