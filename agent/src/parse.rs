@@ -2,13 +2,26 @@
 
 pub mod algorithm;
 pub mod der;
+pub mod document;
 pub mod encryption;
+pub mod gnupg;
+pub mod jwk;
+pub mod keybox;
 pub mod keys;
+pub mod krl;
+pub mod kubeconfig;
+pub mod openpgp;
 pub mod openssh;
 pub mod os_release;
 pub mod pem;
 pub mod private_key;
+pub mod proc_keys;
 pub mod procfs;
+pub mod spki;
+pub mod ssh_files;
+pub mod ssh_lines;
+pub mod symmetric;
+pub mod wireguard;
 pub mod x509;
 
 pub use keys::{Found, Within, keys};

@@ -102,7 +102,7 @@ fn read(disk: &Disk, at: At, path: PathBuf, stamp: Stamp, owners: &mut Owners<'_
                 Contents::Other => {}
                 Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
                 Contents::Bytes(bytes) => {
-                    let parsed = parse::keys(&bytes);
+                    let parsed = parse::keys(&bytes, &path);
                     objects = parsed.objects.into_iter().map(Object::from).collect();
                     troubles = parsed.faults.iter().map(Trouble::fault).collect();
                 }
