@@ -8,7 +8,7 @@ mod disk;
 mod memory;
 mod metrics;
 mod model;
-mod owner;
+pub(super) mod owner;
 mod pair;
 mod pattern;
 mod reader;

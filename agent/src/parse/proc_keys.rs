@@ -20,7 +20,7 @@ pub struct Key {
     pub gid: Option<u32>,
     /// Type, as far as the column goes; [`type_name`] completes it.
     pub kind: String,
-    /// Description, and behind it what its type tells.
+    /// Description, without what its type tells behind it: a size that changes, the algorithm.
     pub description: String,
 }
 
@@ -35,20 +35,34 @@ pub enum Expiry {
     In { seconds: u64, unit: u64 },
 }
 
-/// All keys that are no keyrings, at most [`KEYS_MAX`], and how many lines were not understood.
+/// What the file lists.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// All keys that are no keyrings, at most [`KEYS_MAX`].
+    pub keys: Vec<Key>,
+    /// Lines that were not understood.
+    pub strange: usize,
+    /// There are more.
+    pub more: bool,
+}
+
+/// Reads the file.
 #[must_use]
-pub fn keys(text: &str) -> (Vec<Key>, usize) {
-    let mut strange = 0;
-    let mut keys = Vec::new();
+pub fn keys(text: &str) -> Listing {
+    let mut listing = Listing::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
         match key(line) {
+            // Neither is a key: a list of keys, and what is being thrown away.
             Some(key) if matches!(key.kind.as_str(), "keyring" | ".dead") => {}
-            Some(key) if keys.len() < KEYS_MAX => keys.push(key),
-            Some(_) => return (keys, strange),
-            None => strange += 1,
+            Some(key) if listing.keys.len() < KEYS_MAX => listing.keys.push(key),
+            Some(_) => {
+                listing.more = true;
+                return listing;
+            }
+            None => listing.strange += 1,
         }
     }
-    (keys, strange)
+    listing
 }
 
 /// `009a2028 I--Q---     1 perm 3f010000  1000  1000 user      krb_ccache:primary: 12`.
@@ -73,7 +87,7 @@ fn key(line: &str) -> Option<Key> {
         uid: uid.parse().ok()?,
         gid: gid.parse().ok(),
         kind: type_name(kind).to_owned(),
-        description: rest.trim().to_owned(),
+        description: rest.trim().rsplit_once(": ").map_or(rest.trim(), |(description, _)| description).to_owned(),
     })
 }
 

@@ -1,5 +1,5 @@
 //! Names of users and groups by number, from the host's own files: a name service that asks the network could hang the
-//! sensor. Called by the sensor when it makes a place.
+//! sensor. Called by the sensors of keys when they make a place.
 
 use std::collections::HashMap;
 
@@ -7,25 +7,25 @@ use crate::rootfs::RootFs;
 
 /// Names, read once a scan and only if one is asked for.
 #[derive(Debug)]
-pub(super) struct Owners<'a> {
+pub(in crate::collect) struct Owners<'a> {
     root: &'a RootFs,
     users: Option<HashMap<u32, String>>,
     groups: Option<HashMap<u32, String>>,
 }
 
 impl<'a> Owners<'a> {
-    pub(super) fn new(root: &'a RootFs) -> Self {
+    pub(in crate::collect) fn new(root: &'a RootFs) -> Self {
         Self { root, users: None, groups: None }
     }
 
     /// Name of a user, else the number.
-    pub(super) fn user(&mut self, id: u32) -> String {
+    pub(in crate::collect) fn user(&mut self, id: u32) -> String {
         let names = self.users.get_or_insert_with(|| read(self.root, "/etc/passwd"));
         names.get(&id).cloned().unwrap_or_else(|| id.to_string())
     }
 
     /// Name of a group, else the number.
-    pub(super) fn group(&mut self, id: u32) -> String {
+    pub(in crate::collect) fn group(&mut self, id: u32) -> String {
         let names = self.groups.get_or_insert_with(|| read(self.root, "/etc/group"));
         names.get(&id).cloned().unwrap_or_else(|| id.to_string())
     }
