@@ -160,6 +160,33 @@ impl Workshop {
         out
     }
 
+    /// An authority of that name in a directory of its own: `ca.pem`, `ca.key`.
+    pub(crate) fn authority(&self, dir: &str, common_name: &str) {
+        self.certificate(&format!("{dir}/ca.pem"), &format!("{dir}/ca.key"), common_name, 365);
+        let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=DIR/index\ncrlnumber=DIR/number\ndefault_md=sha256\ndefault_crl_days=7\ncrl_extensions=e\n\
+                      [e]\nauthorityKeyIdentifier=keyid\n";
+        self.write(&format!("{dir}/ca.cnf"), config.replace("DIR", dir));
+        self.write(&format!("{dir}/index"), "");
+        self.write(&format!("{dir}/number"), "2A\n");
+    }
+
+    /// A certificate of the authority in `dir`.
+    pub(crate) fn issue(&self, dir: &str, name: &str, common_name: &str, serial: &str) {
+        self.ec_key("issued.key");
+        self.make_room(name);
+        self.openssl(&format!("req -new -key issued.key -subj /CN={common_name} -out issued.csr"));
+        self.write("issued.ext", "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n");
+        let by = format!("-CA {dir}/ca.pem -CAkey {dir}/ca.key -set_serial {serial} -extfile issued.ext");
+        self.openssl(&format!("x509 -req -in issued.csr {by} -days 30 -out {name}"));
+    }
+
+    /// Has the authority in `dir` revoke a certificate, and write its list.
+    pub(crate) fn revoke(&self, dir: &str, certificate: &str, list: &str) {
+        let config = format!("ca -config {dir}/ca.cnf -keyfile {dir}/ca.key -cert {dir}/ca.pem");
+        self.openssl(&format!("{config} -revoke {certificate} -crl_reason keyCompromise"));
+        self.openssl(&format!("{config} -gencrl -out {list}"));
+    }
+
     fn make_room(&self, name: &str) {
         std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
     }

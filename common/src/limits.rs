@@ -54,6 +54,10 @@ pub const KEY_USAGES_MAX: usize = 32;
 /// Lines of one revocation list that travel. Lists of private authorities stay below; of larger ones only the own host's keys
 /// are looked up.
 pub const REVOKED_MAX: usize = 1_000;
+/// Bytes of a revocation list that the aggregator fetches. The largest of public authorities have some 20 MiB.
+pub const CRL_BYTES_MAX: usize = 64 << 20;
+/// Lines of one revocation list that are looked up, at 16 bytes each: the largest lists of public authorities.
+pub const CRL_LINES_MAX: usize = 2_000_000;
 /// Configurations that name one key file, of those that are kept.
 pub const PLACE_USERS_MAX: usize = 16;
 /// Certificates beside the leaf that one port serves; real chains have two or three.
@@ -71,6 +75,8 @@ pub const KEYS_PER_FILE_MAX: usize = 2_000;
 pub const KEYSTORE_KEYS_MAX: usize = 20_000;
 /// Bytes of an SSH key's comment: a name, not a document.
 pub const SSH_COMMENT_BYTES_MAX: usize = 256;
+/// Lines of all revocation lists of one host that are looked up, 16 bytes each.
+pub const KEYSTORE_REVOKED_MAX: usize = 500_000;
 /// Files that one keystore scan visits.
 pub const KEYSTORE_FILES_MAX: usize = 50_000;
 /// Directory levels below a configured path.

@@ -6,6 +6,9 @@ mod formats;
 
 use std::path::Path;
 
+use std::sync::Arc;
+
+use keyvigil_common::crl::{Crl, Lines};
 use keyvigil_common::key::{KeyFacts, Role};
 use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
@@ -21,6 +24,8 @@ pub struct Found {
     pub facts: KeyFacts,
     /// How the file holds it.
     pub within: Within,
+    /// Of a revocation list: what it revokes, to look up.
+    pub revokes: Option<Arc<Lines>>,
 }
 
 /// How a file holds a key.
@@ -125,7 +130,7 @@ impl Parsed {
             Ok(mut facts) => {
                 facts.clamp();
                 let slot = self.slot();
-                self.objects.push(Found { slot, facts, within });
+                self.objects.push(Found { slot, facts, within, revokes: None });
             }
             Err(reason) => self.fault(offset, FaultClass::Corrupt, reason),
         }
@@ -260,7 +265,7 @@ fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
     let facts = match der::form(der) {
         Some(Form::Certificate) => x509::certificate(der),
         Some(Form::Request) => x509::request(der),
-        Some(Form::Crl) => x509::crl(der),
+        Some(Form::Crl) => return from_crl(format, offset, der, parsed),
         Some(Form::PublicKey) => public_key(der),
         Some(Form::RsaPublicKey) => private_key::rsa_public_key(der),
         Some(Form::Pkcs8) => private_key::pkcs8(der),
@@ -279,6 +284,14 @@ fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
 
 fn public_key(der: &[u8]) -> Result<KeyFacts, String> {
     algorithm::facts_of_spki(keyvigil_common::key::KeyKind::PublicKey, der).ok_or_else(|| "the public key does not parse".into())
+}
+
+fn from_crl(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
+    let list = Crl::read(der);
+    parsed.object(offset, Within::own(format), list.as_ref().map(x509::crl).map_err(|reason| format!("the revocation list cannot be read: {reason}")));
+    if let (Ok(list), Some(found)) = (list, parsed.objects.last_mut()) {
+        found.revokes = Some(Arc::new(list.into_lines()));
+    }
 }
 
 /// The certificates that a PKCS#7 message carries (RFC 2315, SignedData).

@@ -1,18 +1,16 @@
 //! What everyone may know about certificates, certificate requests and revocation lists. Signatures are not checked: this is
 //! an inventory, and a forged certificate on disk is worth knowing, too. Called by `keys`. Format: RFC 5280, RFC 2986.
 
+use keyvigil_common::crl::Crl;
 use keyvigil_common::key::{KeyFacts, KeyKind};
 use keyvigil_common::limits::SANS_MAX;
+use keyvigil_common::x509::{ms, name, serial};
 use keyvigil_common::{hex, sha256};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::objects::{oid_registry, oid2abbrev};
-use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
-use x509_parser::revocation_list::CertificateRevocationList;
-use x509_parser::time::ASN1Time;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::algorithm::{facts_of_spki, signature_name};
-use super::der::magnitude;
 
 /// Facts of a certificate. Bytes behind it, as OpenSSL's trusted certificates have, are not part of it.
 ///
@@ -31,6 +29,13 @@ pub fn certificate(der: &[u8]) -> Result<KeyFacts, String> {
     facts.serial = Some(serial(cert.raw_serial()));
     facts.is_ca = Some(cert.is_ca());
     facts.sans = cert.extensions().iter().flat_map(|extension| sans(extension.parsed_extension())).collect();
+    for extension in cert.extensions() {
+        match extension.parsed_extension() {
+            ParsedExtension::SubjectKeyIdentifier(key) => facts.key_id = Some(hex(key.0)),
+            ParsedExtension::AuthorityKeyIdentifier(key) => facts.authority_key_id = key.key_identifier.as_ref().map(|id| hex(id.0)),
+            _ => {}
+        }
+    }
     Ok(facts)
 }
 
@@ -50,51 +55,18 @@ pub fn request(der: &[u8]) -> Result<KeyFacts, String> {
 }
 
 /// Facts of a revocation list: valid from its last to its next update, with its number as serial.
-///
-/// # Errors
-/// What is wrong with it.
-pub fn crl(der: &[u8]) -> Result<KeyFacts, String> {
-    let (_, list) = CertificateRevocationList::from_der(der).map_err(|e| format!("not a revocation list: {e}"))?;
-    let id = hex(&sha256(list.as_raw()));
-    let signature = signature_name(list.signature_algorithm.algorithm.as_bytes());
+#[must_use]
+pub fn crl(list: &Crl) -> KeyFacts {
     // A list has no key of its own: its fingerprint is its identity.
-    let mut facts = KeyFacts::bare(KeyKind::Crl, id.clone(), id, "none");
-    facts.signature_algorithm = Some(signature);
-    facts.not_before_ms = Some(ms(list.last_update()));
-    facts.not_after_ms = list.next_update().map(ms);
-    facts.issuer = Some(name(list.issuer()));
-    facts.serial = list.crl_number().map(|number| serial(&number.to_bytes_be()));
-    Ok(facts)
-}
-
-/// A serial number as `openssl` prints it, but in lower case.
-fn serial(number: &[u8]) -> String {
-    match magnitude(number) {
-        [] => "00".to_owned(),
-        digits => hex(digits),
-    }
-}
-
-fn ms(time: ASN1Time) -> i64 {
-    time.timestamp().saturating_mul(1_000)
-}
-
-/// A distinguished name in the order of the certificate: `C=DE, O=Example, CN=example.org`.
-fn name(name: &X509Name<'_>) -> String {
-    let mut parts = Vec::new();
-    for attribute in name.iter_attributes() {
-        let kind = oid2abbrev(attribute.attr_type(), oid_registry()).map_or_else(|_| attribute.attr_type().to_string(), str::to_owned);
-        let value = attribute.as_str().map_or_else(|_| text(attribute.as_slice()), str::to_owned);
-        parts.push(format!("{kind}={value}"));
-    }
-    parts.join(", ")
-}
-
-/// Bytes in an encoding that is not UTF-8: BMPString has a zero before each Latin letter.
-fn text(bytes: &[u8]) -> String {
-    let wide = bytes.len() >= 2 && bytes.len().is_multiple_of(2) && bytes.iter().step_by(2).all(|b| *b == 0);
-    let bytes: Vec<u8> = if wide { bytes.iter().skip(1).step_by(2).copied().collect() } else { bytes.to_vec() };
-    bytes.into_iter().map(char::from).collect()
+    let mut facts = KeyFacts::bare(KeyKind::Crl, list.id.clone(), list.id.clone(), "none");
+    facts.signature_algorithm = Some(signature_name(&list.signature_oid));
+    facts.not_before_ms = Some(list.this_update_ms);
+    facts.not_after_ms = list.next_update_ms;
+    facts.issuer = Some(list.issuer.clone());
+    facts.serial.clone_from(&list.number);
+    facts.authority_key_id.clone_from(&list.authority_key_id);
+    facts.revokes.clone_from(&list.first);
+    facts
 }
 
 fn sans(extension: &ParsedExtension<'_>) -> Vec<String> {

@@ -42,7 +42,7 @@ impl FirstLook {
         // Nothing moves any more in what was: whoever is missing is gone.
         changes.extend(old.update(At { monotonic: at.monotonic + GRACE, ..at }, &scan));
         // What the first look shows by itself was told then.
-        changes.retain(|change| !matches!(change, Change::Seen(..) | Change::Exposed(..) | Change::Unreadable(..)));
+        changes.retain(|change| !matches!(change, Change::Seen(..) | Change::Exposed(..) | Change::Revoked(..) | Change::Unreadable(..)));
         changes
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyvigil_common::crl::Lines;
 use keyvigil_common::key::{KeyFacts, KeyKind, Place};
 
 use super::trouble::Trouble;
@@ -42,6 +43,8 @@ pub(super) struct Object {
     pub(super) slot: u32,
     pub(super) facts: Arc<KeyFacts>,
     pub(super) within: Within,
+    /// Of a revocation list: what it revokes.
+    pub(super) revokes: Option<Arc<Lines>>,
 }
 
 /// One file as a scan saw it.
@@ -84,6 +87,8 @@ pub(super) enum Change {
     Removed { facts: Arc<KeyFacts>, place: Place, moved_to: Option<String> },
     /// Lies elsewhere now, which other changes say.
     Left(Arc<KeyFacts>, Place),
+    /// A list says so now, or the key itself.
+    Revoked(Arc<KeyFacts>, Place),
     /// Its end has passed.
     Expired(Arc<KeyFacts>, Place),
     /// A private key that everyone may read.
@@ -93,15 +98,15 @@ pub(super) enum Change {
 }
 
 impl From<Found> for Object {
-    fn from(Found { slot, facts, within }: Found) -> Self {
-        Self { slot, facts: Arc::new(facts), within }
+    fn from(Found { slot, facts, within, revokes }: Found) -> Self {
+        Self { slot, facts: Arc::new(facts), within, revokes }
     }
 }
 
 impl From<&Held> for Object {
     fn from(Held { facts, place, .. }: &Held) -> Self {
         let within = Within { format: place.format.clone(), entry: place.entry.clone(), role: place.role };
-        Self { slot: place.slot, facts: Arc::clone(facts), within }
+        Self { slot: place.slot, facts: Arc::clone(facts), within, revokes: None }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Reads the files that a walk found, each only when it changed, and keeps what they held: facts, never bytes. Called by the
 //! sensor at each scan.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use keyvigil_common::key::{Place, clamp_text};
-use keyvigil_common::limits::KEYSTORE_KEYS_MAX;
+use keyvigil_common::key::{KeyFacts, Place, clamp_text};
+use keyvigil_common::limits::{KEYSTORE_KEYS_MAX, KEYSTORE_REVOKED_MAX};
+use keyvigil_common::revocation::Lists;
 
 use super::disk::{Contents, Disk, Stamp};
 use super::model::{Object, Observed};
@@ -36,6 +38,8 @@ struct Held {
     /// Was read in the latest scan, or got another name.
     fresh: bool,
     objects: Vec<Object>,
+    /// What the file itself says, of those of `objects` that a list revokes.
+    unrevoked: BTreeMap<usize, Arc<KeyFacts>>,
     troubles: Vec<Trouble>,
 }
 
@@ -43,7 +47,7 @@ impl Reader {
     /// Reads what changed among `files` and forgets what is not among them.
     pub(super) fn read(&mut self, disk: &Disk, at: At, files: Vec<Named>, owners: &mut Owners<'_>) {
         let mut before = std::mem::take(&mut self.0);
-        let mut left = KEYSTORE_KEYS_MAX;
+        let (mut left, mut lines_left, mut changed) = (KEYSTORE_KEYS_MAX, KEYSTORE_REVOKED_MAX, false);
         for file in files {
             let mut held = match before.remove(&file.stamp.identity()) {
                 Some(mut held) if held.settled && held.stamp == file.stamp => {
@@ -68,8 +72,44 @@ impl Reader {
                         vec![Trouble::limit(format!("more than {KEYSTORE_KEYS_MAX} keys lie below the configured paths; those of this file are left out"))];
                 }
             }
+            held.bound_lists(&mut lines_left);
+            changed |= held.fresh;
             // By the stamp of the walk: the file may be another one by now, and then the next scan reads it.
             self.0.insert(file.stamp.identity(), held);
+        }
+        if changed || !before.is_empty() {
+            self.revoke();
+        }
+    }
+
+    /// Marks what the lists among the files revoke. Whether a list was signed by its issuer is not checked here: who may write
+    /// into the host's key directories needs no forged list.
+    fn revoke(&mut self) {
+        let mut lists = Lists::default();
+        for held in self.0.values() {
+            for (object, lines) in held.objects.iter().filter_map(|object| Some((object, object.revokes.as_ref()?))) {
+                lists.add(&held.place.path, &object.facts, lines);
+            }
+        }
+        for Held { objects, unrevoked, fresh, .. } in self.0.values_mut() {
+            if lists.is_empty() && unrevoked.is_empty() {
+                continue;
+            }
+            for (n, object) in objects.iter_mut().enumerate() {
+                let own = unrevoked.remove(&n).unwrap_or_else(|| Arc::clone(&object.facts));
+                // What says of itself that it is revoked needs no list.
+                let facts = match lists.find(&own).filter(|_| own.revoked_ms.is_none()) {
+                    Some(by) => {
+                        let revoked = KeyFacts { revoked_ms: Some(by.at_ms), revocation: Some(by.sentence()), ..(*own).clone() };
+                        unrevoked.insert(n, own);
+                        Arc::new(revoked)
+                    }
+                    None => own,
+                };
+                if facts != object.facts {
+                    (object.facts, *fresh) = (facts, true);
+                }
+            }
         }
     }
 
@@ -83,6 +123,24 @@ impl Reader {
                 Observed { objects: &held.objects, troubles: &held.troubles, place: held.place.clone(), version, fresh: held.fresh, baseline: false };
             (held.place.path.clone(), observed)
         })
+    }
+}
+
+impl Held {
+    /// Takes the lines of its lists from what is left, or leaves a list out and says so.
+    fn bound_lists(&mut self, left: &mut usize) {
+        for object in &mut self.objects {
+            let count = object.revokes.as_ref().map_or(0, |lines| lines.len());
+            match left.checked_sub(count) {
+                Some(rest) => *left = rest,
+                None => {
+                    object.revokes = None;
+                    self.settled = false;
+                    let why = format!("revocation lists with more than {KEYSTORE_REVOKED_MAX} lines in all; the {count} of this one are not looked up");
+                    self.troubles.push(Trouble::limit(why));
+                }
+            }
+        }
     }
 }
 
@@ -126,5 +184,5 @@ fn read(disk: &Disk, at: At, path: PathBuf, stamp: Stamp, owners: &mut Owners<'_
         modified_ms: i64::try_from(stamp.modified_ns / 1_000_000).ok(),
         ..Place::default()
     };
-    Some(Held { path, stamp, place, settled, fresh: true, objects, troubles })
+    Some(Held { path, stamp, place, settled, fresh: true, objects, unrevoked: BTreeMap::new(), troubles })
 }

@@ -43,6 +43,13 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
                 }
                 sighting(sink, &facts, place, true, None);
             }
+            Change::Revoked(facts, place) => {
+                let by = facts.revocation.clone().unwrap_or_else(|| "the key itself says so".into());
+                let message = format!("{} in {} was revoked ({by}): replace it, and whatever relied on it", describe(&facts), place.path);
+                let revoked = events.about(EventKind::Revoked, &facts, &place, "", message);
+                totals.revoked += revoked;
+                totals.security += revoked;
+            }
             Change::Expired(facts, place) => {
                 let message = format!("{} in {} has expired", describe(&facts), place.path);
                 totals.expired += events.about(EventKind::Expired, &facts, &place, "", message);
@@ -74,7 +81,7 @@ fn is_private(change: &Change) -> bool {
     match change {
         Change::Rotated { new: facts, .. } | Change::Removed { facts, .. } => facts.kind.is_private(),
         Change::Seen(facts, _) | Change::Created(facts, _) | Change::Left(facts, _) => facts.kind.is_private(),
-        Change::Expired(facts, _) | Change::Exposed(facts, _) => facts.kind.is_private(),
+        Change::Revoked(facts, _) | Change::Expired(facts, _) | Change::Exposed(facts, _) => facts.kind.is_private(),
         Change::Unreadable(..) => false,
     }
 }
@@ -153,6 +160,8 @@ fn evidence(facts: &KeyFacts, place: &Place) -> Vec<(String, String)> {
         ("fingerprint", Some(facts.fingerprint.clone())),
         ("not_before", facts.not_before_ms.map(time)),
         ("not_after", facts.not_after_ms.map(time)),
+        ("revoked", facts.revoked_ms.map(time)),
+        ("revocation", facts.revocation.clone()),
         ("issuer", facts.issuer.clone()),
         ("serial", facts.serial.clone()),
         ("owner", place.owner.clone()),

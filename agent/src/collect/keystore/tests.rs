@@ -3,6 +3,7 @@
 mod hostile;
 mod lifecycle;
 mod lockstep;
+mod revoked;
 mod watching;
 
 use std::collections::BTreeMap;

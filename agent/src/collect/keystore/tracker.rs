@@ -85,6 +85,9 @@ impl Tracker {
             let held = &mut state.objects[o];
             let place = place(n);
             if held.place != place || *held.facts != *facts(n) {
+                if held.facts.revoked_ms.is_none() && facts(n).revoked_ms.is_some() {
+                    changes.push(Change::Revoked(facts(n), place.clone()));
+                }
                 if is_exposed(&held.facts, &place) && !is_exposed(&held.facts, &held.place) {
                     changes.push(Change::Exposed(facts(n), place.clone()));
                 }
@@ -98,6 +101,9 @@ impl Tracker {
             let new = &state.objects[o];
             if is_exposed(&new.facts, &new.place) {
                 changes.push(Change::Exposed(Arc::clone(&new.facts), new.place.clone()));
+            }
+            if new.facts.revoked_ms.is_some() {
+                changes.push(Change::Revoked(Arc::clone(&new.facts), new.place.clone()));
             }
             changes.push(Change::Rotated { old: old.facts, old_place: old.place, new: Arc::clone(&new.facts), place: new.place.clone() });
         }
@@ -180,6 +186,9 @@ impl Tracker {
             }
             if is_exposed(&facts, &place) && !was_exposed {
                 changes.push(Change::Exposed(Arc::clone(&facts), place.clone()));
+            }
+            if facts.revoked_ms.is_some() && !is_known {
+                changes.push(Change::Revoked(Arc::clone(&facts), place.clone()));
             }
             changes.push(if is_known { Change::Seen(facts, place) } else { Change::Created(facts, place) });
             self.dirty.insert(arrival.path.clone());

@@ -44,7 +44,7 @@ fn facts(id: u8) -> Arc<KeyFacts> {
 type Inventory = BTreeSet<(String, String, u32)>;
 
 fn look(tracker: &mut Tracker, model: &Model, at: At, inventory: &mut Inventory) -> Sink {
-    let object = |(slot, id): (usize, &u8)| Object { slot: u32::try_from(slot).unwrap(), facts: facts(*id), within: Within::default() };
+    let object = |(slot, id): (usize, &u8)| Object { slot: u32::try_from(slot).unwrap(), facts: facts(*id), within: Within::default(), revokes: None };
     let objects: BTreeMap<&String, Vec<Object>> = model.iter().map(|(path, ids)| (path, ids.iter().enumerate().map(object).collect())).collect();
     let observed = |path: &String| Observed {
         objects: &objects[path],
