@@ -10,6 +10,7 @@ mod disk;
 pub mod facts;
 mod filesystem;
 mod kernel;
+mod keyring;
 mod keystore;
 mod known;
 mod load;
@@ -278,6 +279,7 @@ pub const COLLECTORS: &[Row] = &[
     row("keystore", (60, 300), 50, keystore::METRICS, |c| Box::new(keystore::Keystore::new(c))),
     // Each look asks servers of this host: seldom, and when a certificate on disk changes.
     row("served", (60, 3_600), 50, served::METRICS, |c| Box::new(served::Served::new(c))),
+    row("keyring", (30, 120), 5, keyring::METRICS, |c| Box::new(keyring::Keyring::new(c))),
     row("temperature", (30, 300), 10, temperature::METRICS, |c| Box::new(temperature::Temperature::new(c))),
 ];
 

@@ -1,5 +1,10 @@
-//! The one entry to all key formats: what a file holds, decided by its content and never by its name. What can be read is
-//! read; the rest is one fault each, so that a broken block hides nothing. Called by the keystore sensor.
+//! The one entry to all key formats: what a file holds, decided by its content, and by its path only where nothing else can
+//! tell: what a key is there for, and what a bare secret is. What can be read is read; the rest is one fault each, so that a
+//! broken block hides nothing. Called by the keystore sensor.
+
+mod formats;
+
+use std::path::Path;
 
 use std::sync::Arc;
 
@@ -9,7 +14,7 @@ use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
 use super::pbe::Password;
-use super::{algorithm, ber, openssh, pem, pkcs12, private_key, x509};
+use super::{algorithm, ber, openpgp, openssh, pem, pkcs12, private_key, x509};
 
 /// One object of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +45,18 @@ impl Within {
     #[must_use]
     pub fn own(format: &str) -> Self {
         Self { format: Some(format.to_owned()), ..Self::default() }
+    }
+
+    /// For that, in a file of that form.
+    #[must_use]
+    pub fn role(format: &str, role: Role) -> Self {
+        Self { role, ..Self::own(format) }
+    }
+
+    /// With what the file calls it.
+    #[must_use]
+    pub fn entry(self, entry: impl Into<String>) -> Self {
+        Self { entry: Some(entry.into()).filter(|entry| !entry.is_empty()), ..self }
     }
 }
 
@@ -147,46 +164,80 @@ impl Parsed {
     }
 }
 
-/// Whether a file of `length` bytes that begins with `head` (up to [`KEY_SNIFF_BYTES`]) looks like keys.
+/// Whether a file of `length` bytes at `path` that begins with `head` (up to [`KEY_SNIFF_BYTES`]) looks like keys.
 #[must_use]
-pub fn looks_like_keys(head: &[u8], length: u64) -> bool {
+pub fn looks_like_keys(head: &[u8], length: u64, path: &Path) -> bool {
     let head = &head[..head.len().min(KEY_SNIFF_BYTES)];
-    pem::is_pem(head) || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || openssh::may_have_lines(head)
+    let other = || formats::before_pem(head, path).or_else(|| formats::after_der(head, path)).is_some();
+    pem::is_pem(head) || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
 }
 
-/// Reads all keys in `bytes`, the whole of a file, without any password.
+/// Reads all keys in `bytes`, the whole of the file at `path`, without any password.
 #[must_use]
-pub fn keys(bytes: &[u8]) -> Parsed {
-    keys_with(bytes, &[])
+pub fn keys(bytes: &[u8], path: &Path) -> Parsed {
+    keys_with(bytes, path, &[])
 }
 
-/// Reads all keys in `bytes`, the whole of a file; stores that are encrypted are opened by one of `passwords`.
+/// Reads all keys in `bytes`, the whole of the file at `path`; stores that are encrypted are opened by one of `passwords`.
 #[must_use]
-pub fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
+pub fn keys_with(bytes: &[u8], path: &Path, passwords: &[Password]) -> Parsed {
     let mut parsed = Parsed::default();
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
-    if pem::is_pem(head) {
-        from_pem(bytes, passwords, &mut parsed);
-    } else if ber::is_indefinite(bytes) {
-        match ber::to_der(bytes) {
-            Some(der) if der::form(&der).is_some() => from_der("der", 0, &der, passwords, &mut parsed),
-            Some(_) => {}
-            None => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
-        }
-    } else {
-        match der::sniff(bytes, bytes.len() as u64) {
-            // Other things than keys are DER, too.
-            Sniff::Whole if der::form(bytes).is_none() => {}
-            Sniff::Whole => from_der("der", 0, bytes, passwords, &mut parsed),
-            Sniff::Truncated => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
-            Sniff::Other => from_lines(bytes, head, &mut parsed),
-        }
+    if let Some(format) = formats::before_pem(head, path) {
+        (format.read)(bytes, path, &mut parsed);
+    } else if pem::is_pem(head) {
+        from_pem(bytes, path, passwords, &mut parsed);
+    } else if !from_whole_der(bytes, passwords, &mut parsed)
+        && let Some(format) = formats::after_der(head, path)
+    {
+        (format.read)(bytes, path, &mut parsed);
     }
     parsed.not_a_key = parsed.objects.is_empty() && parsed.faults.is_empty();
     parsed
 }
 
-fn from_pem(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) {
+/// Reads what another file carries inside itself: PEM or DER. All of it is said to lie `within`.
+pub(super) fn embedded(bytes: &[u8], offset: usize, within: &Within, parsed: &mut Parsed) {
+    let mut inner = Parsed::default();
+    if pem::is_pem(bytes) {
+        from_pem(bytes, Path::new(""), &[], &mut inner);
+    } else if !from_whole_der(bytes, &[], &mut inner) {
+        inner.fault(0, FaultClass::Corrupt, "neither PEM nor DER".into());
+    }
+    for found in inner.objects {
+        if parsed.has_room(offset) {
+            parsed.object(offset, within.clone(), Ok(found.facts));
+        }
+    }
+    for fault in inner.faults {
+        if parsed.has_room(offset) {
+            let entry = within.entry.as_deref().map(|entry| format!("{entry}: ")).unwrap_or_default();
+            parsed.fault(offset, fault.class, format!("{entry}{}", fault.reason));
+        }
+    }
+}
+
+/// Whether the bytes are one DER object, or BER of indefinite length, and then what it holds.
+fn from_whole_der(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) -> bool {
+    if ber::is_indefinite(bytes) {
+        match ber::to_der(bytes) {
+            Some(der) if der::form(&der).is_some() => from_der("der", 0, &der, passwords, parsed),
+            Some(_) => {}
+            None => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
+        }
+        return true;
+    }
+    match der::sniff(bytes, bytes.len() as u64) {
+        // Other things than keys are DER, too.
+        Sniff::Whole if der::form(bytes).is_none() => {}
+        Sniff::Whole => from_der("der", 0, bytes, passwords, parsed),
+        Sniff::Truncated => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
+        Sniff::Other => return false,
+    }
+    true
+}
+
+fn from_pem(bytes: &[u8], path: &Path, passwords: &[Password], parsed: &mut Parsed) {
     for block in pem::blocks(bytes) {
         if !is_ours(block.label) {
             continue;
@@ -195,6 +246,8 @@ fn from_pem(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) {
             return;
         }
         match &block.body {
+            // Its check sum is not base64.
+            _ if block.label.starts_with("PGP ") => openpgp::armoured(&block, path, parsed),
             Ok(body) => from_block(&block, body, passwords, parsed),
             Err(broken) => {
                 let (class, what) = match broken {
@@ -209,10 +262,12 @@ fn from_pem(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) {
     }
 }
 
-/// Whether a block with that label is a key or certificate. Parameters and OpenPGP armour are not.
+/// Whether a block with that label is a key or certificate. Parameters and OpenPGP messages are not.
 fn is_ours(label: &str) -> bool {
     let signed = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
-    signed.contains(&label) || ["PKCS7", "CMS", "PKCS12", "PUBLIC KEY", "RSA PUBLIC KEY"].contains(&label) || label.ends_with("PRIVATE KEY")
+    signed.contains(&label)
+        || ["PKCS7", "CMS", "PKCS12", "PUBLIC KEY", "RSA PUBLIC KEY", "PGP PUBLIC KEY BLOCK", "PGP PRIVATE KEY BLOCK"].contains(&label)
+        || label.ends_with("PRIVATE KEY")
 }
 
 fn from_block(block: &pem::Block<'_>, body: &[u8], passwords: &[Password], parsed: &mut Parsed) {
@@ -283,22 +338,6 @@ fn from_pkcs7(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
             return;
         }
         parsed.object(offset, Within::own(format), x509::certificate(element.raw));
-    }
-}
-
-fn from_lines(bytes: &[u8], head: &[u8], parsed: &mut Parsed) {
-    if !openssh::may_have_lines(head) {
-        return;
-    }
-    let mut offset = 0;
-    for line in bytes.split(|b| *b == b'\n') {
-        if let Some(facts) = openssh::line(line) {
-            if !parsed.has_room(offset) {
-                return;
-            }
-            parsed.object(offset, Within::own("openssh"), facts);
-        }
-        offset += line.len() + 1;
     }
 }
 

@@ -237,7 +237,7 @@ fn ed25519_public(seed: &[u8]) -> Option<Vec<u8>> {
     Some(Ed25519KeyPair::from_seed_unchecked(seed).ok()?.public_key().as_ref().to_vec())
 }
 
-fn x25519_public(scalar: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn x25519_public(scalar: &[u8]) -> Option<Vec<u8>> {
     let key = agreement::PrivateKey::from_private_key(&X25519, scalar).ok()?;
     Some(key.compute_public_key().ok()?.as_ref().to_vec())
 }

@@ -220,7 +220,7 @@ impl Disk {
         let mut bytes = Zeroizing::new(vec![0; size.min(KEY_SNIFF_BYTES)]);
         let read = fill(&mut file, &mut bytes)?;
         bytes.truncate(read);
-        if !looks_like_keys(&bytes, stamp.size) {
+        if !looks_like_keys(&bytes, stamp.size, path) {
             return Ok((stamp, Contents::Other));
         }
         if stamp.size > KEY_FILE_BYTES_MAX {

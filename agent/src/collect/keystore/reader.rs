@@ -215,7 +215,7 @@ impl Reader {
                     Contents::Other => {}
                     Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
                     Contents::Bytes(bytes) => {
-                        let parsed = parse::keys(&bytes);
+                        let parsed = parse::keys(&bytes, &file.path);
                         objects = parsed.objects.into_iter().map(Object::from).collect();
                         troubles = parsed.faults.iter().map(Trouble::fault).collect();
                     }
