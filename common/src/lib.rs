@@ -8,6 +8,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod event;
+pub mod finding;
 pub mod key;
 pub mod limits;
 pub mod process;

@@ -1,16 +1,31 @@
 //! One key as it is stored, and how a sighting changes it.
 
-use keyvigil_common::key::{KeyFacts, KeyKind, Place, Sighting};
+use keyvigil_common::key::{KeyFacts, KeyKind, Place, Role, Sighting};
+use keyvigil_common::limits::KEY_USAGES_MAX;
 use serde::{Deserialize, Serialize};
+
+use super::finding::weak;
 
 /// Places kept of one key. A public CA lies in four places on each host; beyond this the oldest that are gone are dropped.
 const PLACES_MAX: usize = 50_000;
 /// Directories of certificates that the system ships to trust others: their expiry concerns nobody here.
-const TRUST_STORES: [&str; 5] = ["/etc/ssl/certs/", "/usr/share/ca-certificates/", "/etc/pki/ca-trust/", "/etc/pki/tls/certs/", "/usr/share/pki/"];
+const TRUST_STORES: [&str; 6] =
+    ["/etc/ssl/certs/", "/usr/share/ca-certificates/", "/etc/pki/ca-trust/", "/etc/pki/tls/certs/", "/usr/share/pki/", "/usr/share/keyrings/"];
+/// The store that every Java runtime brings.
+const JAVA_STORE: &str = "/lib/security/cacerts";
 /// What only the system makes: its bundles, and the directories of its packages. A certificate of these directories that is in
 /// none of them, like one that somebody signed himself and put into `/etc/ssl/certs`, is somebody's own.
-const BUNDLES: [&str; 6] =
-    ["/ca-certificates.crt", "/ca-bundle.crt", "/ca-bundle.trust.crt", "/tls-ca-bundle.pem", "/usr/share/ca-certificates/", "/usr/share/pki/"];
+const BUNDLES: [&str; 9] = [
+    "/ca-certificates.crt",
+    "/ca-bundle.crt",
+    "/ca-bundle.trust.crt",
+    "/tls-ca-bundle.pem",
+    "/usr/share/ca-certificates/",
+    "/usr/share/pki/",
+    "/usr/share/keyrings/",
+    "/etc/ssl/certs/java/cacerts",
+    JAVA_STORE,
+];
 
 /// A key with everything known about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,7 +39,8 @@ pub struct KeyRecord {
     pub last_seen_ms: i64,
     /// When it was last used; `None` while no sensor observes use.
     pub last_used_ms: Option<i64>,
-    /// When it was revoked, Unix ms.
+    /// When it was revoked, as the earliest to say so has it, Unix ms. The facts' own is kept here and not there: in the store
+    /// they are one object.
     pub revoked_ms: Option<i64>,
     /// Id of the key it replaced.
     pub replaces: Option<String>,
@@ -83,34 +99,68 @@ impl Status {
     }
 }
 
+impl std::str::FromStr for Status {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|status| status.as_str() == word);
+        known.ok_or_else(|| format!("{word:?} is none of: {}", Self::ALL.map(Self::as_str).join(" ")))
+    }
+}
+
 /// What one host says of a key that lies on others too. The same key is the same everywhere, so who says otherwise is mistaken or
-/// lies: of two ends the sooner counts, and no host makes another's certificate one of a CA.
+/// lies: of two answers the worse counts, and no host makes another's certificate one of a CA.
 fn cautious(said: KeyFacts, known: &KeyFacts) -> KeyFacts {
     let not_after_ms = said.not_after_ms.into_iter().chain(known.not_after_ms).min();
+    let bits = said.bits.into_iter().chain(known.bits).min();
     let is_ca = if known.is_ca == Some(false) { known.is_ca } else { said.is_ca };
-    KeyFacts { not_after_ms, is_ca, ..said }
+    let encrypted = if known.encrypted == Some(false) { known.encrypted } else { said.encrypted };
+    let exponent = if known.exponent.is_some_and(weak::is_weak_exponent) { known.exponent } else { said.exponent };
+    let signature_algorithm = match &known.signature_algorithm {
+        Some(name) if weak::broken_hash(name).is_some() => Some(name.clone()),
+        _ => said.signature_algorithm,
+    };
+    let revocation = said.revocation.or_else(|| known.revocation.clone());
+    KeyFacts { not_after_ms, bits, is_ca, encrypted, exponent, signature_algorithm, revocation, ..said }
 }
 
 impl KeyRecord {
     /// The record after a sighting; `before` is what was known.
     #[must_use]
     pub fn sighted(before: Option<Self>, host: &str, sighting: Sighting) -> Self {
-        let Sighting { facts, place, at_ms, gone, replaces } = sighting;
+        let Sighting { mut facts, place, at_ms, gone, replaces } = sighting;
+        let revoked_ms = facts.revoked_ms.take();
         let mut record = before.unwrap_or_else(|| Self {
             facts: facts.clone(),
             first_seen_ms: at_ms,
             last_seen_ms: at_ms,
             last_used_ms: None,
-            revoked_ms: None,
+            revoked_ms,
             replaces: None,
             replaced_by: None,
             places: Vec::new(),
         });
+        let elsewhere = record.places.iter().any(|p| !p.gone && p.host != host);
+        // Bad news counts whoever brings it; good news only from the one host that has the key.
+        let known = std::mem::take(&mut record.facts.weaknesses);
+        let mut weaknesses = facts.weaknesses.clone();
+        if elsewhere || facts.kind > record.facts.kind {
+            weaknesses.extend(known);
+            weaknesses.sort_unstable();
+            weaknesses.dedup();
+            record.revoked_ms = record.revoked_ms.into_iter().chain(revoked_ms).min();
+        } else if !gone {
+            record.revoked_ms = revoked_ms;
+        }
+        if record.facts.revocation.is_none() {
+            record.facts.revocation.clone_from(&facts.revocation);
+        }
         // A key file says more than its public half; either may be seen first.
         if facts.kind <= record.facts.kind || !gone && record.places.iter().all(|p| p.gone) {
-            let elsewhere = record.places.iter().any(|p| !p.gone && p.host != host);
             record.facts = if elsewhere { cautious(facts, &record.facts) } else { facts };
         }
+        record.facts.weaknesses = weaknesses;
+        record.facts.weaknesses.truncate(KEY_USAGES_MAX);
         record.first_seen_ms = record.first_seen_ms.min(at_ms);
         if !gone {
             record.last_seen_ms = record.last_seen_ms.max(at_ms);
@@ -166,21 +216,46 @@ impl KeyRecord {
         }
     }
 
-    /// Whether it is a CA that the system ships to trust others, in all its places.
-    #[must_use]
-    pub fn is_trust_store(&self) -> bool {
-        let shipped = |p: &PlaceRecord| TRUST_STORES.iter().any(|dir| p.place.path.starts_with(dir));
-        let bundled = |p: &PlaceRecord| BUNDLES.iter().any(|name| p.place.path.ends_with(name) || p.place.path.starts_with(name));
-        let ca = self.facts.kind == KeyKind::Certificate && self.facts.is_ca == Some(true);
-        ca && self.places.iter().any(bundled) && self.places.iter().all(shipped)
+    /// Where it lies now.
+    pub fn live(&self) -> impl Iterator<Item = &PlaceRecord> {
+        self.places.iter().filter(|p| !p.gone)
     }
 
-    /// Whether somebody should act before it expires: lies somewhere, has an end, was not replaced, and is not of the
-    /// system's trust store. A revocation list or a signing request is not a credential.
+    /// Whether it is a key that the system ships to trust others, in all places where it lies now.
+    #[must_use]
+    pub fn is_trust_store(&self) -> bool {
+        let vouches = match self.facts.kind {
+            KeyKind::Certificate => self.facts.is_ca == Some(true),
+            KeyKind::OpenpgpPublicKey => true,
+            _ => false,
+        };
+        let everywhere = || self.places.iter().filter(|p| !p.gone || self.places.iter().all(|q| q.gone));
+        let shipped = |p: &PlaceRecord| p.place.path.ends_with(JAVA_STORE) || TRUST_STORES.iter().any(|dir| p.place.path.starts_with(dir));
+        let bundled = |p: &PlaceRecord| BUNDLES.iter().any(|name| p.place.path.ends_with(name) || p.place.path.starts_with(name));
+        // What a port serves, or a configuration names, is somebody's own business wherever it lies.
+        let used = |p: &PlaceRecord| p.place.served.is_some() || self.facts.kind == KeyKind::OpenpgpPublicKey && !p.place.used_by.is_empty();
+        vouches && everywhere().all(|p| shipped(p) && !used(p)) && everywhere().any(bundled)
+    }
+
+    /// Whether somebody should act before it expires: lies somewhere as somebody's own or as what he relies on, has an end, was
+    /// not replaced, and is not of the system's trust store. A revocation list or a signing request is not a credential, and
+    /// neither is what another host shows of itself. Being told that it is revoked hides no end.
     #[must_use]
     pub fn expiry_matters(&self, now_ms: i64) -> bool {
-        let credential = matches!(self.facts.kind, KeyKind::Certificate | KeyKind::SshCertificate);
-        credential && matches!(self.status(now_ms), Status::Active | Status::Expired) && self.facts.not_after_ms.is_some() && !self.is_trust_store()
+        let current = matches!(self.status(now_ms), Status::Active | Status::Expired | Status::Revoked);
+        self.facts.not_after_ms.is_some() && current && self.live().any(|p| self.relies_on_end(p.place.role)) && !self.is_trust_store()
+    }
+
+    /// Whether something stops working at its end, as far as a place of that role goes.
+    fn relies_on_end(&self, role: Role) -> bool {
+        match self.facts.kind {
+            KeyKind::Certificate | KeyKind::SshCertificate => role != Role::Peer,
+            KeyKind::OpenpgpPrivateKey => true,
+            KeyKind::OpenpgpPublicKey => role == Role::Trusted,
+            KeyKind::SshPrivateKey | KeyKind::SshPublicKey => role == Role::Authorized,
+            KeyKind::KernelKey => role == Role::Held,
+            KeyKind::PrivateKey | KeyKind::PublicKey | KeyKind::SymmetricKey | KeyKind::CertificateRequest | KeyKind::Crl => false,
+        }
     }
 
     /// Hosts it lies on.

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
 use super::problem::Problem;
+use crate::query::time;
 
 /// Names and values, in order.
 #[derive(Debug, Default)]
@@ -64,6 +65,12 @@ impl Params {
 
     pub(super) fn parse<T: FromStr<Err = String>>(&self, name: &str) -> Result<Option<T>, Problem> {
         self.get(name).map(|text| text.parse().map_err(|e: String| bad(&format!("{name}: {e}")))).transpose()
+    }
+
+    /// An instant: RFC 3339, Unix ms, or a length of time before or after `now_ms`.
+    pub(super) fn instant(&self, name: &str, now_ms: i64) -> Result<Option<i64>, Problem> {
+        let parse = |text| time::parse(text, now_ms).map_err(|e| bad(&format!("{name}: {e}")));
+        self.get(name).map(parse).transpose()
     }
 
     pub(super) fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, Problem> {
