@@ -68,7 +68,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
 }
 
 fn ended(key: &KeyRecord, ago_ms: i64) -> Severity {
-    let used = key.live().any(|p| is_used(p));
+    let used = key.live().any(is_used);
     match ago_ms > HISTORY_MS {
         _ if used => Severity::Critical,
         true => Severity::Info,

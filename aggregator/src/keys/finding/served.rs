@@ -42,7 +42,7 @@ fn stale(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding>
         draft = draft.with("process", process);
     }
     let who = served.exe.as_deref().and_then(|exe| exe.rsplit('/').next()).or(served.unit.as_deref()).unwrap_or("The port").to_owned();
-    let title = format!("{who}{} still serves the old certificate of {}; {file} was renewed", draft.on(), draft.name());
+    let title = format!("{who}{} still serves the old certificate of {}, though {file} was renewed", draft.on(), draft.name());
     let remedy = match (&served.unit, served.pid) {
         (Some(unit), _) if unit.ends_with(".service") => {
             format!("`systemctl reload {unit}`, or restart it where it cannot reload; have the renewal do so each time.")

@@ -336,7 +336,7 @@ fn what_ports_serve_is_judged_against_the_disk() {
         (s.file_key, s.unit, s.pid) = (Some("b".repeat(64)), Some("nginx.service".into()), Some(812));
     })]);
     assert_eq!((stale.kind, stale.severity), (Kind::ServedStale, Severity::Warning));
-    assert_eq!(stale.title, "nginx on web still serves the old certificate of shop.example; /etc/ssl/shop.pem was renewed");
+    assert_eq!(stale.title, "nginx on web still serves the old certificate of shop.example, though /etc/ssl/shop.pem was renewed");
     assert!(stale.remedy.starts_with("`systemctl reload nginx.service`"), "{}", stale.remedy);
     assert_eq!(kinds(vec![disk(leaf('a', 'f', 60).served("web", |_| ()))]), []);
     let fault = leaf('a', 'f', 60).served("web", |s| s.chain_fault = Some("the intermediate is missing".into()));
