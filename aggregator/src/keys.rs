@@ -2,6 +2,7 @@
 //! events go into the store in the batch's own transaction; reading is from memory. A key's status is worked out when it is
 //! asked for, since time alone can change it.
 
+pub mod cbom;
 mod current;
 pub mod finding;
 mod list;

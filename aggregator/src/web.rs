@@ -7,6 +7,7 @@ mod assets;
 mod auth;
 mod body;
 mod ca;
+mod cbom;
 mod enrolled;
 mod events;
 mod exposition;
@@ -102,6 +103,7 @@ pub fn api(app: App) -> Router {
         .route("/series", get(query::series))
         .route("/keys", get(keys::list))
         .route("/keys/summary", get(keys::summary))
+        .route("/keys/cbom", get(cbom::get))
         .route("/keys/{id}", get(keys::one))
         .route("/keys/{id}/usage", get(keys::usage))
         .route("/findings", get(findings::list))

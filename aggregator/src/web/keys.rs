@@ -116,12 +116,7 @@ fn filter(app: &App, params: &Params, keys: &[Arc<KeyRecord>]) -> Result<Filter,
         findings: each::<FindingKind>(params, "finding")?.into_iter().fold(0, |bits, kind| bits | kind.bit()),
         roles: named(params, "role", &[Role::Held, Role::Trusted, Role::Authorized, Role::Peer, Role::Served], Role::as_str)?,
         formats: words("file_format", FORMATS, &|_| false)?,
-        trust_store: match params.get("trust_store") {
-            None => None,
-            Some("true") => Some(true),
-            Some("false") => Some(false),
-            Some(_) => return Err(Problem::bad_request("trust_store must be true or false")),
-        },
+        trust_store: params.flag("trust_store")?,
         search: params.get("search").map(str::to_owned),
     })
 }
