@@ -118,9 +118,16 @@ impl Inventory {
         if let Some(record) = keys.values().filter(|k| k.facts.fingerprint == wanted).min_by_key(|k| k.facts.kind) {
             return Ok(Arc::clone(record));
         }
-        let wanted = wanted.trim_start_matches("SHA256:");
-        let begins = |k: &&Arc<KeyRecord>| k.facts.id.starts_with(wanted) || k.facts.fingerprint.trim_start_matches("SHA256:").starts_with(wanted);
-        let found: Vec<&Arc<KeyRecord>> = if wanted.len() < PREFIX_MIN { Vec::new() } else { keys.values().filter(begins).collect() };
+        if wanted.trim_start_matches("SHA256:").len() < PREFIX_MIN {
+            return Err(NotFound::None);
+        }
+        // A key file's id is its fingerprint: what an id begins with means that key, and not its certificate.
+        let named: Vec<&Arc<KeyRecord>> = keys.values().filter(|k| k.facts.id.starts_with(wanted)).collect();
+        if let [one] = named.as_slice() {
+            return Ok(Arc::clone(one));
+        }
+        let begins = |k: &&Arc<KeyRecord>| k.facts.fingerprint.trim_start_matches("SHA256:").starts_with(wanted.trim_start_matches("SHA256:"));
+        let found: Vec<&Arc<KeyRecord>> = keys.values().filter(begins).chain(named).collect();
         let first = found.iter().min_by_key(|k| k.facts.kind).ok_or(NotFound::None)?;
         match found.iter().filter(|other| other.facts.fingerprint != first.facts.fingerprint).count() {
             0 => Ok(Arc::clone(first)),

@@ -32,7 +32,7 @@ pub struct ExpiringKey {
     pub paths: Vec<String>,
     /// When it ends, Unix ms.
     pub not_after_ms: i64,
-    /// How long it lives in all, ms: of what lives for days, the days of the rule are too many.
+    /// How long it lives in all, ms, where it is usual that it lives shortly: the days of the rule are too many for it.
     pub life_ms: Option<i64>,
     /// As in the API: `active`, `superseded`, `expired`, `revoked`, `removed`.
     pub status: String,

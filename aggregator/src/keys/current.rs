@@ -108,6 +108,12 @@ impl Findings {
         key.facts.not_after_ms.into_iter().chain(chain).min()
     }
 
+    /// The length of life by which nearness to its end is measured; `None` where it is measured in days.
+    #[must_use]
+    pub fn measure(&self, key: &KeyRecord) -> Option<i64> {
+        finding::expiry::measure(key, self.standing.get(&key.facts.id).is_some_and(|s| s.renewed_so_soon))
+    }
+
     /// When its chain ends, where that is before its own end.
     #[must_use]
     pub fn chain_end(&self, key: &KeyRecord) -> Option<i64> {

@@ -3,7 +3,7 @@
 //! sends, or knows who asks; `current.rs` keeps what was found until something changes.
 
 mod chain;
-mod expiry;
+pub(super) mod expiry;
 mod exposed;
 mod lineage;
 mod login;

@@ -312,6 +312,36 @@ mod tests {
     }
 
     #[test]
+    fn bad_news_counts_whoever_brings_it_and_hides_no_end() {
+        let honest = KeyRecord::sighted(None, "web", sighting('1', "/web.pem", 10, false, None));
+        let mut bad = sighting('1', "/copy.pem", 20, false, None);
+        (bad.facts.revoked_ms, bad.facts.weaknesses) = (Some(15), vec!["roca".into()]);
+        let told = KeyRecord::sighted(Some(honest.clone()), "liar", bad.clone());
+        assert_eq!((told.revoked_ms, told.status(20), told.facts.weaknesses.as_slice()), (Some(15), Status::Revoked, &["roca".to_owned()][..]));
+        assert!(told.expiry_matters(2_000), "it still ends");
+        let denied = KeyRecord::sighted(Some(told.clone()), "web", sighting('1', "/web.pem", 30, false, None));
+        assert_eq!((denied.revoked_ms, denied.facts.weaknesses.len()), (Some(15), 1), "nobody takes another's word back");
+        let alone = KeyRecord::sighted(Some(honest), "web", Sighting { place: Place::at("/web.pem"), ..bad });
+        let corrected = KeyRecord::sighted(Some(alone), "web", sighting('1', "/web.pem", 40, false, None));
+        assert_eq!((corrected.revoked_ms, corrected.facts.weaknesses.len()), (None, 0), "of its own it may say what it will");
+        let kept: KeyRecord = serde_json::from_str(&serde_json::to_string(&told).unwrap()).unwrap();
+        assert_eq!(kept, told, "the store gives back what it got");
+    }
+
+    #[test]
+    fn what_is_not_possessed_does_not_end_here() {
+        let with = |kind, role| {
+            let mut seen = sighting('1', "/x", 10, false, None);
+            (seen.facts.kind, seen.place.role) = (kind, role);
+            KeyRecord::sighted(None, "a", seen).expiry_matters(20)
+        };
+        use KeyKind::{Certificate, KernelKey, OpenpgpPublicKey, SshPublicKey};
+        assert_eq!([Role::Held, Role::Trusted, Role::Served, Role::Peer].map(|role| with(Certificate, role)), [true, true, true, false]);
+        assert_eq!([Role::Authorized, Role::Held, Role::Peer].map(|role| with(SshPublicKey, role)), [true, false, false]);
+        assert_eq!([with(OpenpgpPublicKey, Role::Trusted), with(OpenpgpPublicKey, Role::Held), with(KernelKey, Role::Held)], [true, false, true]);
+    }
+
+    #[test]
     fn the_systems_trust_store_expires_quietly_and_a_copy_elsewhere_does_not() {
         let mut shipped = KeyRecord::sighted(None, "a", sighting('1', "/etc/ssl/certs/X.pem", 10, false, None));
         assert!(shipped.expiry_matters(20), "a leaf in the same directory matters");

@@ -53,7 +53,7 @@ impl Keys {
             hosts: key.hosts().into_iter().map(str::to_owned).collect(),
             paths: key.live().map(|p| p.place.path.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
             not_after_ms: end.or(key.facts.not_after_ms).unwrap_or(i64::MAX),
-            life_ms: key.facts.not_after_ms.zip(key.facts.not_before_ms).map(|(end, from)| end - from),
+            life_ms: self.found.measure(key),
             status: status.as_str().to_owned(),
             unneeded: end.is_none(),
         }

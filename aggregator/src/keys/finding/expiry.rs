@@ -1,6 +1,7 @@
 //! What ends soon or has ended: certificates by their chain, SSH certificates, OpenPGP keys, keys that may log in until a
 //! day, keys of the kernel, and revocation lists whose next issue is due. A life of less than 90 days is measured by its own
-//! length: a certificate of a day is not "expiring" from its first minute.
+//! length, where it is usual to be renewed so soon: an SSH certificate of a day is not "expiring" from its first minute, and
+//! neither is the successor of a certificate that lived as short.
 
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Role};
@@ -23,6 +24,12 @@ pub(in crate::keys) fn scaled(days: i64, life_ms: i64) -> i64 {
     if life_ms >= FULL_LIFE_MS || life_ms <= 0 { full } else { full / 90 * (life_ms / 1_000) / (DAY_MS / 1_000) }
 }
 
+/// The length by which what is left of a life is measured, where that is not in days.
+#[must_use]
+pub(in crate::keys) fn measure(key: &KeyRecord, renewed_so_soon: bool) -> Option<i64> {
+    life(key).filter(|life| *life < FULL_LIFE_MS && (key.facts.kind != KeyKind::Certificate || renewed_so_soon))
+}
+
 /// How long it lives in all, as far as is known.
 #[must_use]
 pub(in crate::keys) fn life(key: &KeyRecord) -> Option<i64> {
@@ -36,12 +43,13 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
         if standing.is_some_and(|s| s.superseded_by.is_some() || s.companion) {
             continue;
         }
-        let (Some(own), Some(life)) = (key.facts.not_after_ms, life(key)) else { continue };
+        let Some(own) = key.facts.not_after_ms else { continue };
+        let life = measure(key, standing.is_some_and(|s| s.renewed_so_soon)).unwrap_or(FULL_LIFE_MS);
         let chain = standing.and_then(|s| s.chain_end.as_ref());
         let end = chain.map_or(own, |(end, _)| own.min(*end));
         let left = end - view.now_ms;
         if key.facts.kind == KeyKind::KernelKey {
-            out.extend(kernel(key, left, life));
+            out.extend(kernel(key, left));
             continue;
         }
         let severity = match left {
@@ -94,7 +102,8 @@ fn remedy(key: &KeyRecord, by_chain: bool) -> &'static str {
 }
 
 /// Keys of the kernel time out as they were told to: who needs one for longer should know.
-fn kernel(key: &KeyRecord, left: i64, life: i64) -> Option<Finding> {
+fn kernel(key: &KeyRecord, left: i64) -> Option<Finding> {
+    let life = life(key)?;
     if left <= 0 || left > life / 10 {
         return None;
     }

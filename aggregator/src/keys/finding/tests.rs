@@ -171,13 +171,20 @@ fn the_nearer_the_end_the_worse_and_short_lives_have_short_warnings() {
     assert_eq!(at(-400), [(Kind::Expired, Severity::Info)], "history");
     let used = leaf('a', 'f', -400).at("web", "/a.pem").used_by("nginx: /n:1");
     assert!(kinds(vec![used]).contains(&(Kind::Expired, Severity::Critical)));
-    let of_a_week = |left_hours: i64| {
-        let hour = 3_600_000;
-        let short = leaf('a', 'f', 0).facts(|f| (f.not_before_ms, f.not_after_ms) = (Some(NOW + left_hours * hour - 7 * DAY), Some(NOW + left_hours * hour)));
-        kinds(vec![short.at("web", "/a.pem")])
+    let hour = 3_600_000;
+    let of_a_week = |left_hours: i64, renewed: bool| {
+        let week = |id| leaf(id, id, 0).facts(|f| (f.not_before_ms, f.not_after_ms) = (Some(NOW + left_hours * hour - 7 * DAY), Some(NOW + left_hours * hour)));
+        let (mut old, mut new) = (week('a').at("web", "/a.pem").record(), week('b').at("web", "/a.pem").record());
+        old.places[0].gone = true;
+        if renewed {
+            (old.replaced_by, new.replaces) = (Some(new.facts.id.clone()), Some(old.facts.id.clone()));
+        }
+        let found = all(&View::new([&old, &new], NOW, None));
+        found.iter().find(|found| found.kind == Kind::Expiring).map(|found| found.severity)
     };
-    assert_eq!(of_a_week(6 * 24), [], "it has just been made");
-    assert_eq!(of_a_week(26), [(Kind::Expiring, Severity::Warning)]);
+    assert_eq!(of_a_week(6 * 24, false), Some(Severity::Warning), "the days that are left are few");
+    assert_eq!(of_a_week(6 * 24, true), None, "and that is how it is here");
+    assert_eq!(of_a_week(26, true), Some(Severity::Warning));
     assert_eq!(only(vec![leaf('a', 'f', 6).at("web", "/a.pem")]).title, "shop.example on web expires in 6 days");
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use keyvigil_common::key::{KeyKind, Role};
 
 use super::super::record::{KeyRecord, PlaceRecord, Status};
-use super::{chain, lineage};
+use super::{chain, expiry, lineage};
 
 /// What only the others tell about a key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct Standing {
     pub superseded_by: Option<String>,
     /// An authority that lies and is served only along with certificates that need it: its end is told as theirs.
     pub companion: bool,
+    /// The certificate that it replaced lived as short: this is how long they live here.
+    pub renewed_so_soon: bool,
     /// The chain it comes with ends sooner than it: when, and by which link.
     pub chain_end: Option<(i64, String)>,
 }
@@ -37,7 +39,16 @@ impl<'a> View<'a> {
     /// A view of `keys` at `now_ms`.
     #[must_use]
     pub fn new(keys: impl IntoIterator<Item = &'a KeyRecord>, now_ms: i64, observed_since_ms: Option<i64>) -> Self {
-        let keys: Vec<&KeyRecord> = keys.into_iter().filter(|key| key.live().next().is_some()).collect();
+        // What was replaced may lie nowhere any more, and its length of life still tells what is usual.
+        let mut lives: HashMap<&str, i64> = HashMap::new();
+        let mut there: Vec<&KeyRecord> = Vec::new();
+        for key in keys {
+            if let Some(life) = expiry::life(key).filter(|_| key.replaced_by.is_some()) {
+                lives.insert(&key.facts.id, life);
+            }
+            there.extend(Some(key).filter(|key| key.live().next().is_some()));
+        }
+        let keys = there;
         let shipped: Vec<bool> = keys.iter().map(|key| key.is_trust_store()).collect();
         let mut by_fingerprint: HashMap<&str, Vec<u32>> = HashMap::with_capacity(keys.len());
         for (at, key) in keys.iter().enumerate() {
@@ -46,6 +57,12 @@ impl<'a> View<'a> {
         let mut view = Self { now_ms, observed_since_ms, keys, shipped, by_fingerprint, standing: HashMap::new() };
         view.standing = lineage::superseded(&view);
         chain::judge(&mut view);
+        for key in view.own().collect::<Vec<_>>() {
+            let before = key.replaces.as_deref().and_then(|id| lives.get(id));
+            if before.zip(expiry::life(key)).is_some_and(|(before, life)| before / 2 <= life) {
+                view.standing.entry(&key.facts.id).or_default().renewed_so_soon = true;
+            }
+        }
         view
     }
 
