@@ -107,7 +107,9 @@ impl<'a> View<'a> {
             return None;
         }
         let candidates = || there.iter().copied().filter(|new| new.facts.is_ca != Some(true) || leaf.is_ca == Some(true));
-        newest(candidates().filter(|new| shares_names(&new.facts, leaf))).or_else(|| candidates().next())
+        // With other names only where no other can be meant: a bundle of many is not renewed by what is left in it.
+        let only = || candidates().next().filter(|_| candidates().count() == 1);
+        newest(candidates().filter(|new| shares_names(&new.facts, leaf))).or_else(only)
     }
 
     /// A path and where it leads, both without their digits.
@@ -184,6 +186,12 @@ mod tests {
         assert_eq!(paths, BTreeSet::from(["/etc/a.pem".to_owned()]));
         let (source, _) = said(vec![certificate("new", "/etc/a.pem", 2)], &["/etc/a.pem"]);
         assert_eq!(renewed(source), ("/etc/a.pem".into(), "new".into(), "the file held the served certificate before"));
+        let mut wider = certificate("new", "/etc/a.pem", 2);
+        Arc::make_mut(&mut wider.facts).sans.push("DNS:example.org".into());
+        assert_eq!(renewed(said(vec![wider.clone()], &["/etc/a.pem"]).0).1, "new", "renewed with a name more");
+        let mut stranger = wider.clone();
+        Arc::make_mut(&mut stranger.facts).sans = vec!["DNS:other.example".into()];
+        assert_eq!(said(vec![wider, stranger], &["/etc/a.pem"]).0, Source::Nowhere, "taken out of a bundle");
         let backup = vec![certificate("new", "/etc/a.pem", 2), certificate("old", "/root/a.pem.bak", 1)];
         assert_eq!(renewed(said(backup, &["/etc/a.pem"]).0).1, "new", "a copy elsewhere does not make it current");
     }
