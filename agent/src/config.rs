@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use keyvigil_common::config::{Faults, Period, Sources, load};
 use serde::{Deserialize, Serialize};
 
-use crate::collect::{COLLECTORS, KeystoreConfig, ServedConfig};
+use crate::collect::{COLLECTORS, KeystoreConfig, ServedConfig, is_key_path};
 
 /// Older names of environment variables.
 pub const ALIASES: &[(&str, &str)] = &[("LOG_LEVEL", "log.level")];
@@ -134,8 +134,9 @@ impl Config {
         if self.buffer.max_bytes < 1 << 20 {
             faults.push("buffer.max_bytes: must be at least 1048576 (1 MiB)".into());
         }
-        let paths = self.keystore.paths.iter().chain(&self.keystore.exclude);
-        faults.extend(paths.filter(|p| !p.starts_with('/')).map(|p| format!("keystore: {p:?} is not an absolute path")));
+        let KeystoreConfig { paths, extra_paths, exclude, named_files: _, containers: _ } = &self.keystore;
+        let wrong = paths.iter().chain(extra_paths).chain(exclude).filter(|path| !is_key_path(path));
+        faults.extend(wrong.map(|path| format!("keystore: {path:?} is not an absolute path, nor below homes (~*/ or ~NAME/)")));
         faults.extend(self.served.faults());
         faults
     }

@@ -1,10 +1,109 @@
 //! Keys and certificates for tests, made at test time by the tools that users make theirs with: no private key lies in the
 //! repository, and what we read is compared with what those tools say.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use keyvigil_common::{hex, sha256};
+
+use crate::parse::keys::Parsed;
+use crate::parse::pbe::Password;
+
+use crate::parse::{self, Found};
+
+/// The one object of a file at `path`.
+pub(crate) fn only(bytes: &[u8], path: &str) -> Found {
+    let found = all(bytes, path);
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.into_iter().next().unwrap()
+}
+
+/// All objects of a file at `path`, which has no faults.
+pub(crate) fn all(bytes: &[u8], path: &str) -> Vec<Found> {
+    assert!(parse::keys::looks_like_keys(bytes, bytes.len() as u64, Path::new(path)), "{path} is not even read");
+    let parsed = parse::keys(bytes, Path::new(path));
+    assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
+    parsed.objects
+}
+
+/// `bytes` with some of them changed, and half of them cut off, as damaged and hostile files are.
+pub(crate) fn damaged(bytes: &[u8], hits: &[(proptest::sample::Index, u8)], cut: proptest::sample::Index) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for (at, value) in hits {
+        let at = at.index(bytes.len());
+        bytes[at] = *value;
+    }
+    if hits.len().is_multiple_of(2) {
+        bytes.truncate(cut.index(bytes.len()));
+    }
+    bytes
+}
+
+/// A home of GnuPG's; its agent ends with it.
+pub(crate) struct Gpg(pub(crate) Workshop);
+
+impl Gpg {
+    pub(crate) fn new() -> Self {
+        use std::os::unix::fs::PermissionsExt;
+        let shop = Workshop::new();
+        std::fs::set_permissions(shop.root(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        Self(shop)
+    }
+
+    /// Runs `gpg` with arguments separated by spaces.
+    pub(crate) fn run(&self, arguments: &str) -> Vec<u8> {
+        self.talk(arguments, "")
+    }
+
+    /// Runs `gpg` and answers its questions.
+    pub(crate) fn talk(&self, arguments: &str, answers: &str) -> Vec<u8> {
+        let home = self.0.root();
+        let mut gpg = Command::new("gpg");
+        gpg.env("LC_ALL", "C").arg("--homedir").arg(home).args(["--yes", "--no-tty", "--pinentry-mode", "loopback", "--status-fd", "2"]);
+        gpg.args(if answers.is_empty() { ["--batch"].as_slice() } else { &["--command-fd", "0"] });
+        gpg.args(arguments.split_ascii_whitespace().map(|argument| if argument == "''" { "" } else { argument }));
+        let mut gpg = gpg.current_dir(home).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        gpg.stdin.take().unwrap().write_all(answers.as_bytes()).unwrap();
+        let out = gpg.wait_with_output().unwrap();
+        assert!(out.status.success(), "gpg {arguments}: {}", String::from_utf8_lossy(&out.stderr));
+        out.stdout
+    }
+
+    /// Makes a key without a password; its fingerprint.
+    pub(crate) fn key(&self, user: &str, algorithm: &str, usage: &str, life: &str) -> String {
+        self.run(&format!("--passphrase '' --quick-gen-key {user} {algorithm} {usage} {life}"));
+        self.fingerprints(user)[0].clone()
+    }
+
+    /// Fingerprints of a key and its subkeys.
+    pub(crate) fn fingerprints(&self, user: &str) -> Vec<String> {
+        self.colons(user).iter().filter(|row| row[0] == "fpr").map(|row| row[9].to_ascii_lowercase()).collect()
+    }
+
+    /// What GnuPG says of a key, for programs.
+    pub(crate) fn colons(&self, user: &str) -> Vec<Vec<String>> {
+        let text = String::from_utf8(self.run(&format!("--with-colons --with-subkey-fingerprint --list-keys {user}"))).unwrap();
+        text.lines().map(|line| line.split(':').map(str::to_owned).collect()).collect()
+    }
+}
+
+impl Drop for Gpg {
+    fn drop(&mut self) {
+        let ended = Command::new("gpgconf").arg("--homedir").arg(self.0.root()).args(["--kill", "all"]).status();
+        assert!(ended.unwrap().success());
+    }
+}
+
+/// What lies in a file of which nothing but its bytes tells what it is.
+pub(crate) fn keys(bytes: &[u8]) -> Parsed {
+    keys_with(bytes, &[])
+}
+
+/// The same with passwords.
+pub(crate) fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
+    parse::keys::keys_with(bytes, Path::new("/srv/file"), passwords)
+}
 
 /// A directory that is removed with all that was made in it.
 pub(crate) struct Workshop(tempfile::TempDir);
@@ -54,6 +153,10 @@ impl Workshop {
         self.run("ssh-keygen", arguments)
     }
 
+    pub(crate) fn keytool(&self, arguments: &str) -> Vec<u8> {
+        self.run("keytool", arguments)
+    }
+
     /// A new P-256 key, the cheapest that the tools make.
     pub(crate) fn ec_key(&self, name: &str) -> PathBuf {
         self.make_room(name);
@@ -72,6 +175,33 @@ impl Workshop {
             out.display()
         ));
         out
+    }
+
+    /// An authority of that name in a directory of its own: `ca.pem`, `ca.key`.
+    pub(crate) fn authority(&self, dir: &str, common_name: &str) {
+        self.certificate(&format!("{dir}/ca.pem"), &format!("{dir}/ca.key"), common_name, 365);
+        let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=DIR/index\ncrlnumber=DIR/number\ndefault_md=sha256\ndefault_crl_days=7\ncrl_extensions=e\n\
+                      [e]\nauthorityKeyIdentifier=keyid\n";
+        self.write(&format!("{dir}/ca.cnf"), config.replace("DIR", dir));
+        self.write(&format!("{dir}/index"), "");
+        self.write(&format!("{dir}/number"), "2A\n");
+    }
+
+    /// A certificate of the authority in `dir`.
+    pub(crate) fn issue(&self, dir: &str, name: &str, common_name: &str, serial: &str) {
+        self.ec_key("issued.key");
+        self.make_room(name);
+        self.openssl(&format!("req -new -key issued.key -subj /CN={common_name} -out issued.csr"));
+        self.write("issued.ext", "subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n");
+        let by = format!("-CA {dir}/ca.pem -CAkey {dir}/ca.key -set_serial {serial} -extfile issued.ext");
+        self.openssl(&format!("x509 -req -in issued.csr {by} -days 30 -out {name}"));
+    }
+
+    /// Has the authority in `dir` revoke a certificate, and write its list.
+    pub(crate) fn revoke(&self, dir: &str, certificate: &str, list: &str) {
+        let config = format!("ca -config {dir}/ca.cnf -keyfile {dir}/ca.key -cert {dir}/ca.pem");
+        self.openssl(&format!("{config} -revoke {certificate} -crl_reason keyCompromise"));
+        self.openssl(&format!("{config} -gencrl -out {list}"));
     }
 
     fn make_room(&self, name: &str) {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::Rule;
 use crate::index::Selector;
+use crate::keys::revocation::RevocationConfig;
 use crate::notify::{SlackConfig, SmtpConfig};
 use crate::store::{self, Keep};
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub enroll: Enroll,
     /// `[alerts]`
     pub alerts: Alerts,
+    /// `[revocation]`
+    pub revocation: RevocationConfig,
     /// `[smtp]`
     pub smtp: SmtpConfig,
     /// `[slack]`
@@ -322,6 +325,7 @@ impl Config {
         if self.enroll.certificate_life.0.as_secs() < 10 {
             faults.push("enroll.certificate_life: must be at least 10s".into());
         }
+        faults.extend(self.revocation.faults());
         for rule in &self.alerts.rules {
             faults.extend(crate::job::alerts::selector(rule).err().map(|f| format!("alerts.rules {}: {f}", rule.rule_id)));
             faults.extend(rule.check().err().unwrap_or_default().into_iter().map(|f| format!("alerts.rules {}: {f}", rule.rule_id)));

@@ -4,6 +4,7 @@
 
 pub mod alerts;
 mod deliver;
+pub mod revocation;
 mod storage;
 
 use std::future::Future;

@@ -4,6 +4,7 @@
 
 mod list;
 mod record;
+pub mod revocation;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{PoisonError, RwLock};

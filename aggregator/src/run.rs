@@ -24,6 +24,7 @@ use crate::enroll::Enroll;
 use crate::fleet::Fleet;
 use crate::ingest::Ingest;
 use crate::job::alerts::{Alerts, Parts};
+use crate::job::revocation::Revocations;
 use crate::job::{self, Job};
 use crate::keys::Inventory;
 use crate::notify::{self, Channel, Notifier};
@@ -124,8 +125,11 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
         rules: rules(config),
     })
     .await?;
+    let (held, ledger, time) = (Arc::clone(&inventory), store.clone(), Arc::clone(clock));
+    let revocations = Revocations::new(&config.revocation, ledger, held, time, tenant, &registry);
     let app = App {
         store,
+        revocations: Arc::new(revocations.map_err(|fault| StartError::Config(Faults(vec![fault])))?),
         ingest,
         enroll,
         fleet,
@@ -280,7 +284,10 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>, policy: Policy
     let failures = |name| app.registry.counter_by("keyvigil.job.failures_total", "Turns of a chore that failed.", ("job", name));
     let (store, clock, quiet) = (app.store.clone(), Arc::clone(&app.clock), || Arc::new(Notify::new()));
     let (rules, ingest, registry) = (Arc::clone(&app.alerts), app.ingest.clone(), app.registry.clone());
-    let rotation = Arc::clone(&app.rotation);
+    let (rotation, revocations) = (Arc::clone(&app.rotation), Arc::clone(&app.revocations));
+    let revoke_now = Arc::new(Notify::new());
+    // The first turn at once: what was revoked while the aggregator was away is old news already.
+    revoke_now.notify_one();
     let (tenant, host, started_ms) = (app.tenant, host_name(), app.started_ms);
     let series = app.registry.gauge_by("keyvigil.storage.series", "Series held.", ("tenant", crate::tenant::DEFAULT));
     let flush_now = store.full();
@@ -294,6 +301,10 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>, policy: Policy
         }),
         Job::new("deliver", Duration::from_secs(1), app.alerts.outbox(), failures("deliver"), move || {
             job::deliver(s1.clone(), Arc::clone(&c1), Arc::clone(&channels))
+        }),
+        Job::new("revocation", MINUTE.min(config.revocation.interval.0), revoke_now, failures("revocation"), move || {
+            let revocations = Arc::clone(&revocations);
+            async move { revocations.run().await }
         }),
         Job::new("flush", config.storage.flush_interval.0, flush_now, failures("flush"), move || job::flush(s2.clone())),
         Job::new("merge", 10 * MINUTE, quiet(), failures("merge"), move || job::merge(s3.clone(), Arc::clone(&c2))),

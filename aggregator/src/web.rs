@@ -42,6 +42,7 @@ use crate::fleet::Fleet;
 use crate::index::TenantId;
 use crate::ingest::Ingest;
 use crate::job::alerts::Alerts;
+use crate::job::revocation::Revocations;
 use crate::keys::Inventory;
 use crate::rotation::Rotation;
 use crate::store::Store;
@@ -66,6 +67,8 @@ pub struct App {
     pub rotation: Arc<Rotation>,
     /// Keys.
     pub inventory: Arc<Inventory>,
+    /// Revocation lists.
+    pub revocations: Arc<Revocations>,
     /// Alerts and rules.
     pub alerts: Arc<Alerts>,
     /// Time.

@@ -7,10 +7,13 @@ pub mod backoff;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod crl;
+pub mod der;
 pub mod event;
 pub mod key;
 pub mod limits;
 pub mod process;
+pub mod revocation;
 pub mod sample;
 pub mod seal;
 pub mod sequence;
@@ -19,6 +22,7 @@ pub mod telemetry;
 pub mod tls;
 pub mod token;
 pub mod wire;
+pub mod x509;
 
 /// Lower-case hexadecimal form of `bytes`.
 #[must_use]

@@ -1,11 +1,20 @@
-//! The one entry to all key formats: what a file holds, decided by its content and never by its name. What can be read is
-//! read; the rest is one fault each, so that a broken block hides nothing. Called by the keystore sensor.
+//! The one entry to all key formats: what a file holds, decided by its content, and by its path only where nothing else can
+//! tell: what a key is there for, and what a bare secret is. What can be read is read; the rest is one fault each, so that a
+//! broken block hides nothing. Called by the keystore sensor.
 
+mod formats;
+
+use std::path::Path;
+
+use std::sync::Arc;
+
+use keyvigil_common::crl::{Crl, Lines};
 use keyvigil_common::key::{KeyFacts, Role};
 use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
-use super::{algorithm, openssh, pem, private_key, x509};
+use super::pbe::Password;
+use super::{algorithm, ber, openpgp, openssh, pem, pkcs12, private_key, x509};
 
 /// One object of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +25,8 @@ pub struct Found {
     pub facts: KeyFacts,
     /// How the file holds it.
     pub within: Within,
+    /// Of a revocation list: what it revokes, to look up.
+    pub revokes: Option<Arc<Lines>>,
 }
 
 /// How a file holds a key.
@@ -35,6 +46,18 @@ impl Within {
     pub fn own(format: &str) -> Self {
         Self { format: Some(format.to_owned()), ..Self::default() }
     }
+
+    /// For that, in a file of that form.
+    #[must_use]
+    pub fn role(format: &str, role: Role) -> Self {
+        Self { role, ..Self::own(format) }
+    }
+
+    /// With what the file calls it.
+    #[must_use]
+    pub fn entry(self, entry: impl Into<String>) -> Self {
+        Self { entry: Some(entry.into()).filter(|entry| !entry.is_empty()), ..self }
+    }
 }
 
 /// Class of a fault; the tag `reason` of the sensor's error counter.
@@ -46,6 +69,14 @@ pub enum FaultClass {
     Truncated,
     /// A kind of key store that is not read here.
     Unsupported,
+    /// Encrypted, and no password is configured.
+    Locked,
+    /// Encrypted, and no password that is configured opens it.
+    WrongPassword,
+    /// To open it would take more work than is done for one file.
+    TooCostly,
+    /// A fault of the parser itself.
+    Internal,
     /// More objects than are taken from one file.
     TooMany,
 }
@@ -58,6 +89,10 @@ impl FaultClass {
             Self::Corrupt => "corrupt",
             Self::Truncated => "truncated",
             Self::Unsupported => "unsupported",
+            Self::Locked => "locked",
+            Self::WrongPassword => "wrong_password",
+            Self::TooCostly => "too_costly",
+            Self::Internal => "internal",
             Self::TooMany => "too_many",
         }
     }
@@ -93,7 +128,7 @@ impl Parsed {
     }
 
     /// Whether one more is taken; when not, says so once.
-    fn has_room(&mut self, offset: usize) -> bool {
+    pub(super) fn has_room(&mut self, offset: usize) -> bool {
         if self.objects.len() + self.faults.len() < KEYS_PER_FILE_MAX {
             return true;
         }
@@ -103,51 +138,106 @@ impl Parsed {
         false
     }
 
-    fn object(&mut self, offset: usize, within: Within, facts: Result<KeyFacts, String>) {
+    pub(super) fn object(&mut self, offset: usize, within: Within, facts: Result<KeyFacts, String>) {
         match facts {
             Ok(mut facts) => {
                 facts.clamp();
                 let slot = self.slot();
-                self.objects.push(Found { slot, facts, within });
+                self.objects.push(Found { slot, facts, within, revokes: None });
             }
             Err(reason) => self.fault(offset, FaultClass::Corrupt, reason),
         }
     }
 
-    fn fault(&mut self, offset: usize, class: FaultClass, reason: String) {
+    /// An X.509 revocation list.
+    pub(super) fn list(&mut self, offset: usize, within: Within, der: &[u8]) {
+        let list = Crl::read(der);
+        self.object(offset, within, list.as_ref().map(x509::crl).map_err(|reason| format!("the revocation list cannot be read: {reason}")));
+        if let (Ok(list), Some(found)) = (list, self.objects.last_mut()) {
+            found.revokes = Some(Arc::new(list.into_lines()));
+        }
+    }
+
+    pub(super) fn fault(&mut self, offset: usize, class: FaultClass, reason: String) {
         let slot = self.slot();
         self.faults.push(Fault { slot, offset, class, reason });
     }
 }
 
-/// Whether a file of `length` bytes that begins with `head` (up to [`KEY_SNIFF_BYTES`]) looks like keys.
+/// Whether a file of `length` bytes at `path` that begins with `head` (up to [`KEY_SNIFF_BYTES`]) looks like keys.
 #[must_use]
-pub fn looks_like_keys(head: &[u8], length: u64) -> bool {
+pub fn looks_like_keys(head: &[u8], length: u64, path: &Path) -> bool {
     let head = &head[..head.len().min(KEY_SNIFF_BYTES)];
-    pem::is_pem(head) || der::sniff(head, length) != Sniff::Other || openssh::may_have_lines(head)
+    let other = || formats::before_pem(head, path).or_else(|| formats::after_der(head, path)).is_some();
+    pem::is_pem(head) || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
 }
 
-/// Reads all keys in `bytes`, the whole of a file.
+/// Reads all keys in `bytes`, the whole of the file at `path`, without any password.
 #[must_use]
-pub fn keys(bytes: &[u8]) -> Parsed {
+pub fn keys(bytes: &[u8], path: &Path) -> Parsed {
+    keys_with(bytes, path, &[])
+}
+
+/// Reads all keys in `bytes`, the whole of the file at `path`; stores that are encrypted are opened by one of `passwords`.
+#[must_use]
+pub fn keys_with(bytes: &[u8], path: &Path, passwords: &[Password]) -> Parsed {
     let mut parsed = Parsed::default();
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
-    if pem::is_pem(head) {
-        from_pem(bytes, &mut parsed);
-    } else {
-        match der::sniff(bytes, bytes.len() as u64) {
-            // Other things than keys are DER, too.
-            Sniff::Whole if der::form(bytes).is_none() => {}
-            Sniff::Whole => from_der("der", 0, bytes, &mut parsed),
-            Sniff::Truncated => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
-            Sniff::Other => from_lines(bytes, head, &mut parsed),
-        }
+    if let Some(format) = formats::before_pem(head, path) {
+        (format.read)(bytes, path, &mut parsed);
+    } else if pem::is_pem(head) {
+        from_pem(bytes, path, passwords, &mut parsed);
+    } else if !from_whole_der(bytes, passwords, &mut parsed)
+        && let Some(format) = formats::after_der(head, path)
+    {
+        (format.read)(bytes, path, &mut parsed);
     }
     parsed.not_a_key = parsed.objects.is_empty() && parsed.faults.is_empty();
     parsed
 }
 
-fn from_pem(bytes: &[u8], parsed: &mut Parsed) {
+/// Reads what another file carries inside itself: PEM or DER. All of it is said to lie `within`.
+pub(super) fn embedded(bytes: &[u8], offset: usize, within: &Within, parsed: &mut Parsed) {
+    let mut inner = Parsed::default();
+    if pem::is_pem(bytes) {
+        from_pem(bytes, Path::new(""), &[], &mut inner);
+    } else if !from_whole_der(bytes, &[], &mut inner) {
+        inner.fault(0, FaultClass::Corrupt, "neither PEM nor DER".into());
+    }
+    for found in inner.objects {
+        if parsed.has_room(offset) {
+            parsed.object(offset, within.clone(), Ok(found.facts));
+        }
+    }
+    for fault in inner.faults {
+        if parsed.has_room(offset) {
+            let entry = within.entry.as_deref().map(|entry| format!("{entry}: ")).unwrap_or_default();
+            parsed.fault(offset, fault.class, format!("{entry}{}", fault.reason));
+        }
+    }
+}
+
+/// Whether the bytes are one DER object, or BER of indefinite length, and then what it holds.
+fn from_whole_der(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) -> bool {
+    if ber::is_indefinite(bytes) {
+        match ber::to_der(bytes) {
+            Some(der) if der::form(&der).is_some() => from_der("der", 0, &der, passwords, parsed),
+            Some(_) => {}
+            None => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
+        }
+        return true;
+    }
+    match der::sniff(bytes, bytes.len() as u64) {
+        // Other things than keys are DER, too.
+        Sniff::Whole if der::form(bytes).is_none() => {}
+        Sniff::Whole => from_der("der", 0, bytes, passwords, parsed),
+        Sniff::Truncated => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
+        Sniff::Other => return false,
+    }
+    true
+}
+
+fn from_pem(bytes: &[u8], path: &Path, passwords: &[Password], parsed: &mut Parsed) {
     for block in pem::blocks(bytes) {
         if !is_ours(block.label) {
             continue;
@@ -156,7 +246,9 @@ fn from_pem(bytes: &[u8], parsed: &mut Parsed) {
             return;
         }
         match &block.body {
-            Ok(body) => from_block(&block, body, parsed),
+            // Its check sum is not base64.
+            _ if block.label.starts_with("PGP ") => openpgp::armoured(&block, path, parsed),
+            Ok(body) => from_block(&block, body, passwords, parsed),
             Err(broken) => {
                 let (class, what) = match broken {
                     pem::Broken::NoEnd => (FaultClass::Truncated, "has no END line"),
@@ -170,13 +262,17 @@ fn from_pem(bytes: &[u8], parsed: &mut Parsed) {
     }
 }
 
-/// Whether a block with that label is a key or certificate. Parameters and OpenPGP armour are not.
+/// Whether a block with that label is a key or certificate. Parameters and OpenPGP messages are not.
 fn is_ours(label: &str) -> bool {
     let signed = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
-    signed.contains(&label) || ["PKCS7", "CMS", "PUBLIC KEY", "RSA PUBLIC KEY"].contains(&label) || label.ends_with("PRIVATE KEY")
+    signed.contains(&label)
+        || ["PKCS7", "CMS", "PKCS12", "PUBLIC KEY", "RSA PUBLIC KEY", "PGP PUBLIC KEY BLOCK", "PGP PRIVATE KEY BLOCK"].contains(&label)
+        || label.ends_with("PRIVATE KEY")
 }
 
-fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
+fn from_block(block: &pem::Block<'_>, body: &[u8], passwords: &[Password], parsed: &mut Parsed) {
+    let definite = if ber::is_indefinite(body) { ber::to_der(body) } else { None };
+    let body = definite.as_ref().map_or(body, |der| der.as_slice());
     let form = der::form(body);
     match block.label {
         "OPENSSH PRIVATE KEY" => parsed.object(block.offset, Within::own("openssh"), openssh::private_key(body)),
@@ -186,7 +282,7 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
         }
         "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" | "DSA PRIVATE KEY" | "ANY PRIVATE KEY" => {
             if form.is_some_and(is_private) {
-                from_der("pem", block.offset, body, parsed);
+                from_der("pem", block.offset, body, passwords, parsed);
             } else {
                 parsed.fault(block.offset, FaultClass::Corrupt, format!("the {} block holds no private key", block.label));
             }
@@ -195,7 +291,7 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
             parsed.fault(block.offset, FaultClass::Unsupported, format!("a private key of a kind that is not known here ({label})"));
         }
         label if form.is_none_or(is_private) => parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else")),
-        _ => from_der("pem", block.offset, body, parsed),
+        _ => from_der("pem", block.offset, body, passwords, parsed),
     }
 }
 
@@ -203,11 +299,11 @@ fn is_private(form: Form) -> bool {
     matches!(form, Form::Pkcs8 | Form::EncryptedPkcs8 | Form::RsaPrivateKey | Form::EcPrivateKey | Form::DsaPrivateKey)
 }
 
-fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
+fn from_der(format: &str, offset: usize, der: &[u8], passwords: &[Password], parsed: &mut Parsed) {
     let facts = match der::form(der) {
         Some(Form::Certificate) => x509::certificate(der),
         Some(Form::Request) => x509::request(der),
-        Some(Form::Crl) => x509::crl(der),
+        Some(Form::Crl) => return parsed.list(offset, Within::own(format), der),
         Some(Form::PublicKey) => public_key(der),
         Some(Form::RsaPublicKey) => private_key::rsa_public_key(der),
         Some(Form::Pkcs8) => private_key::pkcs8(der),
@@ -216,9 +312,7 @@ fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
         Some(Form::EcPrivateKey) => private_key::ec(der),
         Some(Form::DsaPrivateKey) => private_key::dsa(der),
         Some(Form::Pkcs7) => return from_pkcs7(format, offset, der, parsed),
-        Some(Form::Pkcs12) => {
-            return parsed.fault(offset, FaultClass::Unsupported, "a PKCS#12 store, whose keys cannot be read without its password".into());
-        }
+        Some(Form::Pkcs12) => return pkcs12::read(offset, der, passwords, parsed),
         None => Err("not a key or certificate".into()),
     };
     parsed.object(offset, Within::own(format), facts);
@@ -244,22 +338,6 @@ fn from_pkcs7(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
             return;
         }
         parsed.object(offset, Within::own(format), x509::certificate(element.raw));
-    }
-}
-
-fn from_lines(bytes: &[u8], head: &[u8], parsed: &mut Parsed) {
-    if !openssh::may_have_lines(head) {
-        return;
-    }
-    let mut offset = 0;
-    for line in bytes.split(|b| *b == b'\n') {
-        if let Some(facts) = openssh::line(line) {
-            if !parsed.has_room(offset) {
-                return;
-            }
-            parsed.object(offset, Within::own("openssh"), facts);
-        }
-        offset += line.len() + 1;
     }
 }
 

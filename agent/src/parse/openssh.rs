@@ -1,48 +1,46 @@
-//! OpenSSH's own formats: private keys, whose public half is readable even when they are encrypted, public keys as lines of
-//! text, and certificates. Fields are sliced out of the input; private ones are stepped over to reach the comment. Called
+//! OpenSSH's own formats: private keys, whose public half is readable even when they are encrypted, and the blobs of public
+//! keys and certificates. Fields are sliced out of the input; private ones are stepped over to reach the comment. Called
 //! by `keys`. Format: OpenSSH's PROTOCOL.key, PROTOCOL.certkeys and PROTOCOL.u2f; RFC 4253, 4716 and 5656 for the blobs.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use keyvigil_common::hex;
 use keyvigil_common::key::{KeyFacts, KeyKind};
-use keyvigil_common::limits::SSH_COMMENT_BYTES_MAX;
+use keyvigil_common::limits::{KEY_USAGES_MAX, SSH_COMMENT_BYTES_MAX};
 
 use super::der::bit_length;
-use super::pem::decode;
+use super::weak;
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 const CERTIFICATE: &str = "-cert-v01@openssh.com";
 const BROKEN: &str = "the OpenSSH private key does not parse";
-/// Bytes of the base64 of one key in a line; RSA with 16384 bits has 2,800, certificates a few more.
-const BLOB_TEXT_MAX: usize = 64 << 10;
 /// Principals of a certificate that are looked at.
 const PRINCIPALS_MAX: usize = 1_000;
 
 /// Reads the fields of RFC 4251.
-#[derive(Clone, Copy)]
-struct Fields<'a>(&'a [u8]);
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
         let (head, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         Some(head)
     }
 
-    fn u32(&mut self) -> Option<u32> {
+    pub(super) fn u32(&mut self) -> Option<u32> {
         self.bytes(4)?.try_into().ok().map(u32::from_be_bytes)
     }
 
-    fn u64(&mut self) -> Option<u64> {
+    pub(super) fn u64(&mut self) -> Option<u64> {
         self.bytes(8)?.try_into().ok().map(u64::from_be_bytes)
     }
 
-    fn string(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn string(&mut self) -> Option<&'a [u8]> {
         let length = usize::try_from(self.u32()?).ok()?;
         self.bytes(length)
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn text(&mut self) -> Option<&'a str> {
         std::str::from_utf8(self.string()?).ok()
     }
 }
@@ -95,20 +93,25 @@ pub fn private_key(body: &[u8]) -> Result<KeyFacts, String> {
         let rounds = options.string().and_then(|_| options.u32());
         facts.kdf = Some(rounds.map_or_else(|| format!("{kdf}, {cipher}"), |rounds| format!("{kdf}, {rounds} rounds, {cipher}")));
     } else {
-        facts.subject = comment_behind(private).filter(|comment| !comment.is_empty()).map(|comment| short(&comment));
+        if let Some((comment, token)) = behind(private) {
+            facts.subject = named(&comment);
+            facts.usage.extend(token);
+        }
     }
     Ok(facts)
 }
 
-/// A comment, cut to what names a key.
-fn short(comment: &str) -> String {
+/// A comment, cut to what names a key; `None` where there is nothing in it.
+pub(super) fn named(comment: &str) -> Option<String> {
+    let comment = comment.trim_matches(|c: char| c.is_whitespace() || c.is_control());
     let end = (0..=SSH_COMMENT_BYTES_MAX.min(comment.len())).rev().find(|at| comment.is_char_boundary(*at));
-    comment[..end.unwrap_or(0)].to_owned()
+    Some(comment[..end.unwrap_or(0)].to_owned()).filter(|comment| !comment.is_empty())
 }
 
-/// The comment, which stands behind the private fields.
-fn comment_behind(private: &[u8]) -> Option<String> {
+/// What stands behind the private fields of a key that is not encrypted: its comment, and what a hardware key asks for.
+fn behind(private: &[u8]) -> Option<(String, Vec<String>)> {
     let mut fields = Fields(private);
+    let mut asks = Vec::new();
     if fields.u32()? != fields.u32()? {
         return None;
     }
@@ -119,16 +122,29 @@ fn comment_behind(private: &[u8]) -> Option<String> {
     match shape.private {
         Private::Strings(count) => (0..count).try_for_each(|_| fields.string().map(drop))?,
         Private::Token => {
-            fields.bytes(1)?;
+            // Flags of PROTOCOL.u2f.
+            let flags = fields.bytes(1)?[0];
+            asks.extend((flags & 0x01 != 0).then(|| "touch-required".to_owned()));
+            asks.extend((flags & 0x04 != 0).then(|| "verify-required".to_owned()));
             fields.string()?;
             fields.string()?;
         }
     }
-    fields.text().map(str::to_owned)
+    Some((String::from_utf8_lossy(fields.string()?).into_owned(), asks))
+}
+
+/// Facts of what stands in base64 in a line or behind a header: a public key or a certificate.
+pub(super) fn public(blob: &[u8]) -> Result<KeyFacts, String> {
+    if Fields(blob).text().is_some_and(|name| name.ends_with(CERTIFICATE)) { certificate_blob(blob) } else { public_blob(KeyKind::SshPublicKey, blob) }
+}
+
+/// Whether keys or certificates of that type are known here.
+pub(super) fn is_type(name: &str) -> bool {
+    shape(name).is_some() || name.ends_with(CERTIFICATE)
 }
 
 /// Facts of a public key's blob.
-fn public_blob(kind: KeyKind, blob: &[u8]) -> Result<KeyFacts, String> {
+pub(super) fn public_blob(kind: KeyKind, blob: &[u8]) -> Result<KeyFacts, String> {
     let mut fields = Fields(blob);
     let name = fields.text().ok_or("the SSH public key does not parse")?;
     let mut facts = identified(kind, blob, name);
@@ -139,8 +155,14 @@ fn public_blob(kind: KeyKind, blob: &[u8]) -> Result<KeyFacts, String> {
         return Err("the SSH public key is truncated".into());
     }
     match name {
-        "ssh-rsa" => facts.bits = second.map(bit_length),
-        "ssh-dss" => facts.bits = Some(bit_length(first)),
+        "ssh-rsa" => {
+            facts.bits = second.map(bit_length);
+            weak::rsa(&mut facts, second.unwrap_or_default(), first);
+        }
+        "ssh-dss" => {
+            facts.bits = Some(bit_length(first));
+            weak::ssh_dsa(&mut facts, bit_length(first), blob);
+        }
         "ssh-ed25519" | "sk-ssh-ed25519@openssh.com" => facts.bits = Some(256),
         "ssh-ed448" => facts.bits = Some(456),
         _ => {
@@ -153,6 +175,10 @@ fn public_blob(kind: KeyKind, blob: &[u8]) -> Result<KeyFacts, String> {
             (facts.curve, facts.bits) = (Some(curve.into()), Some(bits));
         }
     }
+    if matches!(shape.private, Private::Token) {
+        let application = if shape.public == 2 { second } else { fields.string() };
+        facts.usage.push(format!("application={}", String::from_utf8_lossy(application.ok_or("the SSH public key is truncated")?)));
+    }
     Ok(facts)
 }
 
@@ -163,7 +189,7 @@ fn identified(kind: KeyKind, blob: &[u8], name: &str) -> KeyFacts {
 }
 
 /// `SHA256:` and base64 without padding, as `ssh-keygen -l` prints it.
-fn fingerprint(hash: &[u8]) -> String {
+pub(super) fn fingerprint(hash: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::from("SHA256:");
     for group in hash.chunks(3) {
@@ -200,46 +226,23 @@ fn certificate_blob(blob: &[u8]) -> Result<KeyFacts, String> {
     facts.not_before_ms = fields.u64().ok_or(TRUNCATED)?.checked_mul(1_000).and_then(|ms| i64::try_from(ms).ok()).filter(|ms| *ms > 0);
     // The largest number means "for ever".
     facts.not_after_ms = fields.u64().ok_or(TRUNCATED)?.checked_mul(1_000).and_then(|ms| i64::try_from(ms).ok());
-    (0..3).try_for_each(|_| fields.string().map(drop)).ok_or(TRUNCATED)?;
+    for _ in 0..2 {
+        options(fields.string().ok_or(TRUNCATED)?, &mut facts.usage);
+    }
+    fields.string().ok_or(TRUNCATED)?;
     facts.issuer = Some(fingerprint(digest(&SHA256, fields.string().ok_or(TRUNCATED)?).as_ref()));
     facts.signature_algorithm = fields.string().and_then(|signature| Fields(signature).text().map(str::to_owned));
     Ok(facts)
 }
 
-/// Whether a file with these first bytes may have SSH public keys as lines: the blob of each type begins with three zeros.
-#[must_use]
-pub fn may_have_lines(head: &[u8]) -> bool {
-    let mut rest = head;
-    while let Some(at) = super::pem::find(rest, b"AAAA") {
-        if at > 0 && matches!(rest[at - 1], b' ' | b'\t') {
-            return true;
+/// Critical options or extensions of a certificate, `permit-pty`, `source-address=10.0.0.0/8`.
+fn options(list: &[u8], into: &mut Vec<String>) {
+    let mut fields = Fields(list);
+    while let (Some(name), Some(data)) = (fields.string(), fields.string()) {
+        if into.len() >= KEY_USAGES_MAX {
+            return;
         }
-        rest = &rest[at + 4..];
+        let value = Fields(data).string().map(|value| format!("={}", String::from_utf8_lossy(value))).unwrap_or_default();
+        into.push(format!("{}{value}", String::from_utf8_lossy(name)));
     }
-    false
-}
-
-/// Facts of the key in one line of a `.pub`, `authorized_keys` or `known_hosts` file; `None` where the line has none.
-pub fn line(line: &[u8]) -> Option<Result<KeyFacts, String>> {
-    let line = String::from_utf8_lossy(line);
-    let line = line.trim();
-    if line.is_empty() || line.starts_with('#') {
-        return None;
-    }
-    let mut words = line.split_ascii_whitespace();
-    let name = words.by_ref().find(|word| shape(word).is_some() || word.ends_with(CERTIFICATE))?;
-    let blob = words.next().filter(|word| word.len() <= BLOB_TEXT_MAX && word.starts_with("AAAA"))?;
-    let comment = words.collect::<Vec<_>>().join(" ");
-    let facts = decode(blob.as_bytes()).map_err(|_| "the SSH public key is not base64".to_owned()).and_then(|blob| {
-        if Fields(&blob).text() != Some(name) {
-            return Err(format!("the SSH public key is not of the type {name:?} that its line says"));
-        }
-        if name.ends_with(CERTIFICATE) {
-            return certificate_blob(&blob);
-        }
-        let mut facts = public_blob(KeyKind::SshPublicKey, &blob)?;
-        facts.subject = Some(short(&comment)).filter(|comment| !comment.is_empty());
-        Ok(facts)
-    });
-    Some(facts)
 }

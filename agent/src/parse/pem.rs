@@ -21,6 +21,8 @@ pub struct Block<'a> {
     pub offset: usize,
     /// Header lines, `DEK-Info` and its value.
     pub headers: Vec<(String, String)>,
+    /// What stands between header lines and the END line; empty where that is missing.
+    pub encoded: &'a [u8],
     /// Decoded body, or what is wrong with it.
     pub body: Result<Zeroizing<Vec<u8>>, Broken>,
 }
@@ -101,7 +103,7 @@ fn label(bytes: &[u8], start: usize) -> Option<(&str, usize)> {
 
 /// The block whose body starts at `start`, and where to look for the next.
 fn block<'a>(bytes: &'a [u8], offset: usize, name: &'a str, start: usize) -> (Block<'a>, usize) {
-    let broken = |why| Block { label: name, offset, headers: Vec::new(), body: Err(why) };
+    let broken = |why| Block { label: name, offset, headers: Vec::new(), encoded: &[], body: Err(why) };
     // The end is looked for only before the next block: a file of nothing but beginnings would take for ever otherwise.
     let limit = next_begin(bytes, start).map_or(bytes.len(), |(offset, _, _)| offset);
     let Some(end) = find(&bytes[start..limit], END).map(|length| start + length) else {
@@ -110,7 +112,7 @@ fn block<'a>(bytes: &'a [u8], offset: usize, name: &'a str, start: usize) -> (Bl
     match label(bytes, end + END.len()) {
         Some((closing, behind)) if closing == name => {
             let (headers, encoded) = split_headers(&bytes[start..end]);
-            (Block { label: name, offset, headers, body: decode(encoded) }, behind)
+            (Block { label: name, offset, headers, encoded, body: decode(encoded) }, behind)
         }
         _ => (broken(Broken::OtherEnd), end + END.len()),
     }

@@ -123,6 +123,18 @@ pub fn legacy_encrypted(label: &str, dek_info: &str, body: &[u8]) -> KeyFacts {
     facts
 }
 
+/// The private key to a certificate, as far as the certificate tells.
+#[must_use]
+pub fn of_certificate(leaf: &KeyFacts) -> KeyFacts {
+    KeyFacts {
+        bits: leaf.bits,
+        curve: leaf.curve.clone(),
+        exponent: leaf.exponent,
+        weaknesses: leaf.weaknesses.clone(),
+        ..KeyFacts::bare(KeyKind::PrivateKey, leaf.fingerprint.clone(), leaf.fingerprint.clone(), leaf.algorithm.clone())
+    }
+}
+
 /// A key whose public half cannot be read: known by the hash of its block.
 fn locked(block: &[u8], algorithm: &str) -> KeyFacts {
     let id = hex(&sha256(block));
@@ -225,7 +237,7 @@ fn ed25519_public(seed: &[u8]) -> Option<Vec<u8>> {
     Some(Ed25519KeyPair::from_seed_unchecked(seed).ok()?.public_key().as_ref().to_vec())
 }
 
-fn x25519_public(scalar: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn x25519_public(scalar: &[u8]) -> Option<Vec<u8>> {
     let key = agreement::PrivateKey::from_private_key(&X25519, scalar).ok()?;
     Some(key.compute_public_key().ok()?.as_ref().to_vec())
 }

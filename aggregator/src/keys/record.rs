@@ -25,7 +25,14 @@ pub struct KeyRecord {
     /// When it was last used; `None` while no sensor observes use.
     pub last_used_ms: Option<i64>,
     /// When it was revoked, Unix ms.
+    #[serde(rename = "revoked_at_ms")]
     pub revoked_ms: Option<i64>,
+    /// What says so, and why.
+    #[serde(default)]
+    pub revoked_by: Option<String>,
+    /// The list that does, where the aggregator found it there and not the key's host.
+    #[serde(default)]
+    pub revoked_list: Option<String>,
     /// Id of the key it replaced.
     pub replaces: Option<String>,
     /// Id of the key that replaced it.
@@ -102,14 +109,20 @@ impl KeyRecord {
             last_seen_ms: at_ms,
             last_used_ms: None,
             revoked_ms: None,
+            revoked_by: None,
+            revoked_list: None,
             replaces: None,
             replaced_by: None,
             places: Vec::new(),
         });
+        let said = facts.clone();
         // A key file says more than its public half; either may be seen first.
         if facts.kind <= record.facts.kind || !gone && record.places.iter().all(|p| p.gone) {
             let elsewhere = record.places.iter().any(|p| !p.gone && p.host != host);
             record.facts = if elsewhere { cautious(facts, &record.facts) } else { facts };
+        }
+        if !gone {
+            record.hear_of_revocation(host, &said);
         }
         record.first_seen_ms = record.first_seen_ms.min(at_ms);
         if !gone {

@@ -82,6 +82,7 @@ fn as_json(key: &KeyRecord, now_ms: i64) -> Value {
         "subject": facts.subject, "issuer": facts.issuer, "sans": facts.sans, "serial": facts.serial, "is_ca": facts.is_ca,
         "encrypted": facts.encrypted, "kdf": facts.kdf, "status": key.status(now_ms), "trust_store": key.is_trust_store(),
         "first_seen": key.first_seen_ms, "last_seen": key.last_seen_ms, "last_used": key.last_used_ms,
+        "revoked": key.revoked_ms, "revoked_by": key.revoked_by,
         "replaces": key.replaces, "replaced_by": key.replaced_by,
         "places": key.places.iter().map(place_json).collect::<Vec<_>>(),
     })

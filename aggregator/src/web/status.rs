@@ -28,6 +28,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Json<Value>, Proble
         "samples_per_second": app.ingest.samples_per_second(),
         "samples_since_start": samples,
         "bytes_on_disk": size.bytes,
+        "revocation_lists": app.revocations.states(),
         "hosts": hosts::by_state(&app),
         "agents": hosts::visible(&app).len(),
         "read_only_without_token": app.open_on_loopback,

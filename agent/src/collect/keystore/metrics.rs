@@ -2,10 +2,9 @@
 //! and its reports.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::Path;
 use std::time::Duration;
 
-use keyvigil_common::key::{KeyKind, clamp_text};
+use keyvigil_common::key::{KeyKind, Role, clamp_text};
 use keyvigil_common::limits::{KEY_EXPIRY_SERIES_MAX, TAG_VALUE_BYTES_MAX};
 
 use super::model::Held;
@@ -39,20 +38,7 @@ pub(in crate::collect) const METRICS: &[MetricDef] = &[
     counter(EXPIRED, Unit::Count, "Keys whose end passed."),
     counter(REVOKED, Unit::Count, "Keys that were revoked."),
     counter(VIOLATIONS, Unit::Count, "Rules about keys that were found broken, by the sensor that found it."),
-    counter(SECURITY, Unit::Count, "Events that concern security, by the sensor that saw them: broken rules and unreadable key files."),
-];
-
-/// Where distributions keep the authorities that everyone trusts: hundreds of certificates that nobody here renews.
-const TRUST_STORES: [&str; 4] = ["/etc/ssl/certs", "/etc/pki", "/usr/share/ca-certificates", "/etc/ca-certificates"];
-const KINDS: [KeyKind; 8] = [
-    KeyKind::Certificate,
-    KeyKind::PrivateKey,
-    KeyKind::PublicKey,
-    KeyKind::SshPrivateKey,
-    KeyKind::SshPublicKey,
-    KeyKind::SshCertificate,
-    KeyKind::CertificateRequest,
-    KeyKind::Crl,
+    counter(SECURITY, Unit::Count, "Events that concern security, by the sensor that saw them: broken rules, revoked keys and unreadable key files."),
 ];
 
 /// What was counted since the agent started.
@@ -61,8 +47,9 @@ pub(super) struct Totals {
     pub(super) created: u64,
     pub(super) rotated: u64,
     pub(super) expired: u64,
+    pub(super) revoked: u64,
     pub(super) violations: u64,
-    /// Violations and files that could not be read.
+    /// Violations, revoked keys, and files that could not be read.
     pub(super) security: u64,
     errors: BTreeMap<&'static str, u64>,
 }
@@ -78,7 +65,7 @@ impl Totals {
         sink.counter(CREATED, &[], self.created as f64, start);
         sink.counter(ROTATED, &[], self.rotated as f64, start);
         sink.counter(EXPIRED, &[], self.expired as f64, start);
-        sink.counter(REVOKED, &[], 0.0, start);
+        sink.counter(REVOKED, &[], self.revoked as f64, start);
         // Other sensors count these, too: each under its own name.
         sink.counter(VIOLATIONS, &[("sensor", "keystore")], self.violations as f64, start);
         sink.counter(SECURITY, &[("sensor", "keystore")], self.security as f64, start);
@@ -99,7 +86,7 @@ pub(super) fn write_inventory(tracker: &Tracker, sink: &mut Sink) {
             ending.push(held);
         }
     }
-    for kind in KINDS {
+    for kind in KeyKind::ALL {
         let count = keys.iter().filter(|key| key.0 == kind).count();
         sink.gauge(KEYS, &[("kind", kind.as_str())], count as f64);
     }
@@ -125,8 +112,9 @@ pub(super) fn write_scan(took: Duration, sink: &mut Sink) {
     sink.gauge(SCAN, &[], took.as_secs_f64());
 }
 
+/// Hundreds of certificates that nobody here renews.
 fn is_trust_anchor(held: &Held) -> bool {
-    held.facts.is_ca == Some(true) && TRUST_STORES.iter().any(|store| Path::new(&held.place.path).starts_with(store))
+    held.facts.is_ca == Some(true) && held.place.role == Role::Trusted
 }
 
 /// Text that fits into a tag.

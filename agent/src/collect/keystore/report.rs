@@ -27,10 +27,18 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
                 totals.created += events.about(EventKind::Created, &facts, &place, "", message);
                 sighting(sink, &facts, place, false, None);
             }
-            Change::Rotated { old, old_place, new, place } => {
-                let message = format!("{} took the place of another in {}", describe(&new), place.path);
-                totals.rotated += events.about(EventKind::Rotated, &new, &place, &old.id, message);
-                sighting(sink, &old, old_place, true, None);
+            Change::Rotated { old, old_place, new, place, told } => {
+                let is_there = old_place.as_ref().is_some_and(|old| old.path == place.path);
+                let message = match is_there {
+                    true => format!("{} took the place of another in {}", describe(&new), place.path),
+                    false => format!("{} in {} succeeds another", describe(&new), place.path),
+                };
+                if !told {
+                    totals.rotated += events.about(EventKind::Rotated, &new, &place, &old.id, message);
+                }
+                if let Some(old_place) = old_place {
+                    sighting(sink, &old, old_place, true, None);
+                }
                 sighting(sink, &new, place, false, Some(old.id.clone()));
             }
             Change::Removed { facts, place, moved_to } => {
@@ -42,6 +50,13 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
                     events.add(moved_to.map(|path| ("moved_to".to_owned(), path)));
                 }
                 sighting(sink, &facts, place, true, None);
+            }
+            Change::Revoked(facts, place) => {
+                let by = facts.revocation.clone().unwrap_or_else(|| "the key itself says so".into());
+                let message = format!("{} in {} was revoked ({by}): replace it, and whatever relied on it", describe(&facts), place.path);
+                let revoked = events.about(EventKind::Revoked, &facts, &place, "", message);
+                totals.revoked += revoked;
+                totals.security += revoked;
             }
             Change::Expired(facts, place) => {
                 let message = format!("{} in {} has expired", describe(&facts), place.path);
@@ -74,7 +89,7 @@ fn is_private(change: &Change) -> bool {
     match change {
         Change::Rotated { new: facts, .. } | Change::Removed { facts, .. } => facts.kind.is_private(),
         Change::Seen(facts, _) | Change::Created(facts, _) | Change::Left(facts, _) => facts.kind.is_private(),
-        Change::Expired(facts, _) | Change::Exposed(facts, _) => facts.kind.is_private(),
+        Change::Revoked(facts, _) | Change::Expired(facts, _) | Change::Exposed(facts, _) => facts.kind.is_private(),
         Change::Unreadable(..) => false,
     }
 }
@@ -153,6 +168,8 @@ fn evidence(facts: &KeyFacts, place: &Place) -> Vec<(String, String)> {
         ("fingerprint", Some(facts.fingerprint.clone())),
         ("not_before", facts.not_before_ms.map(time)),
         ("not_after", facts.not_after_ms.map(time)),
+        ("revoked", facts.revoked_ms.map(time)),
+        ("revocation", facts.revocation.clone()),
         ("issuer", facts.issuer.clone()),
         ("serial", facts.serial.clone()),
         ("owner", place.owner.clone()),

@@ -1,0 +1,145 @@
+//! What is revoked over the whole fleet: a list that lies on one host, or that the aggregator fetched, revokes a certificate
+//! wherever it lies. Pure, but for the inventory that it reads. Called by the chore of that name.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use keyvigil_common::config::Period;
+use keyvigil_common::crl::Lines;
+use keyvigil_common::event::EventKind;
+use keyvigil_common::key::{KeyFacts, KeyKind};
+use keyvigil_common::revocation::Lists;
+use serde::{Deserialize, Serialize};
+
+use super::{EventRecord, Inventory, KeyRecord};
+use crate::index::TenantId;
+
+/// Begins what says so, where that is a list.
+const LIST: &str = "revocation list ";
+/// Hosts that an event names.
+const HOSTS_NAMED: usize = 20;
+
+/// `[revocation]`: lists that the aggregator fetches. Those that lie on hosts are found by their agents.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RevocationConfig {
+    /// Where they are.
+    pub crls: Vec<CrlSource>,
+    /// How often they are fetched; sooner where one is due to be replaced.
+    pub interval: Period,
+}
+
+/// One list to fetch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CrlSource {
+    /// `http://` or `https://`.
+    pub url: String,
+    /// File with the certificate that signed it, PEM or DER. Needed for `http://`, where everyone on the way could write another.
+    #[serde(default)]
+    pub issuer: Option<PathBuf>,
+}
+
+impl Default for RevocationConfig {
+    fn default() -> Self {
+        Self { crls: Vec::new(), interval: Period::seconds(3_600) }
+    }
+}
+
+impl RevocationConfig {
+    /// What is wrong with it.
+    #[must_use]
+    pub fn faults(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        for CrlSource { url, issuer } in &self.crls {
+            let at = format!("revocation.crls {url:?}");
+            match reqwest::Url::parse(url).map(|url| url.scheme().to_owned()).as_deref() {
+                Ok("https") => {}
+                Ok("http") if issuer.is_some() => {}
+                Ok("http") => faults.push(format!("{at}: name in `issuer` the certificate that signs it: over http everyone on the way could write another")),
+                _ => faults.push(format!("{at}: is not an address that begins with http:// or https://")),
+            }
+        }
+        if self.interval.0.as_secs() < 1 {
+            faults.push("revocation.interval: must be at least 1s".into());
+        }
+        faults
+    }
+}
+
+/// The lists that lie on hosts.
+#[must_use]
+pub fn lists_of(inventory: &Inventory, tenant: TenantId) -> Lists {
+    let mut lists = Lists::default();
+    inventory.each(tenant, |key| {
+        let at = key.places.iter().find(|place| !place.gone);
+        if let Some(at) = at.filter(|_| key.facts.kind == KeyKind::Crl && !key.facts.revokes.is_empty()) {
+            lists.add(format!("{} of {}", at.place.path, at.host), &key.facts, &Arc::new(Lines::of(&key.facts.revokes)));
+        }
+    });
+    lists
+}
+
+/// Ids of the keys of which the lists say something else than is known.
+#[must_use]
+pub fn changed(inventory: &Inventory, tenant: TenantId, lists: &Lists) -> Vec<String> {
+    let mut ids = Vec::new();
+    inventory.each(tenant, |key| {
+        if key.judged(lists).is_some() {
+            ids.push(key.facts.id.clone());
+        }
+    });
+    ids
+}
+
+impl KeyRecord {
+    /// This record after the lists were asked; `None` where they say nothing new.
+    #[must_use]
+    pub fn judged(&self, lists: &Lists) -> Option<Self> {
+        let by = lists.find(&self.facts);
+        match (&self.revoked_list, by) {
+            (None, Some(by)) if self.revoked_ms.is_none() => {
+                let said = Some(by.sentence());
+                Some(Self { revoked_ms: Some(by.at_ms), revoked_by: said, revoked_list: Some(by.list), ..self.clone() })
+            }
+            // A hold that was lifted: the list is there and does not name it any more.
+            (Some(list), None) if lists.has(list) => Some(Self { revoked_ms: None, revoked_by: None, revoked_list: None, ..self.clone() }),
+            _ => None,
+        }
+    }
+
+    /// Takes in what a host says of the key's revocation. What a key says of itself stays; what a list of a host said goes with
+    /// that list.
+    pub(super) fn hear_of_revocation(&mut self, host: &str, facts: &KeyFacts) {
+        let of_host = |said: &String| said.strip_prefix(host).and_then(|rest| rest.strip_prefix(": ")).is_some_and(|said| said.starts_with(LIST));
+        if let Some(at_ms) = facts.revoked_ms {
+            if self.revoked_ms.is_none() {
+                let what = facts.revocation.as_deref().unwrap_or("the key itself");
+                (self.revoked_ms, self.revoked_by) = (Some(at_ms), Some(format!("{host}: {what}")));
+            }
+        } else if self.revoked_by.as_ref().is_some_and(of_host) {
+            (self.revoked_ms, self.revoked_by) = (None, None);
+        }
+    }
+
+    /// The news that it was revoked; `None` where it lies nowhere any more.
+    #[must_use]
+    pub fn revoked_event(&self, now_ms: i64) -> Option<EventRecord> {
+        let by = self.revoked_by.as_ref()?;
+        let at = self.places.iter().find(|place| !place.gone)?;
+        let hosts = self.hosts();
+        let name = self.facts.subject.as_deref().unwrap_or(&self.facts.fingerprint);
+        let named = hosts.iter().take(HOSTS_NAMED).copied().collect::<Vec<_>>().join(" ");
+        let evidence = [("revocation", by.clone()), ("hosts", named), ("fingerprint", self.facts.fingerprint.clone())];
+        Some(EventRecord {
+            kind: EventKind::Revoked,
+            at_ms: now_ms,
+            host: at.host.clone(),
+            key: Some(self.facts.id.clone()),
+            path: Some(at.place.path.clone()),
+            actor: None,
+            message: format!("{name} was revoked ({by}) and lies on {} {}: replace it", hosts.len(), if hosts.len() == 1 { "host" } else { "hosts" }),
+            evidence: evidence.map(|(name, value)| (name.to_owned(), value)).into_iter().collect::<BTreeMap<_, _>>(),
+        })
+    }
+}
