@@ -145,7 +145,7 @@ mod tests {
     }
 
     fn known(list: &[KeyFacts]) -> Known {
-        let certificate = |facts: &KeyFacts| KnownCertificate { facts: Arc::new(facts.clone()), path: "/r".into(), used_by: Vec::new() };
+        let certificate = |facts: &KeyFacts| KnownCertificate { facts: Arc::new(facts.clone()), path: "/r".into(), held: false, used_by: Vec::new() };
         Known { certificates: list.iter().map(certificate).collect(), ..Known::default() }
     }
 
