@@ -1,6 +1,7 @@
 //! Bytes to structs: no I/O, no clock, no panic on any input. Each file has a fuzz target.
 
 pub mod algorithm;
+pub mod cgroup;
 pub mod der;
 pub mod encryption;
 pub mod keys;

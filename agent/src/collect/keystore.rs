@@ -6,6 +6,7 @@
 
 mod budget;
 mod catch_up;
+mod containers;
 mod disk;
 mod glob;
 mod homes;
@@ -33,7 +34,7 @@ mod watches;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use keyvigil_common::clock::{SharedClock, SystemClock};
@@ -42,6 +43,7 @@ use keyvigil_common::limits::{KEYSTORE_NAMED_MAX, KEYSTORE_SCAN_SECONDS_MAX};
 
 use self::budget::Budget;
 use self::catch_up::FirstLook;
+use self::containers::Containers;
 use self::disk::Disk;
 use self::glob::escape;
 use self::homes::Homes;
@@ -76,6 +78,7 @@ pub(super) struct Keystore {
     own: usize,
     exclude: Vec<Pattern>,
     named: bool,
+    containers: bool,
     started_ms: i64,
     tracker: Tracker,
     memory: Memory,
@@ -147,6 +150,7 @@ impl Keystore {
             own,
             exclude: patterns(&config.exclude),
             named: config.named_files,
+            containers: config.containers,
             started_ms: context.started_ms,
             tracker: Tracker::default(),
             memory: Memory::default(),
@@ -162,21 +166,36 @@ impl Keystore {
 
     fn scan(&mut self, budget: &Budget, at: At, sink: &mut Sink) -> io::Result<()> {
         let looked_ms = self.clock.now_ms();
+        let ended = self.containers(sink);
         let kept: Vec<Pattern> = self.memory.kept.iter().map(|path| Pattern::new(&escape(path))).collect();
         let mut looks = Vec::new();
         for site in &mut self.sites {
             let kept = if site.prefix.is_empty() { &kept[..] } else { &[] };
-            looks.push(site.look(SiteWanted { paths: &self.paths, exclude: &self.exclude, kept, named: self.named }, at, budget)?);
+            let looked = site.look(SiteWanted { paths: &self.paths, exclude: &self.exclude, kept, named: self.named }, at, budget);
+            match looked {
+                Err(e) if site.prefix.is_empty() => return Err(e),
+                looked => looks.push(looked),
+            }
         }
         let mut scan = Scan::default();
         let mut kept = BTreeSet::new();
         for (site, looked) in self.sites.iter().zip(&looks) {
+            let looked = match looked {
+                Ok(looked) => looked,
+                // It ends just now, most often.
+                Err(e) => {
+                    sink.absent(&site.prefix, e);
+                    scan.hidden.0.insert(PathBuf::from(&site.prefix));
+                    continue;
+                }
+            };
             let known = &self.tracker.files;
             for Seen { mut observed, pattern, changed_ms } in site.reader.observe(|path| known.contains_key(path)) {
                 let path = observed.place.path.clone();
                 observed.baseline = self.memory.hidden.covers(&path)
                     || match self.paths.get(pattern) {
-                        Some(pattern) => !site.is_known && !self.memory.roots.contains_key(&pattern.text),
+                        Some(_) if !site.prefix.is_empty() => !site.is_known,
+                        Some(pattern) => !self.memory.roots.contains_key(&pattern.text),
                         // Nobody knows how long a file was there that is named only now.
                         None => self.looked_ms.is_none_or(|before| changed_ms < before - CTIME_MS),
                     };
@@ -204,7 +223,8 @@ impl Keystore {
                 sink.absent(path, &trouble.detail);
             }
         }
-        let changes = self.tracker.update(at, &scan);
+        let mut changes = self.tracker.leave_all(|path| ended(path));
+        changes.extend(self.tracker.update(at, &scan));
         let hidden = scan.hidden;
         let before = self.memory.clone();
         self.catch_up(at, sink);
@@ -216,11 +236,39 @@ impl Keystore {
         // One that is hidden now, or misses a moment, stays asked for.
         kept.extend(before.kept.iter().filter(|path| self.tracker.files.contains_key(*path)).cloned());
         (self.memory.hidden, self.memory.kept) = (hidden, kept);
-        self.roots(&looks[0].found.roots, sink);
+        let [Ok(host), ..] = &looks[..] else { return Ok(()) };
+        self.roots(&host.found.roots, sink);
         self.memory.remember(&before, &mut self.tracker, sink);
-        self.watch(&looks[0], sink);
+        self.watch(host, sink);
+        self.sites.iter_mut().zip(&looks).for_each(|(site, looked)| site.is_known |= looked.is_ok());
         self.looked_ms = Some(looked_ms);
         Ok(())
+    }
+
+    /// Which containers there are now; of which paths it is known that theirs has ended.
+    fn containers(&mut self, sink: &mut Sink) -> impl Fn(&str) -> bool + use<> {
+        let found = if self.containers { containers::find(&self.root) } else { Ok(Containers::default()) };
+        let Containers { running, blind } = match found {
+            Ok(found) => found,
+            Err(e) => Containers { blind: Some(e.to_string()), ..Containers::default() },
+        };
+        // Who cannot be seen may run still; but not whoever was seen by this process before.
+        let is_sure = blind.is_none();
+        if let Some(blind) = blind {
+            sink.absent("containers", blind);
+        }
+        let gone = self.sites.extract_if(1.., |site| !running.contains_key(&site.prefix));
+        let gone: Vec<String> = gone.map(|site| site.prefix).collect();
+        let known: HashSet<String> = self.sites.iter().map(|site| site.prefix.clone()).collect();
+        let new = running.iter().filter(|(prefix, _)| !known.contains(*prefix)).map(|(prefix, root)| Site::new(prefix, RootFs::new(root)));
+        self.sites.extend(new.collect::<Vec<_>>());
+        // The process by which it is entered may be another one now.
+        for site in &mut self.sites {
+            site.enter(running.get(&site.prefix));
+        }
+        let lies_in = |prefixes: &[String], path: &str| prefixes.iter().any(|prefix| path.starts_with(prefix.as_str()));
+        let running: Vec<String> = running.into_keys().collect();
+        move |path| containers::is_inside(path) && !lies_in(&running, path) && (is_sure || lies_in(&gone, path))
     }
 
     /// What a former process remembered.
@@ -231,7 +279,9 @@ impl Keystore {
         let mut homes = Homes::default();
         drop(Disk::open_root(&self.root).map(|disk| homes.refresh(&disk)));
         let covers = |list: &[Pattern], path: &Path| list.iter().any(|pattern| pattern.covers(path, &homes));
-        let is_asked = |path: &str| (covers(&self.paths, Path::new(path)) || memory.kept.contains(path)) && !covers(&self.exclude, Path::new(path));
+        let is_asked = |path: &str| {
+            containers::is_inside(path) || (covers(&self.paths, Path::new(path)) || memory.kept.contains(path)) && !covers(&self.exclude, Path::new(path))
+        };
         let dirty = &mut tracker.dirty;
         // What was told of a file without keys is forgotten by the next scan if it is not so any more.
         tracker.files.retain(|path, state| state.objects.is_empty() || is_asked(path) || !dirty.insert(path.clone()));

@@ -82,6 +82,13 @@ impl Site {
         }
     }
 
+    /// Goes in by another root, where one is given.
+    pub(super) fn enter(&mut self, root: Option<&PathBuf>) {
+        if let Some(root) = root {
+            self.root = RootFs::new(root);
+        }
+    }
+
     /// Looks once.
     ///
     /// # Errors

@@ -106,7 +106,7 @@ fn without_permission_a_directory_is_named_and_its_keys_are_not_gone() {
 }
 
 /// Runs `look` on a thread that is nobody's and has no capabilities.
-fn thread_as_nobody<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) fn thread_as_nobody<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
     let nobody = rustix::fs::Uid::from_raw(65_534);
     let run = move || {
         // Only this thread: the raw system call, unlike the C library's, leaves the others alone.
