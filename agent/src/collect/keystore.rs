@@ -8,6 +8,7 @@ mod budget;
 mod catch_up;
 mod containers;
 mod disk;
+mod gather;
 mod glob;
 mod homes;
 mod lineage;
@@ -31,30 +32,26 @@ mod walk;
 mod watcher;
 mod watches;
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use keyvigil_common::clock::{SharedClock, SystemClock};
-use keyvigil_common::key::Place;
-use keyvigil_common::limits::{KEYSTORE_NAMED_MAX, KEYSTORE_SCAN_SECONDS_MAX};
 
 use self::budget::Budget;
 use self::catch_up::FirstLook;
 use self::containers::Containers;
 use self::disk::Disk;
+use self::gather::{Before, Gathered};
 use self::glob::escape;
 use self::homes::Homes;
 use self::memory::Memory;
 pub(super) use self::metrics::METRICS;
 use self::metrics::Totals;
-use self::model::{Observed, Scan, Version};
 use self::pattern::Pattern;
 pub(crate) use self::pattern::is_pattern;
 use self::places::PLACES;
-use self::reader::Seen;
 use self::site::{Looked, Site, Wanted as SiteWanted};
 use self::tracker::{GRACE, Tracker};
 use self::walk::Root;
@@ -64,8 +61,6 @@ use crate::rootfs::RootFs;
 
 /// How often all keys are told again, so that an aggregator that lost its state heals.
 const RESEND: Duration = Duration::from_secs(6 * 3_600);
-/// How coarse the kernel's times of changes are, ms.
-const CTIME_MS: i64 = 100;
 /// When to look again after new watches were set.
 const SOON: Duration = Duration::from_millis(300);
 
@@ -177,52 +172,8 @@ impl Keystore {
                 looked => looks.push(looked),
             }
         }
-        let mut scan = Scan::default();
-        let mut kept = BTreeSet::new();
-        for (site, looked) in self.sites.iter().zip(&looks) {
-            let looked = match looked {
-                Ok(looked) => looked,
-                // It ends just now, most often.
-                Err(e) => {
-                    sink.absent(&site.prefix, e);
-                    scan.hidden.0.insert(PathBuf::from(&site.prefix));
-                    continue;
-                }
-            };
-            let known = &self.tracker.files;
-            for Seen { mut observed, pattern, changed_ms } in site.reader.observe(|path| known.contains_key(path)) {
-                let path = observed.place.path.clone();
-                observed.baseline = self.memory.hidden.covers(&path)
-                    || match self.paths.get(pattern) {
-                        Some(_) if !site.prefix.is_empty() => !site.is_known,
-                        Some(pattern) => !self.memory.roots.contains_key(&pattern.text),
-                        // Nobody knows how long a file was there that is named only now.
-                        None => self.looked_ms.is_none_or(|before| changed_ms < before - CTIME_MS),
-                    };
-                if pattern >= self.paths.len() && !observed.objects.is_empty() && site.prefix.is_empty() && kept.len() < KEYSTORE_NAMED_MAX {
-                    kept.insert(path.clone());
-                }
-                scan.files.insert(path, observed);
-            }
-            for (path, trouble) in &looked.found.troubles {
-                let path = site.reader.name(path);
-                let place = Cow::Owned(Place::at(path.clone()));
-                let troubles = std::slice::from_ref(trouble);
-                let observed = Observed { objects: &[], troubles, place, version: Version::default(), fresh: true, baseline: false };
-                scan.files.entry(path).or_insert(observed);
-            }
-            scan.names.extend(looked.names.iter().cloned());
-            scan.hidden.0.extend(looked.hidden.0.iter().cloned());
-            if let Some(late) = looked.late {
-                let why = format!("a look may take {KEYSTORE_SCAN_SECONDS_MAX} s and was not done: {late} files and some directories wait for the next one");
-                sink.absent(format!("keystore scan {}", site.prefix).trim_end(), why);
-            }
-        }
-        for (path, observed) in &scan.files {
-            if let Some(trouble) = observed.troubles.iter().find(|trouble| trouble.hides()) {
-                sink.absent(path, &trouble.detail);
-            }
-        }
+        let before = Before { tracker: &self.tracker, memory: &self.memory, paths: &self.paths, looked_ms: self.looked_ms };
+        let Gathered { scan, mut kept } = gather::gather(&self.sites, &looks, &before, sink);
         let mut changes = self.tracker.leave_all(|path| ended(path));
         changes.extend(self.tracker.update(at, &scan));
         let hidden = scan.hidden;
@@ -235,7 +186,8 @@ impl Keystore {
         }
         // One that is hidden now, or misses a moment, stays asked for.
         kept.extend(before.kept.iter().filter(|path| self.tracker.files.contains_key(*path)).cloned());
-        (self.memory.hidden, self.memory.kept) = (hidden, kept);
+        let unseen = hidden.unseen(self.looked_ms.map(|_| &before.hidden));
+        (self.memory.hidden, self.memory.kept) = (unseen, kept);
         let [Ok(host), ..] = &looks[..] else { return Ok(()) };
         self.roots(&host.found.roots, sink);
         self.memory.remember(&before, &mut self.tracker, sink);

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use keyvigil_common::key::{Reach, Role};
+use keyvigil_common::key::{Place, Reach, Role};
 
 use super::*;
 
