@@ -8,9 +8,9 @@ const SHORT: usize = 12;
 /// its name (LXC, systemd-nspawn).
 #[must_use]
 pub fn container(text: &str) -> Option<String> {
-    let parts = text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));
+    let mut parts = text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/')).rev();
     // The innermost one: containers run in containers.
-    parts.filter_map(of_part).last()
+    parts.find_map(of_part)
 }
 
 /// `docker-<id>.scope`, `cri-containerd-<id>.scope`, `libpod-<id>`, `<id>`, `lxc.payload.<name>`, `machine-<name>.scope`.

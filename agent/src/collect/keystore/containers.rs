@@ -57,7 +57,7 @@ pub(super) fn find(root: &RootFs) -> io::Result<Containers> {
         match rustix::fs::stat(path.join(".")).map(which) {
             Ok(top) if top == which(host) || roots.contains_key(&top) => {}
             Ok(_) if found.running.len() >= KEYSTORE_CONTAINERS_MAX => {
-                found.blind = Some(format!("more than {KEYSTORE_CONTAINERS_MAX} containers run; the others are not looked at"))
+                found.blind = Some(format!("more than {KEYSTORE_CONTAINERS_MAX} containers run; the others are not looked at"));
             }
             Ok(top) => {
                 roots.insert(top, path.clone());

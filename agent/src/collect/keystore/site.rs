@@ -118,7 +118,8 @@ impl Site {
         let files = walk::one_name_each(std::mem::take(&mut found.files));
         let late = self.reader.read(&look, files, &mut Owners::new(&self.root), |path| hidden.covers(path));
         let unread: BTreeSet<PathBuf> = late.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
-        (hidden.blocked.extend(unread.iter().cloned()), hidden.late.extend(unread));
+        hidden.blocked.extend(unread.iter().cloned());
+        hidden.late.extend(unread);
         let late = (!late.is_empty() || !self.rest.is_empty()).then_some(late.len());
         self.describe(&disk, &users);
         let named = |paths: BTreeSet<PathBuf>| paths.iter().map(|path| PathBuf::from(self.reader.name(path))).collect();
@@ -148,10 +149,10 @@ impl Site {
         found.asked.extend(self.naming.files.iter().cloned());
         found.asked.push("/etc/passwd".into());
         for (named, root) in self.naming.uses.iter().zip(&found.roots[wanted.paths.len()..]) {
-            if let (Some(path), Some(user), Root::Missing) = (&named.path, &named.must, root) {
-                if is_asked(path) {
-                    found.troubles.push((path.clone(), Trouble::missing(user)));
-                }
+            if let (Some(path), Some(user), Root::Missing) = (&named.path, &named.must, root)
+                && is_asked(path)
+            {
+                found.troubles.push((path.clone(), Trouble::missing(user)));
             }
         }
     }
