@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyvigil_common::crl::{Crl, Lines};
-use keyvigil_common::key::{KeyFacts, Role};
+use keyvigil_common::key::{KeyFacts, KeyKind, Role};
 use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
@@ -110,6 +110,21 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// Gives what does not say since when it is so (a revoked host key, a list without a date) the time at which the file was
+    /// last written, Unix ms: by then it was.
+    #[must_use]
+    pub fn dated(mut self, modified_ms: Option<i64>) -> Self {
+        for facts in self.objects.iter_mut().map(|found| &mut found.facts) {
+            if facts.revocation.is_some() {
+                facts.revoked_ms = facts.revoked_ms.or(modified_ms);
+            }
+            if facts.kind == KeyKind::Crl {
+                facts.not_before_ms = facts.not_before_ms.or(modified_ms);
+            }
+        }
+        self
+    }
+
     fn slot(&self) -> u32 {
         u32::try_from(self.objects.len() + self.faults.len()).unwrap_or(u32::MAX)
     }
@@ -283,7 +298,7 @@ fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
 }
 
 fn public_key(der: &[u8]) -> Result<KeyFacts, String> {
-    algorithm::facts_of_spki(keyvigil_common::key::KeyKind::PublicKey, der).ok_or_else(|| "the public key does not parse".into())
+    algorithm::facts_of_spki(KeyKind::PublicKey, der).ok_or_else(|| "the public key does not parse".into())
 }
 
 fn from_crl(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {

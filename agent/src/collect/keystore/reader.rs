@@ -35,7 +35,7 @@ struct Held {
     place: Place,
     /// Need not be read again while its stamp stays.
     settled: bool,
-    /// Was read in the latest scan, or got another name.
+    /// Was read in the latest scan.
     fresh: bool,
     objects: Vec<Object>,
     /// What the file itself says, of those of `objects` that a list revokes.
@@ -50,13 +50,8 @@ impl Reader {
         let (mut left, mut lines_left, mut changed) = (KEYSTORE_KEYS_MAX, KEYSTORE_REVOKED_MAX, false);
         for file in files {
             let mut held = match before.remove(&file.stamp.identity()) {
-                Some(mut held) if held.settled && held.stamp == file.stamp => {
-                    held.fresh = held.path != file.path;
-                    if held.fresh {
-                        (held.place.path, held.path) = (text(&file.path), file.path);
-                    }
-                    held
-                }
+                // Its name may tell what its keys are there for.
+                Some(held) if held.settled && held.stamp == file.stamp && held.path == file.path => Held { fresh: false, ..held },
                 _ => match read(disk, at, file.path, file.stamp, owners) {
                     Some(held) => held,
                     None => continue,
@@ -160,7 +155,7 @@ fn read(disk: &Disk, at: At, path: PathBuf, stamp: Stamp, owners: &mut Owners<'_
                 Contents::Other => {}
                 Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
                 Contents::Bytes(bytes) => {
-                    let parsed = parse::keys(&bytes, &path);
+                    let parsed = parse::keys(&bytes, &path).dated(i64::try_from(stamp.modified_ns / 1_000_000).ok());
                     objects = parsed.objects.into_iter().map(Object::from).collect();
                     troubles = parsed.faults.iter().map(Trouble::fault).collect();
                 }
