@@ -12,6 +12,7 @@ mod filesystem;
 mod kernel;
 mod keyring;
 mod keystore;
+mod known;
 mod load;
 mod memory;
 mod metric;
@@ -19,6 +20,7 @@ mod network;
 pub(crate) mod own;
 mod pressure;
 mod process;
+mod served;
 mod sockets;
 mod temperature;
 
@@ -31,8 +33,11 @@ use keyvigil_common::key::Sighting;
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 use keyvigil_common::telemetry::Registry;
 
+pub(crate) use self::keystore::is_pattern as is_key_path;
+pub use self::known::KnownKeys;
 pub use self::metric::{MetricDef, Unit};
 pub(crate) use self::own::{CPU, INTERVAL, THROTTLED};
+pub use self::served::ServedConfig;
 use crate::rootfs::RootFs;
 
 /// The instant of one scrape, the same for all its samples.
@@ -88,6 +93,10 @@ pub struct Context {
     pub started_ms: i64,
     /// `[keystore]`.
     pub keystore: KeystoreConfig,
+    /// `[served]`.
+    pub served: ServedConfig,
+    /// Which certificates lie here: the keystore sensor tells the one of served certificates.
+    pub known: KnownKeys,
     /// The agent's own numbers.
     pub registry: Registry,
     /// What waits in the agent's own buffer.
@@ -128,16 +137,22 @@ impl fmt::Debug for AskWaiting {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct KeystoreConfig {
-    /// Files and directories; `*` stands for any one part of a path (`/home/*/.ssh`).
+    /// Files and directories, as patterns: `*`, `?`, `[a-z]`, `{a,b}` within one part, `**` for any number of directories, and
+    /// `~*/` for the home of each user. Empty: the usual places.
     pub paths: Vec<String>,
+    /// More of them.
+    pub extra_paths: Vec<String>,
     /// Paths below these are left out; same form.
     pub exclude: Vec<String>,
+    /// Whether configurations of programs (nginx, sshd, ...) are read, and the key files that they name looked at, wherever they lie.
+    pub named_files: bool,
+    /// Whether containers that run here are looked at as well.
+    pub containers: bool,
 }
 
 impl Default for KeystoreConfig {
     fn default() -> Self {
-        let paths = ["/etc/ssl", "/etc/pki", "/etc/ssh", "/etc/letsencrypt", "/home/*/.ssh", "/root/.ssh"];
-        Self { paths: paths.map(str::to_owned).to_vec(), exclude: Vec::new() }
+        Self { paths: Vec::new(), extra_paths: Vec::new(), exclude: Vec::new(), named_files: true, containers: false }
     }
 }
 
@@ -263,6 +278,8 @@ pub const COLLECTORS: &[Row] = &[
     row("own", (10, 60), 5, own::METRICS, |c| Box::new(own::Own::new(c))),
     row("keystore", (60, 300), 50, keystore::METRICS, |c| Box::new(keystore::Keystore::new(c))),
     row("keyring", (30, 120), 5, keyring::METRICS, |c| Box::new(keyring::Keyring::new(c))),
+    // Each look asks servers of this host: seldom, and when a certificate on disk changes.
+    row("served", (60, 3_600), 50, served::METRICS, |c| Box::new(served::Served::new(c))),
     row("temperature", (30, 300), 10, temperature::METRICS, |c| Box::new(temperature::Temperature::new(c))),
 ];
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use keyvigil_common::config::{Faults, Period, Sources, load};
 use serde::{Deserialize, Serialize};
 
-use crate::collect::{COLLECTORS, KeystoreConfig};
+use crate::collect::{COLLECTORS, KeystoreConfig, ServedConfig, is_key_path};
 
 /// Older names of environment variables.
 pub const ALIASES: &[(&str, &str)] = &[("LOG_LEVEL", "log.level")];
@@ -27,6 +27,8 @@ pub struct Config {
     pub sampling: Sampling,
     /// `[keystore]`
     pub keystore: KeystoreConfig,
+    /// `[served]`
+    pub served: ServedConfig,
     /// `[log]`
     pub log: Log,
 }
@@ -40,6 +42,7 @@ impl Default for Config {
             buffer: BufferConfig::default(),
             sampling: Sampling::default(),
             keystore: KeystoreConfig::default(),
+            served: ServedConfig::default(),
             log: Log::default(),
         }
     }
@@ -131,8 +134,10 @@ impl Config {
         if self.buffer.max_bytes < 1 << 20 {
             faults.push("buffer.max_bytes: must be at least 1048576 (1 MiB)".into());
         }
-        let paths = self.keystore.paths.iter().chain(&self.keystore.exclude);
-        faults.extend(paths.filter(|p| !p.starts_with('/')).map(|p| format!("keystore: {p:?} is not an absolute path")));
+        let KeystoreConfig { paths, extra_paths, exclude, named_files: _, containers: _ } = &self.keystore;
+        let wrong = paths.iter().chain(extra_paths).chain(exclude).filter(|path| !is_key_path(path));
+        faults.extend(wrong.map(|path| format!("keystore: {path:?} is not an absolute path, nor below homes (~*/ or ~NAME/)")));
+        faults.extend(self.served.faults());
         faults
     }
 }

@@ -1,19 +1,26 @@
 //! Bytes to structs: no I/O, no clock, no panic on any input. Each file has a fuzz target.
 
 pub mod algorithm;
+pub mod ber;
 pub mod der;
 pub mod document;
 pub mod encryption;
 pub mod gnupg;
+pub mod greeting;
 pub mod jwk;
 pub mod keybox;
 pub mod keys;
 pub mod krl;
 pub mod kubeconfig;
+pub mod names;
+pub mod ocsp;
 pub mod openpgp;
 pub mod openssh;
 pub mod os_release;
+pub mod passwd;
+pub mod pbe;
 pub mod pem;
+pub mod pkcs12;
 pub mod private_key;
 pub mod proc_keys;
 pub mod procfs;
@@ -21,6 +28,8 @@ pub mod spki;
 pub mod ssh_files;
 pub mod ssh_lines;
 pub mod symmetric;
+pub mod tls;
+pub mod weak;
 pub mod wireguard;
 pub mod x509;
 

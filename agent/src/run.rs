@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Bounds, Buffer, BufferError, Place};
 use crate::collect::own;
-use crate::collect::{AskWaiting, COLLECTORS, Context, Row, Waiting};
+use crate::collect::{AskWaiting, COLLECTORS, Context, KnownKeys, Row, Waiting};
 use crate::config::Config;
 use crate::control::{self, Report, Reporting};
 use crate::enhanced::Enhanced;
@@ -111,6 +111,8 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         root: RootFs::new(&config.root),
         started_ms: clock.now_ms(),
         keystore: config.keystore.clone(),
+        served: config.served.clone(),
+        known: KnownKeys::default(),
         registry: registry.clone(),
         waiting: Some(ask_waiting(buffer.clone())),
     };

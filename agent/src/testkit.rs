@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 
 use keyvigil_common::{hex, sha256};
 
-use crate::parse::{self, Found};
+use crate::parse::Found;
+use crate::parse::keys::{Parsed, keys_at, looks_like_keys};
 
 /// The one object of a file at `path`.
 pub(crate) fn only(bytes: &[u8], path: &str) -> Found {
@@ -18,10 +19,15 @@ pub(crate) fn only(bytes: &[u8], path: &str) -> Found {
 
 /// All objects of a file at `path`, which has no faults.
 pub(crate) fn all(bytes: &[u8], path: &str) -> Vec<Found> {
-    assert!(parse::keys::looks_like_keys(bytes, bytes.len() as u64, Path::new(path)), "{path} is not even read");
-    let parsed = parse::keys(bytes, Path::new(path));
+    assert!(looks_like_keys(bytes, bytes.len() as u64, Path::new(path)), "{path} is not even read");
+    let parsed = keys(bytes, Path::new(path));
     assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
     parsed.objects
+}
+
+/// What the file at `path` holds, read without passwords.
+pub(crate) fn keys(bytes: &[u8], path: &Path) -> Parsed {
+    keys_at(bytes, path, &[])
 }
 
 /// `bytes` with some of them changed, and half of them cut off, as damaged and hostile files are.
@@ -138,6 +144,10 @@ impl Workshop {
 
     pub(crate) fn ssh_keygen(&self, arguments: &str) -> Vec<u8> {
         self.run("ssh-keygen", arguments)
+    }
+
+    pub(crate) fn keytool(&self, arguments: &str) -> Vec<u8> {
+        self.run("keytool", arguments)
     }
 
     /// A new P-256 key, the cheapest that the tools make.

@@ -3,10 +3,9 @@
 //! aggregator for those that it fetches.
 
 use x509_parser::asn1_rs::BitString;
-use x509_parser::prelude::{AlgorithmIdentifier, FromDer, SubjectPublicKeyInfo, X509Name};
-use x509_parser::time::ASN1Time;
+use x509_parser::prelude::{AlgorithmIdentifier, FromDer, SubjectPublicKeyInfo};
 
-use crate::der::{BIT_STRING, BOOLEAN, CONTEXT_0, ENUMERATED, GENERALIZED_TIME, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, UTC_TIME};
+use crate::der::{BIT_STRING, BOOLEAN, CONTEXT_0, ENUMERATED, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE};
 use crate::key::Revoked;
 use crate::limits::{CRL_LINES_MAX, REVOKED_MAX};
 use crate::{hex, sha256, x509};
@@ -146,10 +145,9 @@ impl Crl {
         reader.take(INTEGER);
         reader.take(SEQUENCE);
         let issuer = reader.element().ok_or("it has no issuer")?;
-        let (_, issuer) = X509Name::from_der(issuer.raw).map_err(|e| format!("its issuer does not parse: {e}"))?;
         let mut crl = Self {
             id: hex(&sha256(parts.whole)),
-            issuer: x509::name(&issuer),
+            issuer: x509::name(issuer.raw),
             authority_key_id: None,
             signature_oid: Reader::new(parts.algorithm).sequence().and_then(|mut oid| oid.take(OID)).ok_or("its algorithm does not parse")?.to_vec(),
             number: None,
@@ -281,10 +279,9 @@ fn extension(mut extension: Reader<'_>) -> Option<(&[u8], &[u8])> {
 /// The next element, if it is a time, Unix ms.
 fn time(reader: &mut Reader<'_>) -> Option<i64> {
     let mut ahead = *reader;
-    let element = ahead.element().filter(|element| matches!(element.tag, UTC_TIME | GENERALIZED_TIME))?;
-    let (_, time) = ASN1Time::from_der(element.raw).ok()?;
+    let time = x509::unix_ms(&ahead.element()?)?;
     *reader = ahead;
-    Some(x509::ms(time))
+    Some(time)
 }
 
 #[cfg(test)]

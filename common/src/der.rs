@@ -20,10 +20,14 @@ pub const UTC_TIME: u8 = 0x17;
 pub const GENERALIZED_TIME: u8 = 0x18;
 /// `SEQUENCE`.
 pub const SEQUENCE: u8 = 0x30;
+/// `SET`.
+pub const SET: u8 = 0x31;
 /// Constructed context tag 0.
 pub const CONTEXT_0: u8 = 0xa0;
 /// Constructed context tag 1.
 pub const CONTEXT_1: u8 = 0xa1;
+/// Constructed context tag 3.
+pub const CONTEXT_3: u8 = 0xa3;
 
 /// One element.
 #[derive(Debug, Clone, Copy)]

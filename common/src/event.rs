@@ -39,11 +39,15 @@ pub enum EventKind {
     IdentityCloned,
     /// A host's clock is far from the aggregator's.
     ClockWrong,
+    /// A server still serves a certificate that was renewed on disk.
+    ServedStale,
+    /// It no longer does.
+    ServedFresh,
 }
 
 impl EventKind {
     /// All kinds, in wire order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Created,
         Self::Rotated,
         Self::Expired,
@@ -60,6 +64,8 @@ impl EventKind {
         Self::AgentStarted,
         Self::IdentityCloned,
         Self::ClockWrong,
+        Self::ServedStale,
+        Self::ServedFresh,
     ];
 
     /// Name in the API and in tags.
@@ -82,6 +88,8 @@ impl EventKind {
             Self::AgentStarted => "agent_started",
             Self::IdentityCloned => "identity_cloned",
             Self::ClockWrong => "clock_wrong",
+            Self::ServedStale => "served_stale",
+            Self::ServedFresh => "served_fresh",
         }
     }
 

@@ -62,6 +62,14 @@ pub const CRL_LINES_MAX: usize = 2_000_000;
 pub const PLACE_USERS_MAX: usize = 16;
 /// Certificates beside the leaf that one port serves; real chains have two or three.
 pub const SERVED_CHAIN_MAX: usize = 10;
+/// Listening ports of one host that are looked at; the rest is reported as not looked at.
+pub const SERVED_PORTS_MAX: usize = 512;
+/// Names that one port is asked for.
+pub const SERVED_NAMES_MAX: usize = 64;
+/// Names that one port is asked for where TLS begins by agreement: each costs its server a line of its log.
+pub const SERVED_NAMES_AGREED_MAX: usize = 8;
+/// Bytes that one port may say before it is hung up on: a handshake with ten certificates of 4 kB is a fifth of that.
+pub const SERVED_ANSWER_BYTES_MAX: usize = 256 << 10;
 /// Evidence lines of one event.
 pub const EVIDENCE_MAX: usize = 32;
 
@@ -71,6 +79,9 @@ pub const KEY_FILE_BYTES_MAX: u64 = 4 << 20;
 pub const KEY_SNIFF_BYTES: usize = 64 << 10;
 /// Key objects taken from one file; the largest CA bundles hold some 150.
 pub const KEYS_PER_FILE_MAX: usize = 2_000;
+/// Rounds of hashing that are done to open one key store with the passwords configured for it: some seconds of one core. Java asks
+/// for 10,000 a key, the most careful for a million.
+pub const KEY_FILE_ITERATIONS_MAX: u64 = 10_000_000;
 /// Key objects that one agent keeps track of; the rest of what lies below the configured paths is reported as not looked at.
 pub const KEYSTORE_KEYS_MAX: usize = 20_000;
 /// Bytes of an SSH key's comment: a name, not a document.
@@ -81,6 +92,20 @@ pub const KEYSTORE_REVOKED_MAX: usize = 500_000;
 pub const KEYSTORE_FILES_MAX: usize = 50_000;
 /// Directory levels below a configured path.
 pub const KEYSTORE_DEPTH_MAX: usize = 12;
+/// Homes of users in which keys are looked for: a host with more has them on a server.
+pub const KEYSTORE_HOMES_MAX: usize = 1_000;
+/// Seconds after which a look at the key files ends; what is left is looked at first the next time.
+pub const KEYSTORE_SCAN_SECONDS_MAX: u64 = 20;
+/// Configuration files that are read for the key files they name.
+pub const KEYSTORE_CONFIGS_MAX: usize = 2_000;
+/// Bytes of one of them.
+pub const KEYSTORE_CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// How deep they may include each other.
+pub const KEYSTORE_INCLUDES_MAX: usize = 8;
+/// Paths that they may name.
+pub const KEYSTORE_NAMED_MAX: usize = 4_000;
+/// Containers whose files are looked at.
+pub const KEYSTORE_CONTAINERS_MAX: usize = 64;
 /// Directories that are watched for changes; each takes about 1 kB of the kernel's memory. Others wait for the next scan.
 pub const KEYSTORE_WATCHES_MAX: usize = 8_192;
 /// Certificates of one host whose end is a series of its own; those that end soonest come first.

@@ -117,6 +117,10 @@ impl Harness {
         for row in keyvigil_agent::collect::COLLECTORS {
             config.sampling.intervals.insert(row.name.to_owned(), fast);
         }
+        // What programs of this machine are configured to use is no part of a test.
+        config.keystore.named_files = !root.is_host();
+        // It would ask every port of the machine that runs the test.
+        config.sampling.disabled.push("served".into());
         config
     }
 

@@ -6,6 +6,7 @@ pub mod fleet;
 pub mod harness;
 pub mod host;
 pub mod link;
+pub mod nginx;
 pub mod oracle;
 pub mod packets;
 pub mod process;

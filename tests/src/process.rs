@@ -22,6 +22,18 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// A program of others: the one that `scripts/need` unpacked beside what is built, or the one on the path.
+///
+/// # Panics
+/// Never in practice.
+#[must_use]
+pub fn peer(path: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a path");
+    let target = test.ancestors().nth(3).expect("target/debug/deps");
+    let unpacked = target.join("peers").join(path);
+    if unpacked.exists() { unpacked } else { Path::new(path).file_name().map(PathBuf::from).expect("a name") }
+}
+
 /// Runs a program of ours to its end.
 ///
 /// # Panics

@@ -55,10 +55,6 @@ impl Drop for Prometheus {
     }
 }
 
-/// The one on the path, or the one that `scripts/need` unpacked beside what is built.
 fn program() -> PathBuf {
-    let test = std::env::current_exe().expect("a path");
-    let target = test.ancestors().nth(3).expect("target/debug/deps");
-    let unpacked = target.join("peers/usr/bin/prometheus");
-    if unpacked.exists() { unpacked } else { PathBuf::from("prometheus") }
+    crate::process::peer("usr/bin/prometheus")
 }

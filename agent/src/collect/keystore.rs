@@ -1,18 +1,27 @@
 //! The keystore sensor: every key and certificate below the configured paths, where it lies, who may read it, and what
 //! became of it since the last look. Reads only what changed; never keeps or sends a private byte; says what it could not
-//! see. The parts: `walk` finds files, `reader` reads them, `tracker` compares, `report` and `metrics` tell, `memory`
-//! remembers over a restart, `watcher` and `watches` wake. Called by the sampler, on its timer and when poked.
+//! see. The parts: `site` looks at one host: `walk` finds files, `named` those that configurations name, `reader` reads
+//! them, `reach` says who else can. `tracker` compares, `report` and `metrics` tell, `memory` remembers over a restart, `watcher` and
+//! `watches` wake. Called by the sampler, on its timer and when poked.
 
+mod budget;
 mod catch_up;
 mod disk;
+mod glob;
+mod homes;
+mod lineage;
 mod memory;
 mod metrics;
 mod model;
+mod named;
 pub(super) mod owner;
 mod pair;
 mod pattern;
+mod places;
+mod reach;
 mod reader;
 mod report;
+mod site;
 #[cfg(test)]
 mod tests;
 mod tracker;
@@ -21,30 +30,40 @@ mod walk;
 mod watcher;
 mod watches;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
 use keyvigil_common::clock::{SharedClock, SystemClock};
 use keyvigil_common::key::Place;
+use keyvigil_common::limits::{KEYSTORE_NAMED_MAX, KEYSTORE_SCAN_SECONDS_MAX};
 
+use self::budget::Budget;
 use self::catch_up::FirstLook;
 use self::disk::Disk;
+use self::glob::escape;
+use self::homes::Homes;
 use self::memory::Memory;
-pub(super) use self::metrics::METRICS;
 use self::metrics::Totals;
-use self::model::{Observed, Scan};
-use self::owner::Owners;
+pub(super) use self::metrics::{METRICS, tag};
+use self::model::{Observed, Scan, Version};
 use self::pattern::Pattern;
-use self::reader::{Reader, text};
+pub(crate) use self::pattern::is_pattern;
+use self::places::PLACES;
+use self::reader::Seen;
+use self::site::{Looked, Site, Wanted as SiteWanted};
 use self::tracker::{GRACE, Tracker};
-use self::walk::{Found, Named, Root};
+use self::walk::Root;
 use self::watcher::{Wanted, Watcher};
-use super::{At, Collector, Context, Poke, Sink};
+use super::{At, Collector, Context, KnownKeys, Poke, Sink};
 use crate::rootfs::RootFs;
 
 /// How often all keys are told again, so that an aggregator that lost its state heals.
 const RESEND: Duration = Duration::from_secs(6 * 3_600);
+/// How coarse the kernel's times of changes are, ms.
+const CTIME_MS: i64 = 100;
 /// When to look again after new watches were set.
 const SOON: Duration = Duration::from_millis(300);
 
@@ -53,21 +72,27 @@ const SOON: Duration = Duration::from_millis(300);
 pub(super) struct Keystore {
     root: RootFs,
     paths: Vec<Pattern>,
+    /// The first of them that the administrator wrote: what is missing there is missed.
+    own: usize,
     exclude: Vec<Pattern>,
+    named: bool,
     started_ms: i64,
     tracker: Tracker,
     memory: Memory,
     /// While it is not known what a former process remembered.
     unknown_past: UnknownPast,
-    reader: Reader,
-    /// Directories of the files behind links, by link and file.
-    link_targets: HashMap<(PathBuf, (u64, u64)), PathBuf>,
+    /// The host, and then its containers.
+    sites: Vec<Site>,
     watcher: Option<Watcher>,
     totals: Totals,
     /// When all keys were last told (monotonic).
     resent: Option<Duration>,
+    /// When the latest scan began, Unix ms by our own clock.
+    looked_ms: Option<i64>,
     /// For how long a scan takes.
     clock: SharedClock,
+    /// Who else wants to know which certificates lie here.
+    known: KnownKeys,
 }
 
 /// How far what a former process remembered is known.
@@ -85,17 +110,16 @@ enum UnknownPast {
 
 impl Collector for Keystore {
     fn collect(&mut self, at: At, sink: &mut Sink) {
-        let begun = self.clock.monotonic();
-        match Disk::open_root(&self.root) {
-            Ok(disk) => self.scan(&disk, at, sink),
-            Err(e) => return sink.absent("crypto.keystore", e),
+        let budget = Budget::begin(&self.clock);
+        if let Err(e) = self.scan(&budget, at, sink) {
+            return sink.absent("crypto.keystore", e);
         }
-        if self.memory.roots.values().all(|existed| !existed) {
+        if self.memory.roots.values().all(|existed| !existed) && self.tracker.files.is_empty() {
             return sink.absent("crypto.keystore", "none of the configured paths exists: name in [keystore] paths where the keys lie");
         }
         self.totals.write(self.started_ms, sink);
         metrics::write_inventory(&self.tracker, sink);
-        metrics::write_scan(self.clock.monotonic().saturating_sub(begun), sink);
+        metrics::write_scan(budget.spent(), sink);
     }
 
     fn restore(&mut self, remembered: Vec<(String, Vec<u8>)>) {
@@ -112,47 +136,71 @@ impl Collector for Keystore {
 
 impl Keystore {
     pub(super) fn new(context: &Context) -> Self {
-        let patterns = |list: &[String]| list.iter().map(|text| Pattern::new(text)).collect();
+        let config = &context.keystore;
+        let patterns = |list: &[String]| -> Vec<Pattern> { list.iter().map(|text| Pattern::new(text)).collect() };
+        let (mut paths, own) = match &config.paths[..] {
+            [] => (PLACES.iter().map(|text| Pattern::new(text)).collect(), PLACES.len()),
+            paths => (patterns(paths), 0),
+        };
+        paths.extend(patterns(&config.extra_paths));
         Self {
             root: context.root.clone(),
-            paths: patterns(&context.keystore.paths),
-            exclude: patterns(&context.keystore.exclude),
+            paths,
+            own,
+            exclude: patterns(&config.exclude),
+            named: config.named_files,
             started_ms: context.started_ms,
             tracker: Tracker::default(),
             memory: Memory::default(),
             unknown_past: UnknownPast::Untold,
-            reader: Reader::default(),
-            link_targets: HashMap::new(),
+            sites: vec![Site::new("", context.root.clone())],
             watcher: None,
             totals: Totals::default(),
             resent: None,
+            looked_ms: None,
             clock: SystemClock::shared(),
+            known: context.known.clone(),
         }
     }
 
-    fn scan(&mut self, disk: &Disk, at: At, sink: &mut Sink) {
-        let mut found = walk::walk(disk, &self.paths, &self.exclude);
-        let names = found.files.iter().map(|file| text(&file.path)).collect();
-        let links: Vec<Named> = found.files.iter().filter(|file| file.link).cloned().collect();
-        let files = walk::one_name_each(std::mem::take(&mut found.files));
-        let patterns: HashMap<String, usize> = files.iter().map(|file| (text(&file.path), file.pattern)).collect();
-        self.reader.read(disk, at, files, &mut Owners::new(&self.root));
-
-        let hides = found.troubles.iter().filter(|(_, trouble)| trouble.hides()).map(|(path, _)| path);
-        let hidden: Vec<PathBuf> = hides.chain(&found.unvisited).cloned().collect();
-        let mut scan = Scan { files: BTreeMap::new(), names, hidden: hidden.clone() };
-        let known = &self.tracker.files;
-        for (path, mut observed) in self.reader.observe(|path| known.contains_key(path)) {
-            let was_looked_at = patterns.get(&path).is_some_and(|pattern| self.memory.roots.contains_key(&self.paths[*pattern].text));
-            let was_hidden = self.memory.hidden.iter().any(|prefix| Path::new(&path).starts_with(prefix));
-            observed.baseline = !was_looked_at || was_hidden;
-            scan.files.insert(path, observed);
+    fn scan(&mut self, budget: &Budget, at: At, sink: &mut Sink) -> io::Result<()> {
+        let looked_ms = self.clock.now_ms();
+        let kept: Vec<Pattern> = self.memory.kept.iter().map(|path| Pattern::new(&escape(path))).collect();
+        let mut looks = Vec::new();
+        for site in &mut self.sites {
+            let kept = if site.prefix.is_empty() { &kept[..] } else { &[] };
+            looks.push(site.look(SiteWanted { paths: &self.paths, exclude: &self.exclude, kept, named: self.named }, at, budget)?);
         }
-        for (path, trouble) in &found.troubles {
-            let path = text(path);
-            let place = Place::at(path.clone());
-            let troubles = std::slice::from_ref(trouble);
-            scan.files.entry(path).or_insert(Observed { objects: &[], troubles, place, version: String::new(), fresh: true, baseline: false });
+        let mut scan = Scan::default();
+        let mut kept = BTreeSet::new();
+        for (site, looked) in self.sites.iter().zip(&looks) {
+            let known = &self.tracker.files;
+            for Seen { mut observed, pattern, changed_ms } in site.reader.observe(|path| known.contains_key(path)) {
+                let path = observed.place.path.clone();
+                observed.baseline = self.memory.hidden.covers(&path)
+                    || match self.paths.get(pattern) {
+                        Some(pattern) => !site.is_known && !self.memory.roots.contains_key(&pattern.text),
+                        // Nobody knows how long a file was there that is named only now.
+                        None => self.looked_ms.is_none_or(|before| changed_ms < before - CTIME_MS),
+                    };
+                if pattern >= self.paths.len() && !observed.objects.is_empty() && site.prefix.is_empty() && kept.len() < KEYSTORE_NAMED_MAX {
+                    kept.insert(path.clone());
+                }
+                scan.files.insert(path, observed);
+            }
+            for (path, trouble) in &looked.found.troubles {
+                let path = site.reader.name(path);
+                let place = Cow::Owned(Place::at(path.clone()));
+                let troubles = std::slice::from_ref(trouble);
+                let observed = Observed { objects: &[], troubles, place, version: Version::default(), fresh: true, baseline: false };
+                scan.files.entry(path).or_insert(observed);
+            }
+            scan.names.extend(looked.names.iter().cloned());
+            scan.hidden.0.extend(looked.hidden.0.iter().cloned());
+            if let Some(late) = looked.late {
+                let why = format!("a look may take {KEYSTORE_SCAN_SECONDS_MAX} s and was not done: {late} files and some directories wait for the next one");
+                sink.absent(format!("keystore scan {}", site.prefix).trim_end(), why);
+            }
         }
         for (path, observed) in &scan.files {
             if let Some(trouble) = observed.troubles.iter().find(|trouble| trouble.hides()) {
@@ -160,6 +208,7 @@ impl Keystore {
             }
         }
         let changes = self.tracker.update(at, &scan);
+        let hidden = scan.hidden;
         let before = self.memory.clone();
         self.catch_up(at, sink);
         report::report(changes, sink, &mut self.totals);
@@ -167,10 +216,15 @@ impl Keystore {
         if matches!(self.unknown_past, UnknownPast::Untold) {
             self.unknown_past = UnknownPast::Looked(FirstLook::of(&self.tracker, &hidden));
         }
-        self.memory.hidden = hidden;
-        self.roots(&found.roots, sink);
+        // One that is hidden now, or misses a moment, stays asked for.
+        kept.extend(before.kept.iter().filter(|path| self.tracker.files.contains_key(*path)).cloned());
+        (self.memory.hidden, self.memory.kept) = (hidden, kept);
+        self.roots(&looks[0].found.roots, sink);
         self.memory.remember(&before, &mut self.tracker, sink);
-        self.watch(disk, &found, &links, sink);
+        self.known.write(self.tracker.held().map(|held| (&held.facts, &held.place)));
+        self.watch(&looks[0], sink);
+        self.looked_ms = Some(looked_ms);
+        Ok(())
     }
 
     /// What a former process remembered.
@@ -178,9 +232,13 @@ impl Keystore {
         let mut tracker = Tracker::default();
         let memory = Memory::restore(remembered, &mut tracker);
         // What the configuration no longer names is not gone: nobody looks.
-        let is_asked = |path: &Path| self.paths.iter().any(|p| p.covers(path)) && !self.exclude.iter().any(|p| p.covers(path));
+        let mut homes = Homes::default();
+        drop(Disk::open_root(&self.root).map(|disk| homes.refresh(&disk)));
+        let covers = |list: &[Pattern], path: &Path| list.iter().any(|pattern| pattern.covers(path, &homes));
+        let is_asked = |path: &str| (covers(&self.paths, Path::new(path)) || memory.kept.contains(path)) && !covers(&self.exclude, Path::new(path));
         let dirty = &mut tracker.dirty;
-        tracker.files.retain(|path, _| is_asked(Path::new(path)) || !dirty.insert(path.clone()));
+        // What was told of a file without keys is forgotten by the next scan if it is not so any more.
+        tracker.files.retain(|path, state| state.objects.is_empty() || is_asked(path) || !dirty.insert(path.clone()));
         (memory, tracker)
     }
 
@@ -193,7 +251,8 @@ impl Keystore {
         let (memory, old) = self.recall(remembered);
         let gone = old.files.keys().chain(&old.dirty).filter(|path| !self.tracker.files.contains_key(*path));
         self.tracker.dirty.extend(gone.cloned().collect::<Vec<_>>());
-        let was_looked_at = |path: &Path| self.paths.iter().any(|p| p.covers(path) && memory.roots.contains_key(&p.text));
+        let homes = &self.sites[0].homes;
+        let was_looked_at = |path: &Path| self.paths.iter().any(|p| memory.roots.contains_key(&p.text) && p.covers(path, homes));
         let changes = first.changes(old, &memory, was_looked_at, at);
         report::report(changes, sink, &mut self.totals);
         for (root, existed) in memory.roots {
@@ -216,10 +275,13 @@ impl Keystore {
         }
     }
 
-    /// Whether each configured path could be looked at. One that never existed is nobody's loss.
+    /// Whether each configured path could be looked at. One that never existed is nobody's loss, nor is one that is only usual.
     fn roots(&mut self, roots: &[Root], sink: &mut Sink) {
-        for (pattern, root) in self.paths.iter().zip(roots) {
+        for (at, (pattern, root)) in self.paths.iter().zip(roots).enumerate() {
             let existed = self.memory.roots.entry(pattern.text.clone()).or_insert(false);
+            if *root == Root::Missing && at < self.own {
+                *existed = false;
+            }
             *existed |= *root != Root::Missing;
             if !*existed {
                 continue;
@@ -228,32 +290,28 @@ impl Keystore {
                 sink.absent(&pattern.text, "there is nothing any more; remove the path from the configuration if that is meant");
             }
             let up = if *root == Root::Seen { 1.0 } else { 0.0 };
-            sink.gauge(metrics::UP, &[("path", &metrics::tag(&pattern.text))], up);
+            sink.gauge(metrics::UP, &[("path", &tag(&pattern.text))], up);
         }
     }
 
-    /// Has all directories watched in which something may change.
-    fn watch(&mut self, disk: &Disk, found: &Found, links: &[Named], sink: &mut Sink) {
+    /// Has all directories of the host watched in which something may change.
+    fn watch(&mut self, looked: &Looked, sink: &mut Sink) {
         let Some(watcher) = &mut self.watcher else { return };
+        let Looked { disk, found, late, .. } = looked;
         let mut wanted = Wanted::default();
         for (path, which) in &found.directories {
             wanted.directories.insert(disk.real(path), *which);
             wanted.whole.insert(disk.real(path));
         }
         // Where a configured path, or the first missing part of it, would appear.
+        let mut is_there: HashMap<&Path, bool> = HashMap::new();
         for path in &found.asked {
-            let is_there = |path: &&Path| path.parent().is_some_and(|above| disk.stat(above).is_ok());
-            wanted.names.extend(path.ancestors().find(is_there).map(|path| disk.real(path)));
+            let mut exists = |above| *is_there.entry(above).or_insert_with(|| disk.stat(above).is_ok());
+            let first = path.ancestors().find(|path| path.parent().is_some_and(&mut exists));
+            wanted.names.extend(first.map(|path| disk.real(path)));
         }
         // Where links lead.
-        let mut targets = HashMap::new();
-        for link in links {
-            let key = (link.path.clone(), link.stamp.identity());
-            let target = self.link_targets.remove(&key).or_else(|| disk.target(&link.path).ok());
-            wanted.names.extend(target.clone());
-            targets.extend(target.map(|target| (key, target)));
-        }
-        self.link_targets = targets;
+        wanted.names.extend(self.sites[0].targets().map(|path| disk.real(path)));
         let listed: HashSet<(u64, u64)> = wanted.directories.values().copied().collect();
         for parent in wanted.names.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect::<HashSet<_>>() {
             // The kernel knows one watch per directory, whatever its names.
@@ -266,7 +324,7 @@ impl Keystore {
         }
         if self.tracker.is_waiting() {
             watcher.wake_in(GRACE);
-        } else if is_new {
+        } else if is_new || late.is_some() {
             watcher.wake_in(SOON);
         }
     }

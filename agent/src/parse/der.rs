@@ -70,7 +70,7 @@ fn is_exponent(number: &[u8]) -> bool {
 fn signed_form(tbs: &[u8]) -> Option<Form> {
     let mut reader = Reader::new(tbs);
     let tags: Vec<u8> = std::iter::from_fn(|| reader.element()).take(4).map(|element| element.tag).collect();
-    let is_time = |tag: &u8| matches!(tag, 0x17 | 0x18);
+    let is_time = |tag: &u8| matches!(*tag, UTC_TIME | GENERALIZED_TIME);
     match tags.as_slice() {
         [CONTEXT_0, ..] => Some(Form::Certificate),
         [INTEGER, SEQUENCE, SEQUENCE, time] if is_time(time) => Some(Form::Crl),

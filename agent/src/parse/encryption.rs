@@ -1,5 +1,5 @@
 //! How an encrypted private key is protected: names and costs out of the AlgorithmIdentifier of PKCS#5 and PKCS#12. Nothing is
-//! decrypted. Called by the parser of private keys. Format: RFC 8018, RFC 7914, RFC 7292.
+//! decrypted here. Called by the parsers of private keys and key stores. Format: RFC 8018, RFC 7914, RFC 7292.
 
 use super::der::{INTEGER, OCTET_STRING, OID, Reader, oid_text};
 
@@ -18,6 +18,31 @@ pub fn encryption(mut scheme: Reader<'_>) -> Option<String> {
     parameters.take(OCTET_STRING)?;
     let iterations = parameters.small()?;
     Some(format!("{}, {iterations} iterations", password_scheme(&oid)))
+}
+
+/// How a PKCS#12 store is authenticated, by the contents of its `MacData`: `hmac-sha256 with pkcs12, 2048 iterations`.
+#[must_use]
+pub fn authentication(mut mac: Reader<'_>) -> Option<String> {
+    let mut info = mac.sequence()?;
+    let mut algorithm = info.sequence()?;
+    let oid = oid_text(algorithm.take(OID)?);
+    if oid == "1.2.840.113549.1.5.14" {
+        let mut parameters = algorithm.sequence()?;
+        let kdf = derivation(parameters.sequence()?)?;
+        let scheme = parameters.sequence().and_then(|mut scheme| scheme.take(OID).map(oid_text));
+        return Some(format!("{} with {kdf}", prf_name(scheme.as_deref())));
+    }
+    mac.take(OCTET_STRING)?;
+    let iterations = mac.small().unwrap_or(1);
+    let hash = match oid.as_str() {
+        "1.3.14.3.2.26" => "hmac-sha1",
+        "2.16.840.1.101.3.4.2.4" => "hmac-sha224",
+        "2.16.840.1.101.3.4.2.1" => "hmac-sha256",
+        "2.16.840.1.101.3.4.2.2" => "hmac-sha384",
+        "2.16.840.1.101.3.4.2.3" => "hmac-sha512",
+        other => return Some(format!("({other}) with pkcs12, {iterations} iterations")),
+    };
+    Some(format!("{hash} with pkcs12, {iterations} iterations"))
 }
 
 fn derivation(mut kdf: Reader<'_>) -> Option<String> {
@@ -72,7 +97,10 @@ fn password_scheme(oid: &str) -> String {
         "1.2.840.113549.1.5.6" => "pbe-md5-rc2".into(),
         "1.2.840.113549.1.5.10" => "pbe-sha1-des".into(),
         "1.2.840.113549.1.12.1.1" => "pbe-sha1-rc4-128".into(),
+        "1.2.840.113549.1.12.1.2" => "pbe-sha1-rc4-40".into(),
         "1.2.840.113549.1.12.1.3" => "pbe-sha1-3des".into(),
+        "1.2.840.113549.1.12.1.4" => "pbe-sha1-2des".into(),
+        "1.2.840.113549.1.12.1.5" => "pbe-sha1-rc2-128".into(),
         "1.2.840.113549.1.12.1.6" => "pbe-sha1-rc2-40".into(),
         other => format!("unknown ({other})"),
     }

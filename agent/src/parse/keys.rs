@@ -13,7 +13,8 @@ use keyvigil_common::key::{KeyFacts, KeyKind, Role};
 use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
-use super::{algorithm, openpgp, openssh, pem, private_key, x509};
+use super::pbe::Password;
+use super::{algorithm, ber, openpgp, openssh, pem, pkcs12, private_key, x509};
 
 /// One object of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,14 @@ pub enum FaultClass {
     Truncated,
     /// A kind of key store that is not read here.
     Unsupported,
+    /// Encrypted, and no password is configured.
+    Locked,
+    /// Encrypted, and no password that is configured opens it.
+    WrongPassword,
+    /// To open it would take more work than is done for one file.
+    TooCostly,
+    /// A fault of the parser itself.
+    Internal,
     /// More objects than are taken from one file.
     TooMany,
 }
@@ -80,6 +89,10 @@ impl FaultClass {
             Self::Corrupt => "corrupt",
             Self::Truncated => "truncated",
             Self::Unsupported => "unsupported",
+            Self::Locked => "locked",
+            Self::WrongPassword => "wrong_password",
+            Self::TooCostly => "too_costly",
+            Self::Internal => "internal",
             Self::TooMany => "too_many",
         }
     }
@@ -151,6 +164,15 @@ impl Parsed {
         }
     }
 
+    /// An X.509 revocation list.
+    pub(super) fn list(&mut self, offset: usize, within: Within, der: &[u8]) {
+        let list = Crl::read(der);
+        self.object(offset, within, list.as_ref().map(x509::crl).map_err(|reason| format!("the revocation list cannot be read: {reason}")));
+        if let (Ok(list), Some(found)) = (list, self.objects.last_mut()) {
+            found.revokes = Some(Arc::new(list.into_lines()));
+        }
+    }
+
     pub(super) fn fault(&mut self, offset: usize, class: FaultClass, reason: String) {
         let slot = self.slot();
         self.faults.push(Fault { slot, offset, class, reason });
@@ -162,19 +184,31 @@ impl Parsed {
 pub fn looks_like_keys(head: &[u8], length: u64, path: &Path) -> bool {
     let head = &head[..head.len().min(KEY_SNIFF_BYTES)];
     let other = || formats::before_pem(head, path).or_else(|| formats::after_der(head, path)).is_some();
-    pem::is_pem(head) || der::sniff(head, length) != Sniff::Other || other()
+    pem::is_pem(head) || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
 }
 
-/// Reads all keys in `bytes`, the whole of the file at `path`.
+/// Reads all keys in `bytes`, the whole of a file of any name, without any password.
 #[must_use]
-pub fn keys(bytes: &[u8], path: &Path) -> Parsed {
+pub fn keys(bytes: &[u8]) -> Parsed {
+    keys_with(bytes, &[])
+}
+
+/// The same; stores that are encrypted are opened by one of `passwords`.
+#[must_use]
+pub fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
+    keys_at(bytes, Path::new(""), passwords)
+}
+
+/// The same of the file at `path`.
+#[must_use]
+pub fn keys_at(bytes: &[u8], path: &Path, passwords: &[Password]) -> Parsed {
     let mut parsed = Parsed::default();
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
     if let Some(format) = formats::before_pem(head, path) {
         (format.read)(bytes, path, &mut parsed);
     } else if pem::is_pem(head) {
-        from_pem(bytes, path, &mut parsed);
-    } else if !from_whole_der(bytes, &mut parsed)
+        from_pem(bytes, path, passwords, &mut parsed);
+    } else if !from_whole_der(bytes, passwords, &mut parsed)
         && let Some(format) = formats::after_der(head, path)
     {
         (format.read)(bytes, path, &mut parsed);
@@ -187,8 +221,8 @@ pub fn keys(bytes: &[u8], path: &Path) -> Parsed {
 pub(super) fn embedded(bytes: &[u8], offset: usize, within: &Within, parsed: &mut Parsed) {
     let mut inner = Parsed::default();
     if pem::is_pem(bytes) {
-        from_pem(bytes, Path::new(""), &mut inner);
-    } else if !from_whole_der(bytes, &mut inner) {
+        from_pem(bytes, Path::new(""), &[], &mut inner);
+    } else if !from_whole_der(bytes, &[], &mut inner) {
         inner.fault(0, FaultClass::Corrupt, "neither PEM nor DER".into());
     }
     for found in inner.objects {
@@ -205,18 +239,26 @@ pub(super) fn embedded(bytes: &[u8], offset: usize, within: &Within, parsed: &mu
 }
 
 /// Whether the bytes are one DER object, and then what it holds.
-fn from_whole_der(bytes: &[u8], parsed: &mut Parsed) -> bool {
+fn from_whole_der(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) -> bool {
+    if ber::is_indefinite(bytes) {
+        match ber::to_der(bytes) {
+            Some(der) if der::form(&der).is_some() => from_der("der", 0, &der, passwords, parsed),
+            Some(_) => {}
+            None => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
+        }
+        return true;
+    }
     match der::sniff(bytes, bytes.len() as u64) {
         // Other things than keys are DER, too.
         Sniff::Whole if der::form(bytes).is_none() => {}
-        Sniff::Whole => from_der("der", 0, bytes, parsed),
+        Sniff::Whole => from_der("der", 0, bytes, passwords, parsed),
         Sniff::Truncated => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
         Sniff::Other => return false,
     }
     true
 }
 
-fn from_pem(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
+fn from_pem(bytes: &[u8], path: &Path, passwords: &[Password], parsed: &mut Parsed) {
     for block in pem::blocks(bytes) {
         if !is_ours(block.label) {
             continue;
@@ -227,7 +269,7 @@ fn from_pem(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
         match &block.body {
             // Its check sum is not base64.
             _ if block.label.starts_with("PGP ") => openpgp::armoured(&block, path, parsed),
-            Ok(body) => from_block(&block, body, parsed),
+            Ok(body) => from_block(&block, body, passwords, parsed),
             Err(broken) => {
                 let (class, what) = match broken {
                     pem::Broken::NoEnd => (FaultClass::Truncated, "has no END line"),
@@ -245,11 +287,13 @@ fn from_pem(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
 fn is_ours(label: &str) -> bool {
     let signed = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
     signed.contains(&label)
-        || ["PKCS7", "CMS", "PUBLIC KEY", "RSA PUBLIC KEY", "PGP PUBLIC KEY BLOCK", "PGP PRIVATE KEY BLOCK"].contains(&label)
+        || ["PKCS7", "CMS", "PKCS12", "PUBLIC KEY", "RSA PUBLIC KEY", "PGP PUBLIC KEY BLOCK", "PGP PRIVATE KEY BLOCK"].contains(&label)
         || label.ends_with("PRIVATE KEY")
 }
 
-fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
+fn from_block(block: &pem::Block<'_>, body: &[u8], passwords: &[Password], parsed: &mut Parsed) {
+    let definite = if ber::is_indefinite(body) { ber::to_der(body) } else { None };
+    let body = definite.as_ref().map_or(body, |der| der.as_slice());
     let form = der::form(body);
     match block.label {
         "OPENSSH PRIVATE KEY" => parsed.object(block.offset, Within::own("openssh"), openssh::private_key(body)),
@@ -259,7 +303,7 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
         }
         "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" | "DSA PRIVATE KEY" | "ANY PRIVATE KEY" => {
             if form.is_some_and(is_private) {
-                from_der("pem", block.offset, body, parsed);
+                from_der("pem", block.offset, body, passwords, parsed);
             } else {
                 parsed.fault(block.offset, FaultClass::Corrupt, format!("the {} block holds no private key", block.label));
             }
@@ -268,7 +312,7 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
             parsed.fault(block.offset, FaultClass::Unsupported, format!("a private key of a kind that is not known here ({label})"));
         }
         label if form.is_none_or(is_private) => parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else")),
-        _ => from_der("pem", block.offset, body, parsed),
+        _ => from_der("pem", block.offset, body, passwords, parsed),
     }
 }
 
@@ -276,11 +320,11 @@ fn is_private(form: Form) -> bool {
     matches!(form, Form::Pkcs8 | Form::EncryptedPkcs8 | Form::RsaPrivateKey | Form::EcPrivateKey | Form::DsaPrivateKey)
 }
 
-fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
+fn from_der(format: &str, offset: usize, der: &[u8], passwords: &[Password], parsed: &mut Parsed) {
     let facts = match der::form(der) {
         Some(Form::Certificate) => x509::certificate(der),
         Some(Form::Request) => x509::request(der),
-        Some(Form::Crl) => return from_crl(format, offset, der, parsed),
+        Some(Form::Crl) => return parsed.list(offset, Within::own(format), der),
         Some(Form::PublicKey) => public_key(der),
         Some(Form::RsaPublicKey) => private_key::rsa_public_key(der),
         Some(Form::Pkcs8) => private_key::pkcs8(der),
@@ -289,9 +333,7 @@ fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
         Some(Form::EcPrivateKey) => private_key::ec(der),
         Some(Form::DsaPrivateKey) => private_key::dsa(der),
         Some(Form::Pkcs7) => return from_pkcs7(format, offset, der, parsed),
-        Some(Form::Pkcs12) => {
-            return parsed.fault(offset, FaultClass::Unsupported, "a PKCS#12 store, whose keys cannot be read without its password".into());
-        }
+        Some(Form::Pkcs12) => return pkcs12::read(offset, der, passwords, parsed),
         None => Err("not a key or certificate".into()),
     };
     parsed.object(offset, Within::own(format), facts);
@@ -299,14 +341,6 @@ fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
 
 fn public_key(der: &[u8]) -> Result<KeyFacts, String> {
     algorithm::facts_of_spki(KeyKind::PublicKey, der).ok_or_else(|| "the public key does not parse".into())
-}
-
-fn from_crl(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
-    let list = Crl::read(der);
-    parsed.object(offset, Within::own(format), list.as_ref().map(x509::crl).map_err(|reason| format!("the revocation list cannot be read: {reason}")));
-    if let (Ok(list), Some(found)) = (list, parsed.objects.last_mut()) {
-        found.revokes = Some(Arc::new(list.into_lines()));
-    }
 }
 
 /// The certificates that a PKCS#7 message carries (RFC 2315, SignedData).

@@ -8,7 +8,7 @@ use keyvigil_common::key::{KeyFacts, KeyKind};
 use keyvigil_common::limits::{KEY_USAGES_MAX, SSH_COMMENT_BYTES_MAX};
 
 use super::der::bit_length;
-use super::spki::small;
+use super::weak;
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 const CERTIFICATE: &str = "-cert-v01@openssh.com";
@@ -155,8 +155,14 @@ pub(super) fn public_blob(kind: KeyKind, blob: &[u8]) -> Result<KeyFacts, String
         return Err("the SSH public key is truncated".into());
     }
     match name {
-        "ssh-rsa" => (facts.bits, facts.exponent) = (second.map(bit_length), small(first)),
-        "ssh-dss" => facts.bits = Some(bit_length(first)),
+        "ssh-rsa" => {
+            facts.bits = second.map(bit_length);
+            weak::rsa(&mut facts, second.unwrap_or_default(), first);
+        }
+        "ssh-dss" => {
+            facts.bits = Some(bit_length(first));
+            weak::ssh_dsa(&mut facts, bit_length(first), blob);
+        }
         "ssh-ed25519" | "sk-ssh-ed25519@openssh.com" => facts.bits = Some(256),
         "ssh-ed448" => facts.bits = Some(456),
         _ => {

@@ -123,6 +123,18 @@ pub fn legacy_encrypted(label: &str, dek_info: &str, body: &[u8]) -> KeyFacts {
     facts
 }
 
+/// The private key to a certificate, as far as the certificate tells.
+#[must_use]
+pub fn of_certificate(leaf: &KeyFacts) -> KeyFacts {
+    KeyFacts {
+        bits: leaf.bits,
+        curve: leaf.curve.clone(),
+        exponent: leaf.exponent,
+        weaknesses: leaf.weaknesses.clone(),
+        ..KeyFacts::bare(KeyKind::PrivateKey, leaf.fingerprint.clone(), leaf.fingerprint.clone(), leaf.algorithm.clone())
+    }
+}
+
 /// A key whose public half cannot be read: known by the hash of its block.
 fn locked(block: &[u8], algorithm: &str) -> KeyFacts {
     let id = hex(&sha256(block));

@@ -2,12 +2,14 @@
 //! Documentation/admin-guide/iostats.rst of the kernel. Columns that older kernels lack are `None`, never zero; a line that
 //! makes no sense is passed over. Called by `collect/*`.
 
+pub mod cgroup;
 pub mod disk;
 pub mod memory;
 pub mod mounts;
 pub mod net;
 pub mod pressure;
 pub mod stat;
+pub mod tcp;
 
 /// The first number of the file, `/proc/sys/kernel/random/entropy_avail`.
 #[must_use]
@@ -86,6 +88,8 @@ mod tests {
         net::interfaces(text).count();
         net::sockstat(text).count();
         net::snmp(text).count();
+        tcp::listening(text).count();
+        let _ = cgroup::unit(text);
     }
 
     const FILES: [&str; 12] = [

@@ -1,40 +1,49 @@
 //! What everyone may know about certificates, certificate requests and revocation lists. Signatures are not checked: this is
-//! an inventory, and a forged certificate on disk is worth knowing, too. Called by `keys`. Format: RFC 5280, RFC 2986.
+//! an inventory, and a forged certificate on disk is worth knowing, too; nor is it asked whether anyone could verify them, so
+//! that one of an unknown algorithm is read as well. Called by `keys`. Format: RFC 5280, RFC 2986.
+
+mod extension;
 
 use keyvigil_common::crl::Crl;
 use keyvigil_common::key::{KeyFacts, KeyKind};
-use keyvigil_common::limits::SANS_MAX;
-use keyvigil_common::x509::{ms, name, serial};
+use keyvigil_common::x509::{name, serial, unix_ms};
 use keyvigil_common::{hex, sha256};
-use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::extensions::{GeneralName, ParsedExtension};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::algorithm::{facts_of_spki, signature_name};
+use super::der::{CONTEXT_0, CONTEXT_3, Element, INTEGER, OID, Reader, SEQUENCE, SET, oid_text};
+
+/// Attributes of a request that hold the extensions it asks for: PKCS#9's and Microsoft's older one.
+const REQUESTED_EXTENSIONS: [&str; 2] = ["1.2.840.113549.1.9.14", "1.3.6.1.4.1.311.2.1.14"];
 
 /// Facts of a certificate. Bytes behind it, as OpenSSL's trusted certificates have, are not part of it.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn certificate(der: &[u8]) -> Result<KeyFacts, String> {
-    let (_, cert) = X509Certificate::from_der(der).map_err(|e| format!("not a certificate: {e}"))?;
-    let spki = cert.public_key().raw;
-    let mut facts = facts_of_spki(KeyKind::Certificate, spki).ok_or("the certificate's public key does not parse")?;
-    facts.id = hex(&sha256(cert.as_raw()));
-    facts.signature_algorithm = Some(signature_name(cert.signature_algorithm.algorithm.as_bytes()));
-    facts.not_before_ms = Some(ms(cert.validity().not_before));
-    facts.not_after_ms = Some(ms(cert.validity().not_after));
-    facts.subject = Some(name(cert.subject()));
-    facts.issuer = Some(name(cert.issuer()));
-    facts.serial = Some(serial(cert.raw_serial()));
-    facts.is_ca = Some(cert.is_ca());
-    facts.sans = cert.extensions().iter().flat_map(|extension| sans(extension.parsed_extension())).collect();
-    for extension in cert.extensions() {
-        match extension.parsed_extension() {
-            ParsedExtension::SubjectKeyIdentifier(key) => facts.key_id = Some(hex(key.0)),
-            ParsedExtension::AuthorityKeyIdentifier(key) => facts.authority_key_id = key.key_identifier.as_ref().map(|id| hex(id.0)),
-            _ => {}
-        }
+    let whole = Reader::new(der).element().filter(|whole| whole.tag == SEQUENCE).ok_or("not a certificate")?;
+    let mut parts = Reader::new(whole.body);
+    let mut signed = parts.sequence().ok_or("not a certificate")?;
+    signed.take(CONTEXT_0);
+    let serial_number = signed.take(INTEGER).ok_or("the certificate has no serial number")?;
+    signed.sequence().ok_or("the certificate does not say how it is signed")?;
+    let issuer = sequence(&mut signed).ok_or("the certificate's issuer does not parse")?;
+    let mut validity = signed.sequence().ok_or("the certificate has no validity")?;
+    let subject = sequence(&mut signed).ok_or("the certificate's subject does not parse")?;
+    let mut facts =
+        sequence(&mut signed).and_then(|spki| facts_of_spki(KeyKind::Certificate, spki.raw)).ok_or("the certificate's public key does not parse")?;
+    facts.id = hex(&sha256(whole.raw));
+    facts.signature_algorithm = signature(&mut parts);
+    let mut time = || validity.element().as_ref().and_then(unix_ms).ok_or("the certificate's validity does not parse");
+    facts.not_before_ms = Some(time()?);
+    facts.not_after_ms = Some(time()?);
+    facts.subject = Some(name(subject.raw));
+    facts.issuer = Some(name(issuer.raw));
+    facts.serial = Some(serial(serial_number));
+    facts.is_ca = Some(false);
+    // Between them may stand unique identifiers of issuer and subject, which nobody uses.
+    let extensions = std::iter::from_fn(|| signed.element()).find(|element| element.tag == CONTEXT_3);
+    if let Some(list) = extensions.and_then(|extensions| Reader::new(extensions.body).sequence()) {
+        extension::read(list, &mut facts);
     }
     Ok(facts)
 }
@@ -44,13 +53,25 @@ pub fn certificate(der: &[u8]) -> Result<KeyFacts, String> {
 /// # Errors
 /// What is wrong with it.
 pub fn request(der: &[u8]) -> Result<KeyFacts, String> {
-    let (_, request) = X509CertificationRequest::from_der(der).map_err(|e| format!("not a certificate request: {e}"))?;
-    let info = &request.certification_request_info;
-    let mut facts = facts_of_spki(KeyKind::CertificateRequest, info.subject_pki.raw).ok_or("the request's public key does not parse")?;
-    facts.id = hex(&sha256(request.as_raw()));
-    facts.signature_algorithm = Some(signature_name(request.signature_algorithm.algorithm.as_bytes()));
-    facts.subject = Some(name(&info.subject));
-    facts.sans = request.requested_extensions().into_iter().flatten().flat_map(sans).collect();
+    let whole = Reader::new(der).element().filter(|whole| whole.tag == SEQUENCE).ok_or("not a certificate request")?;
+    let mut parts = Reader::new(whole.body);
+    let mut info = parts.sequence().ok_or("not a certificate request")?;
+    info.take(INTEGER).ok_or("not a certificate request")?;
+    let subject = sequence(&mut info).ok_or("the request's subject does not parse")?;
+    let mut facts =
+        sequence(&mut info).and_then(|spki| facts_of_spki(KeyKind::CertificateRequest, spki.raw)).ok_or("the request's public key does not parse")?;
+    facts.id = hex(&sha256(whole.raw));
+    facts.signature_algorithm = signature(&mut parts);
+    facts.subject = Some(name(subject.raw));
+    let mut attributes = Reader::new(info.take(CONTEXT_0).unwrap_or_default());
+    while let Some(mut attribute) = attributes.sequence() {
+        let is_asked = attribute.take(OID).map(oid_text).is_some_and(|oid| REQUESTED_EXTENSIONS.contains(&oid.as_str()));
+        if let Some(list) = attribute.take(SET).filter(|_| is_asked).and_then(|values| Reader::new(values).sequence()) {
+            extension::read(list, &mut facts);
+        }
+    }
+    // Only what is said: a request that does not ask to be an authority asks for nothing.
+    facts.is_ca = facts.is_ca.filter(|is_ca| *is_ca);
     Ok(facts)
 }
 
@@ -69,38 +90,14 @@ pub fn crl(list: &Crl) -> KeyFacts {
     facts
 }
 
-fn sans(extension: &ParsedExtension<'_>) -> Vec<String> {
-    match extension {
-        // Names beyond the bound are only counted, by `KeyFacts::clamp`.
-        ParsedExtension::SubjectAlternativeName(names) => {
-            let kept = names.general_names.iter().take(SANS_MAX).map(san);
-            kept.chain(names.general_names.iter().skip(SANS_MAX).map(|_| String::new())).collect()
-        }
-        _ => Vec::new(),
-    }
+fn sequence<'a>(reader: &mut Reader<'a>) -> Option<Element<'a>> {
+    reader.element().filter(|element| element.tag == SEQUENCE)
 }
 
-fn san(general: &GeneralName<'_>) -> String {
-    match general {
-        GeneralName::DNSName(dns) => format!("DNS:{dns}"),
-        GeneralName::RFC822Name(email) => format!("email:{email}"),
-        GeneralName::URI(uri) => format!("URI:{uri}"),
-        GeneralName::IPAddress(bytes) => format!("IP:{}", address(bytes)),
-        GeneralName::DirectoryName(directory) => format!("DirName:{}", name(directory)),
-        GeneralName::RegisteredID(oid) => format!("RID:{oid}"),
-        GeneralName::OtherName(oid, _) => format!("othername:{oid}"),
-        GeneralName::X400Address(_) => "X400Name".to_owned(),
-        GeneralName::EDIPartyName(_) => "EdiPartyName".to_owned(),
-        GeneralName::Invalid(_, bytes) => format!("invalid:{}", hex(&bytes[..bytes.len().min(64)])),
-    }
+/// Name of the algorithm in the next element, an AlgorithmIdentifier.
+fn signature(parts: &mut Reader<'_>) -> Option<String> {
+    parts.sequence()?.take(OID).map(signature_name)
 }
 
-fn address(bytes: &[u8]) -> String {
-    if let Ok(v4) = <[u8; 4]>::try_from(bytes) {
-        std::net::Ipv4Addr::from(v4).to_string()
-    } else if let Ok(v6) = <[u8; 16]>::try_from(bytes) {
-        std::net::Ipv6Addr::from(v6).to_string()
-    } else {
-        hex(&bytes[..bytes.len().min(64)])
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,7 @@ fn processor_time(clock: ClockId) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::{COLLECTORS, KeystoreConfig};
+    use crate::collect::{COLLECTORS, KeystoreConfig, KnownKeys, ServedConfig};
     use crate::rootfs::RootFs;
     use keyvigil_common::telemetry::Registry;
     use std::sync::mpsc::{Receiver, sync_channel};
@@ -147,8 +147,8 @@ mod tests {
     }
 
     fn job(at: usize, look: impl FnMut() + Send + 'static) -> Job {
-        let context =
-            Context { root: RootFs::new("/nonexistent"), started_ms: 0, keystore: KeystoreConfig::default(), registry: Registry::default(), waiting: None };
+        let (root, keystore, served) = (RootFs::new("/nonexistent"), KeystoreConfig::default(), ServedConfig::default());
+        let context = Context { root, started_ms: 0, keystore, served, known: KnownKeys::default(), registry: Registry::default(), waiting: None };
         let time = At { wall_ms: 1, monotonic: Duration::ZERO };
         Job { at, row: COLLECTORS[0], collector: Box::new(Fake(Box::new(look))), context, host: "h".into(), time, booted_ms: 0 }
     }

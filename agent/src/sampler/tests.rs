@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::buffer::{Bounds, Lane, Place, Room};
-use crate::collect::{self, COLLECTORS, Collector, KeystoreConfig, Sink};
+use crate::collect::{self, COLLECTORS, Collector, KeystoreConfig, KnownKeys, ServedConfig, Sink};
 use crate::rootfs::RootFs;
 use keyvigil_common::clock::ManualClock;
 use keyvigil_common::seal::MasterKey;
@@ -69,7 +69,15 @@ impl Bench {
         let root = RootFs::new(dir.path());
         let sampler = Sampler::new(Parts {
             rows,
-            context: Context { root, started_ms: BEGIN_MS, keystore: KeystoreConfig::default(), registry: registry.clone(), waiting: None },
+            context: Context {
+                root,
+                started_ms: BEGIN_MS,
+                keystore: KeystoreConfig::default(),
+                served: ServedConfig::default(),
+                known: KnownKeys::default(),
+                registry: registry.clone(),
+                waiting: None,
+            },
             adaptive,
             cpu_budget_percent,
             buffer: buffer.clone(),

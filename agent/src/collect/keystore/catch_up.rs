@@ -1,11 +1,12 @@
 //! What the sensor remembered, where that could be read only after it had looked already: the disk was away when the agent
 //! started. What had changed until that first look is told late; what changed since was told when it did. Called by the sensor.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::memory::Memory;
-use super::model::{Change, Held, Object, Observed, Scan};
+use super::model::{Change, Held, Hidden, Object, Observed, Scan, Version};
 use super::tracker::{GRACE, Tracker};
 use crate::collect::At;
 
@@ -13,13 +14,13 @@ use crate::collect::At;
 #[derive(Debug)]
 pub(super) struct FirstLook {
     files: BTreeMap<String, Vec<Held>>,
-    hidden: Vec<PathBuf>,
+    hidden: Hidden,
 }
 
 impl FirstLook {
-    pub(super) fn of(tracker: &Tracker, hidden: &[PathBuf]) -> Self {
+    pub(super) fn of(tracker: &Tracker, hidden: &Hidden) -> Self {
         let files = tracker.files.iter().map(|(path, state)| (path.clone(), state.objects.clone()));
-        Self { files: files.collect(), hidden: hidden.to_vec() }
+        Self { files: files.collect(), hidden: hidden.clone() }
     }
 
     /// What had changed from what was remembered, of files that `is_asked` for; `was_looked_at` says of a file whether a former
@@ -30,12 +31,12 @@ impl FirstLook {
         for (path, held) in &self.files {
             let Some(place) = held.first().map(|held| held.place.clone()) else {
                 // It could not be read: what lies in it is not known.
-                scan.hidden.push(path.into());
+                scan.hidden.0.insert(path.into());
                 continue;
             };
-            let was_hidden = memory.hidden.iter().any(|prefix| Path::new(path).starts_with(prefix));
+            let was_hidden = memory.hidden.covers(path);
             let baseline = was_hidden || !was_looked_at(Path::new(path));
-            let observed = Observed { objects: &objects[path], troubles: &[], place, version: String::new(), fresh: true, baseline };
+            let observed = Observed { objects: &objects[path], troubles: &[], place: Cow::Owned(place), version: Version::default(), fresh: true, baseline };
             scan.files.insert(path.clone(), observed);
         }
         let mut changes = old.update(at, &scan);

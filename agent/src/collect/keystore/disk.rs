@@ -16,6 +16,9 @@ use zeroize::Zeroizing;
 use crate::parse::keys::looks_like_keys;
 use crate::rootfs::RootFs;
 
+/// Links that are followed on the way to one file, as many as the kernel follows.
+const LINKS_MAX: usize = 40;
+
 /// By which a change of a file is noticed without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -115,11 +118,44 @@ impl Disk {
         }
     }
 
-    /// The file, outside of any prefix, that `path` leads to.
-    pub(super) fn target(&self, path: &Path) -> io::Result<PathBuf> {
-        let file = self.open(path, OFlags::PATH)?;
-        let target = rustix::fs::readlink(descriptor_path(&file), Vec::new())?;
-        Ok(PathBuf::from(OsStr::from_bytes(target.as_bytes())))
+    /// Whether `path` itself is a link.
+    pub(super) fn is_link(&self, path: &Path) -> bool {
+        let stat = self.open(path, OFlags::PATH | OFlags::NOFOLLOW).and_then(|file| Ok(rustix::fs::fstat(file)?));
+        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+    }
+
+    /// `path` without links, as the host sees it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(super) fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut real = PathBuf::from("/");
+        let mut links = 0;
+        let mut rest: Vec<OsString> = path.iter().rev().map(OsStr::to_owned).collect();
+        while let Some(part) = rest.pop() {
+            if part == "/" || part == "." {
+                continue;
+            }
+            if part == ".." {
+                real.pop();
+                continue;
+            }
+            let next = real.join(&part);
+            let file = self.open(&next, OFlags::PATH | OFlags::NOFOLLOW)?;
+            let Some(target) = link_of(&file)? else {
+                real = next;
+                continue;
+            };
+            links += 1;
+            if links > LINKS_MAX {
+                return Err(rustix::io::Errno::LOOP.into());
+            }
+            if target.is_absolute() {
+                real = PathBuf::from("/");
+            }
+            rest.extend(target.iter().rev().map(OsStr::to_owned));
+        }
+        Ok(real)
     }
 
     /// Up to `limit` names of a directory, each with its stamp.
@@ -146,11 +182,8 @@ impl Disk {
         Ok(listing)
     }
 
-    /// Reads a regular file whole if its beginning looks like keys; with the stamp it had when it was read.
-    ///
-    /// # Errors
-    /// What the system says; `InvalidInput` where it is no longer a regular file.
-    pub(super) fn read(&self, path: &Path) -> io::Result<(Stamp, Contents)> {
+    /// Opens what is a regular file, and nothing else; with the stamp it has.
+    fn regular(&self, path: &Path) -> io::Result<(Stamp, File)> {
         // Not even opening may have an effect before it is known to be a regular file: a device acts on it.
         let handle = self.open(path, OFlags::PATH)?;
         let stamp = Stamp::of(&rustix::fs::fstat(&handle)?);
@@ -158,7 +191,31 @@ impl Disk {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let mut file = File::from(rustix::fs::open(descriptor_path(&handle), flags, Mode::empty())?);
+        Ok((stamp, File::from(rustix::fs::open(descriptor_path(&handle), flags, Mode::empty())?)))
+    }
+
+    /// Reads a file of text whole; bytes that are not UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidInput` where it is not a regular file, `FileTooLarge` where it has more than `most` bytes.
+    pub(super) fn text(&self, path: &Path, most: u64) -> io::Result<(Stamp, Zeroizing<String>)> {
+        let (stamp, mut file) = self.regular(path)?;
+        if stamp.size > most {
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("{} bytes; at most {most} are read", stamp.size)));
+        }
+        let mut bytes = Zeroizing::new(vec![0; usize::try_from(stamp.size).unwrap_or(0)]);
+        let read = fill(&mut file, &mut bytes)?;
+        bytes.truncate(read);
+        // Configurations hold passwords, too.
+        Ok((stamp, Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())))
+    }
+
+    /// Reads a regular file whole if its beginning looks like keys; with the stamp it had when it was read.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidInput` where it is no longer a regular file.
+    pub(super) fn read(&self, path: &Path) -> io::Result<(Stamp, Contents)> {
+        let (stamp, mut file) = self.regular(path)?;
         let size = usize::try_from(stamp.size).unwrap_or(usize::MAX);
         let mut bytes = Zeroizing::new(vec![0; size.min(KEY_SNIFF_BYTES)]);
         let read = fill(&mut file, &mut bytes)?;
@@ -182,6 +239,16 @@ impl Disk {
     /// Where `path` lies outside of any prefix.
     pub(super) fn real(&self, path: &Path) -> PathBuf {
         self.root.path(path)
+    }
+}
+
+/// Where an open name leads, if it is a link.
+fn link_of(file: &OwnedFd) -> io::Result<Option<PathBuf>> {
+    match rustix::fs::readlinkat(file, "", Vec::new()) {
+        Ok(target) => Ok(Some(PathBuf::from(OsStr::from_bytes(target.as_bytes())))),
+        // Not a link.
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => Ok(None),
+        Err(e) => Err(e.into()),
     }
 }
 

@@ -1,20 +1,20 @@
 //! What the keystore sensor remembers over a restart, so that a rotation while the agent was down is still one: for each file
 //! its keys, for each configured path that it was looked at. No secret can be in it. Called by the sensor.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use keyvigil_common::key::{KeyFacts, Place};
 use serde::{Deserialize, Serialize};
 
-use super::model::{FileState, Held};
+use super::model::{FileState, Held, Hidden};
 use super::tracker::Tracker;
 use crate::collect::Sink;
 
 const FILE: &str = "file:";
 const ROOT: &str = "root:";
 const HIDDEN: &str = "hidden";
+const KEPT: &str = "named";
 
 /// One file.
 #[derive(Serialize, Deserialize)]
@@ -37,8 +37,9 @@ struct Key {
 pub(super) struct Memory {
     /// Configured paths that were looked at, and whether something was there.
     pub(super) roots: BTreeMap<String, bool>,
-    /// Paths below which nothing could be seen.
-    pub(super) hidden: Vec<PathBuf>,
+    pub(super) hidden: Hidden,
+    /// Key files outside of the configured paths that configurations have named, and that are still there.
+    pub(super) kept: BTreeSet<String>,
 }
 
 impl Memory {
@@ -55,6 +56,8 @@ impl Memory {
                 memory.roots.insert(root.to_owned(), value == b"1");
             } else if key == HIDDEN {
                 memory.hidden = serde_json::from_slice(&value).unwrap_or_default();
+            } else if key == KEPT {
+                memory.kept = serde_json::from_slice(&value).unwrap_or_default();
             }
         }
         memory
@@ -75,12 +78,15 @@ impl Memory {
         if self.hidden != before.hidden {
             sink.remember(HIDDEN, serde_json::to_vec(&self.hidden).ok());
         }
+        if self.kept != before.kept {
+            sink.remember(KEPT, serde_json::to_vec(&self.kept).ok());
+        }
     }
 }
 
 impl From<File> for FileState {
     fn from(file: File) -> Self {
-        let held = |key: Key| Held { facts: Arc::new(key.facts), place: key.place, expired: key.expired, missing: None };
+        let held = |key: Key| Held { facts: Arc::new(key.facts), place: key.place, expired: key.expired, missing: None, succeeds: None };
         Self { objects: file.keys.into_iter().map(held).collect(), told: file.told, broken: file.broken, ..Self::default() }
     }
 }

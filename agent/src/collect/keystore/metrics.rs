@@ -2,10 +2,9 @@
 //! and its reports.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::Path;
 use std::time::Duration;
 
-use keyvigil_common::key::{KeyKind, clamp_text};
+use keyvigil_common::key::{KeyKind, Role, clamp_text};
 use keyvigil_common::limits::{KEY_EXPIRY_SERIES_MAX, TAG_VALUE_BYTES_MAX};
 
 use super::model::Held;
@@ -41,9 +40,6 @@ pub(in crate::collect) const METRICS: &[MetricDef] = &[
     counter(VIOLATIONS, Unit::Count, "Rules about keys that were found broken, by the sensor that found it."),
     counter(SECURITY, Unit::Count, "Events that concern security, by the sensor that saw them: broken rules, revoked keys and unreadable key files."),
 ];
-
-/// Where distributions keep the authorities that everyone trusts: hundreds of certificates that nobody here renews.
-const TRUST_STORES: [&str; 4] = ["/etc/ssl/certs", "/etc/pki", "/usr/share/ca-certificates", "/etc/ca-certificates"];
 
 /// What was counted since the agent started.
 #[derive(Debug, Default)]
@@ -116,12 +112,13 @@ pub(super) fn write_scan(took: Duration, sink: &mut Sink) {
     sink.gauge(SCAN, &[], took.as_secs_f64());
 }
 
+/// Hundreds of certificates that nobody here renews.
 fn is_trust_anchor(held: &Held) -> bool {
-    held.facts.is_ca == Some(true) && TRUST_STORES.iter().any(|store| Path::new(&held.place.path).starts_with(store))
+    held.facts.is_ca == Some(true) && held.place.role == Role::Trusted
 }
 
 /// Text that fits into a tag.
-pub(super) fn tag(text: &str) -> String {
+pub(in crate::collect) fn tag(text: &str) -> String {
     let mut text = text.to_owned();
     clamp_text(&mut text);
     let mut end = text.len().min(TAG_VALUE_BYTES_MAX);

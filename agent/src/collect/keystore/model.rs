@@ -1,13 +1,16 @@
 //! What the parts of the keystore sensor say to each other: files as a scan saw them, keys as they are held, and changes. No
 //! I/O, no time.
 
-use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use keyvigil_common::crl::Lines;
-use keyvigil_common::key::{KeyFacts, KeyKind, Place};
+use keyvigil_common::key::{KeyFacts, KeyKind, Place, Role};
+use serde::{Deserialize, Serialize};
 
 use super::trouble::Trouble;
 use crate::collect::At;
@@ -22,6 +25,8 @@ pub(super) struct Held {
     pub(super) expired: bool,
     /// Not there since then (monotonic).
     pub(super) missing: Option<Duration>,
+    /// Id of the key that it was told to succeed.
+    pub(super) succeeds: Option<String>,
 }
 
 /// What is known of one file.
@@ -55,13 +60,38 @@ pub(super) struct Observed<'a> {
     /// What was not.
     pub(super) troubles: &'a [Trouble],
     /// The file's part of the places of its objects.
-    pub(super) place: Place,
+    pub(super) place: Cow<'a, Place>,
     /// Changes whenever the file does.
-    pub(super) version: String,
+    pub(super) version: Version,
     /// It may differ from the last scan.
     pub(super) fresh: bool,
     /// Found by looking where nobody looked before: its keys are not new, only new to us.
     pub(super) baseline: bool,
+}
+
+/// Which file it was, and in which state.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Version {
+    pub(super) device: u64,
+    pub(super) inode: u64,
+    pub(super) size: u64,
+    pub(super) changed_ns: i128,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.inode == 0 { Ok(()) } else { write!(f, "{}:{}:{}:{}", self.device, self.inode, self.size, self.changed_ns) }
+    }
+}
+
+/// Paths below which nothing could be seen.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Hidden(pub(super) BTreeSet<PathBuf>);
+
+impl Hidden {
+    pub(super) fn covers(&self, path: &str) -> bool {
+        !self.0.is_empty() && Path::new(path).ancestors().any(|above| self.0.contains(above))
+    }
 }
 
 /// All that a scan saw.
@@ -70,8 +100,7 @@ pub(super) struct Scan<'a> {
     pub(super) files: BTreeMap<String, Observed<'a>>,
     /// All names of these files.
     pub(super) names: HashSet<String>,
-    /// Paths below which nothing could be seen.
-    pub(super) hidden: Vec<PathBuf>,
+    pub(super) hidden: Hidden,
 }
 
 /// A change of a key.
@@ -81,8 +110,9 @@ pub(super) enum Change {
     Seen(Arc<KeyFacts>, Place),
     /// Was not there before.
     Created(Arc<KeyFacts>, Place),
-    /// Took the place of another.
-    Rotated { old: Arc<KeyFacts>, old_place: Place, new: Arc<KeyFacts>, place: Place },
+    /// Took the place of another; `old_place` is where that one no longer lies. `told`: under another name of the new
+    /// one.
+    Rotated { old: Arc<KeyFacts>, old_place: Option<Place>, new: Arc<KeyFacts>, place: Place, told: bool },
     /// Is gone from there.
     Removed { facts: Arc<KeyFacts>, place: Place, moved_to: Option<String> },
     /// Lies elsewhere now, which other changes say.
@@ -114,14 +144,17 @@ impl Object {
     /// Where it lies, of a file that lies at `file`.
     pub(super) fn place(&self, file: &Place) -> Place {
         let Within { format, entry, role } = &self.within;
-        Place { slot: self.slot, format: format.clone(), entry: entry.clone(), role: *role, ..file.clone() }
+        // What the file is there for is said of authorities only: a key may lie beside them.
+        let is_own = *role != Role::Held || self.facts.is_ca != Some(true);
+        let role = if is_own { *role } else { file.role };
+        Place { slot: self.slot, format: format.clone(), entry: entry.clone(), role, ..file.clone() }
     }
 }
 
 impl Held {
     pub(super) fn new(facts: Arc<KeyFacts>, place: Place, at: At) -> Self {
         let expired = is_over(&facts, at);
-        Self { facts, place, expired, missing: None }
+        Self { facts, place, expired, missing: None, succeeds: None }
     }
 }
 
@@ -135,7 +168,12 @@ pub(super) fn is_over(facts: &KeyFacts, at: At) -> bool {
     facts.not_after_ms.is_some_and(|end| end <= at.wall_ms)
 }
 
-/// A secret that everyone on the host may read or change.
+/// A secret that everyone on the host may read or change. What everyone would be allowed to, in a directory that is closed to
+/// them, is no breach yet.
 pub(super) fn is_exposed(facts: &KeyFacts, place: &Place) -> bool {
-    facts.kind.is_private() && place.mode.is_some_and(|mode| mode & 0o006 != 0)
+    let can = match place.reach {
+        Some(reach) => reach.read || reach.write,
+        None => place.mode.is_some_and(|mode| mode & 0o006 != 0),
+    };
+    facts.kind.is_private() && can
 }

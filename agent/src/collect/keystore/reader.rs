@@ -1,29 +1,63 @@
 //! Reads the files that a walk found, each only when it changed, and keeps what they held: facts, never bytes. Called by the
 //! sensor at each scan.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keyvigil_common::key::{KeyFacts, Place, clamp_text};
+use keyvigil_common::key::{KeyFacts, Place, Reach, Role, clamp_text};
 use keyvigil_common::limits::{KEYSTORE_KEYS_MAX, KEYSTORE_REVOKED_MAX};
 use keyvigil_common::revocation::Lists;
 
+use super::budget::Budget;
 use super::disk::{Contents, Disk, Stamp};
-use super::model::{Object, Observed};
+use super::model::{Object, Observed, Version};
 use super::owner::Owners;
 use super::pattern::is_missing;
-use super::trouble::Trouble;
+use super::trouble::{NOT_A_KEY, Trouble};
 use super::walk::Named;
 use crate::collect::At;
-use crate::parse;
+use crate::parse::keys::keys_at;
 
 /// A file that changed this shortly before it was read is read again: a second write may leave the same times.
-const RACY_NS: i128 = 2_000_000_000;
+pub(super) const RACY_NS: i128 = 2_000_000_000;
+
+/// One look at the disk.
+#[derive(Clone, Copy)]
+pub(super) struct Look<'a> {
+    pub(super) disk: &'a Disk,
+    pub(super) at: At,
+    pub(super) budget: &'a Budget,
+}
 
 /// What all files held when they were last read, by file.
 #[derive(Debug, Default)]
-pub(super) struct Reader(HashMap<(u64, u64), Held>);
+pub(super) struct Reader {
+    /// Before each path: which host it is on, where it is another one.
+    prefix: String,
+    files: HashMap<(u64, u64), Held>,
+}
+
+/// What is known of a file beside what lies in it.
+#[derive(Debug, Default)]
+pub(super) struct Surroundings {
+    pub(super) reach: Option<Reach>,
+    pub(super) home: Option<String>,
+    pub(super) used_by: Vec<String>,
+    /// Authorities in it are there to be trusted.
+    pub(super) is_trust: bool,
+    /// Who names it as a key.
+    pub(super) wants_key: Option<String>,
+}
+
+/// A file as it is, and which configured path led to it.
+pub(super) struct Seen<'a> {
+    pub(super) observed: Observed<'a>,
+    pub(super) pattern: usize,
+    /// Its last change, Unix ms.
+    pub(super) changed_ms: i64,
+}
 
 /// What a file held.
 #[derive(Debug)]
@@ -31,12 +65,15 @@ struct Held {
     /// The name it goes by.
     path: PathBuf,
     stamp: Stamp,
+    pattern: usize,
     /// Its part of the places of its objects.
     place: Place,
     /// Need not be read again while its stamp stays.
     settled: bool,
     /// Was read in the latest scan.
     fresh: bool,
+    /// Not found in the latest scan, which could not look there.
+    hidden: bool,
     objects: Vec<Object>,
     /// What the file itself says, of those of `objects` that a list revokes.
     unrevoked: BTreeMap<usize, Arc<KeyFacts>>,
@@ -44,15 +81,38 @@ struct Held {
 }
 
 impl Reader {
-    /// Reads what changed among `files` and forgets what is not among them.
-    pub(super) fn read(&mut self, disk: &Disk, at: At, files: Vec<Named>, owners: &mut Owners<'_>) {
-        let mut before = std::mem::take(&mut self.0);
+    /// Of the host that `prefix` stands for.
+    pub(super) fn of(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), files: HashMap::new() }
+    }
+
+    /// A path as it is shown.
+    pub(super) fn name(&self, path: &Path) -> String {
+        if self.prefix.is_empty() { text(path) } else { text(Path::new(&format!("{}{}", self.prefix, path.display()))) }
+    }
+
+    /// Reads what changed among `files` and forgets what is not among them, where the walk looked; the files for which the time
+    /// was too short.
+    pub(super) fn read(&mut self, of: &Look<'_>, files: Vec<Named>, owners: &mut Owners<'_>, is_hidden: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
+        let mut before = std::mem::take(&mut self.files);
         let (mut left, mut lines_left, mut changed) = (KEYSTORE_KEYS_MAX, KEYSTORE_REVOKED_MAX, false);
+        let mut late = Vec::new();
         for file in files {
             let mut held = match before.remove(&file.stamp.identity()) {
                 // Its name may tell what its keys are there for.
-                Some(held) if held.settled && held.stamp == file.stamp && held.path == file.path => Held { fresh: false, ..held },
-                _ => match read(disk, at, file.path, file.stamp, owners) {
+                Some(held) if held.settled && held.stamp == file.stamp && held.path == file.path => {
+                    Held { fresh: false, hidden: false, pattern: file.pattern, ..held }
+                }
+                // As it was, until there is time.
+                Some(held) if of.budget.is_over() => {
+                    late.push(file.path);
+                    Held { settled: false, fresh: false, hidden: true, ..held }
+                }
+                None if of.budget.is_over() => {
+                    late.push(file.path);
+                    continue;
+                }
+                _ => match self.read_one(of, &file, owners) {
                     Some(held) => held,
                     None => continue,
                 },
@@ -70,10 +130,33 @@ impl Reader {
             held.bound_lists(&mut lines_left);
             changed |= held.fresh;
             // By the stamp of the walk: the file may be another one by now, and then the next scan reads it.
-            self.0.insert(file.stamp.identity(), held);
+            self.files.insert(file.stamp.identity(), held);
         }
-        if changed || !before.is_empty() {
+        changed |= !before.is_empty();
+        for (which, held) in before.into_iter().filter(|(_, held)| is_hidden(&held.path)) {
+            self.files.entry(which).or_insert(Held { fresh: false, hidden: true, ..held });
+        }
+        if changed {
             self.revoke();
+        }
+        late
+    }
+
+    /// Takes in what lies around each file.
+    pub(super) fn describe(&mut self, mut surroundings: impl FnMut(&Path, (u64, u64), u32) -> Surroundings) {
+        for (which, held) in self.files.iter_mut().filter(|(_, held)| !held.hidden) {
+            let Surroundings { reach, home, used_by, is_trust, wants_key } = surroundings(&held.path, *which, held.stamp.mode);
+            let role = if is_trust { Role::Trusted } else { Role::Held };
+            let place = &mut held.place;
+            if (&place.reach, &place.home, &place.used_by, place.role) != (&reach, &home, &used_by, role) {
+                (place.reach, place.home, place.used_by, place.role) = (reach, home, used_by, role);
+                held.fresh = true;
+            }
+            let is_empty = held.objects.is_empty() && held.troubles.iter().all(|trouble| trouble.reason == NOT_A_KEY);
+            let trouble: Vec<Trouble> = wants_key.filter(|_| is_empty).map(|user| Trouble::not_a_key(&user)).into_iter().collect();
+            if is_empty && held.troubles != trouble {
+                (held.troubles, held.fresh) = (trouble, true);
+            }
         }
     }
 
@@ -81,12 +164,12 @@ impl Reader {
     /// into the host's key directories needs no forged list.
     fn revoke(&mut self) {
         let mut lists = Lists::default();
-        for held in self.0.values() {
+        for held in self.files.values() {
             for (object, lines) in held.objects.iter().filter_map(|object| Some((object, object.revokes.as_ref()?))) {
                 lists.add(&held.place.path, &object.facts, lines);
             }
         }
-        for Held { objects, unrevoked, fresh, .. } in self.0.values_mut() {
+        for Held { objects, unrevoked, fresh, .. } in self.files.values_mut() {
             if lists.is_empty() && unrevoked.is_empty() {
                 continue;
             }
@@ -110,13 +193,60 @@ impl Reader {
 
     /// Each file that matters, with the parts that the tracker compares. Files without keys matter where `is_known` says that
     /// there were some.
-    pub(super) fn observe(&self, is_known: impl Fn(&str) -> bool) -> impl Iterator<Item = (String, Observed<'_>)> {
-        self.0.values().filter(move |held| !held.objects.is_empty() || !held.troubles.is_empty() || is_known(&held.place.path)).map(|held| {
-            let stamp = &held.stamp;
-            let version = format!("{}:{}:{}:{}", stamp.device, stamp.inode, stamp.size, stamp.changed_ns);
-            let observed =
-                Observed { objects: &held.objects, troubles: &held.troubles, place: held.place.clone(), version, fresh: held.fresh, baseline: false };
-            (held.place.path.clone(), observed)
+    pub(super) fn observe(&self, is_known: impl Fn(&str) -> bool) -> impl Iterator<Item = Seen<'_>> {
+        self.files.values().filter(move |held| !held.objects.is_empty() || !held.troubles.is_empty() || is_known(&held.place.path)).map(|held| {
+            let Stamp { device, inode, size, changed_ns, .. } = held.stamp;
+            let version = Version { device, inode, size, changed_ns };
+            let place = Cow::Borrowed(&held.place);
+            let observed = Observed { objects: &held.objects, troubles: &held.troubles, place, version, fresh: held.fresh, baseline: false };
+            Seen { observed, pattern: held.pattern, changed_ms: i64::try_from(changed_ns / 1_000_000).unwrap_or(0) }
+        })
+    }
+
+    /// `None` where the file is gone again.
+    fn read_one(&self, of: &Look<'_>, file: &Named, owners: &mut Owners<'_>) -> Option<Held> {
+        let (mut objects, mut troubles) = (Vec::new(), Vec::new());
+        let (stamp, settled) = match of.disk.read(&file.path) {
+            Ok((stamp, contents)) => {
+                match contents {
+                    Contents::Other => {}
+                    Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
+                    Contents::Bytes(bytes) => {
+                        let parsed = keys_at(&bytes, &file.path, &[]).dated(i64::try_from(stamp.modified_ns / 1_000_000).ok());
+                        objects = parsed.objects.into_iter().map(Object::from).collect();
+                        troubles = parsed.faults.iter().map(Trouble::fault).collect();
+                    }
+                }
+                let age_ns = i128::from(of.at.wall_ms) * 1_000_000 - stamp.changed_ns.max(stamp.modified_ns);
+                (stamp, age_ns >= RACY_NS)
+            }
+            Err(e) if is_missing(&e) => return None,
+            // Asked again at each scan: a mount or a capability may help without changing the stamp.
+            Err(e) => {
+                troubles.push(Trouble::system(&e));
+                (file.stamp, false)
+            }
+        };
+        let place = Place {
+            path: self.name(&file.path),
+            slot: 0,
+            owner: Some(owners.user(stamp.uid)),
+            group: Some(owners.group(stamp.gid)),
+            mode: Some(stamp.mode & 0o7777),
+            modified_ms: i64::try_from(stamp.modified_ns / 1_000_000).ok(),
+            ..Place::default()
+        };
+        Some(Held {
+            path: file.path.clone(),
+            stamp,
+            pattern: file.pattern,
+            place,
+            settled,
+            fresh: true,
+            hidden: false,
+            objects,
+            unrevoked: BTreeMap::new(),
+            troubles,
         })
     }
 }
@@ -144,40 +274,4 @@ pub(super) fn text(path: &Path) -> String {
     let mut text = path.to_string_lossy().into_owned();
     clamp_text(&mut text);
     text
-}
-
-/// `None` where the file is gone again.
-fn read(disk: &Disk, at: At, path: PathBuf, stamp: Stamp, owners: &mut Owners<'_>) -> Option<Held> {
-    let (mut objects, mut troubles) = (Vec::new(), Vec::new());
-    let (stamp, settled) = match disk.read(&path) {
-        Ok((stamp, contents)) => {
-            match contents {
-                Contents::Other => {}
-                Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
-                Contents::Bytes(bytes) => {
-                    let parsed = parse::keys(&bytes, &path).dated(i64::try_from(stamp.modified_ns / 1_000_000).ok());
-                    objects = parsed.objects.into_iter().map(Object::from).collect();
-                    troubles = parsed.faults.iter().map(Trouble::fault).collect();
-                }
-            }
-            let age_ns = i128::from(at.wall_ms) * 1_000_000 - stamp.changed_ns.max(stamp.modified_ns);
-            (stamp, age_ns >= RACY_NS)
-        }
-        Err(e) if is_missing(&e) => return None,
-        // Asked again at each scan: a mount or a capability may help without changing the stamp.
-        Err(e) => {
-            troubles.push(Trouble::system(&e));
-            (stamp, false)
-        }
-    };
-    let place = Place {
-        path: text(&path),
-        slot: 0,
-        owner: Some(owners.user(stamp.uid)),
-        group: Some(owners.group(stamp.gid)),
-        mode: Some(stamp.mode & 0o7777),
-        modified_ms: i64::try_from(stamp.modified_ns / 1_000_000).ok(),
-        ..Place::default()
-    };
-    Some(Held { path, stamp, place, settled, fresh: true, objects, unrevoked: BTreeMap::new(), troubles })
 }

@@ -27,10 +27,18 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
                 totals.created += events.about(EventKind::Created, &facts, &place, "", message);
                 sighting(sink, &facts, place, false, None);
             }
-            Change::Rotated { old, old_place, new, place } => {
-                let message = format!("{} took the place of another in {}", describe(&new), place.path);
-                totals.rotated += events.about(EventKind::Rotated, &new, &place, &old.id, message);
-                sighting(sink, &old, old_place, true, None);
+            Change::Rotated { old, old_place, new, place, told } => {
+                let is_there = old_place.as_ref().is_some_and(|old| old.path == place.path);
+                let message = match is_there {
+                    true => format!("{} took the place of another in {}", describe(&new), place.path),
+                    false => format!("{} in {} succeeds another", describe(&new), place.path),
+                };
+                if !told {
+                    totals.rotated += events.about(EventKind::Rotated, &new, &place, &old.id, message);
+                }
+                if let Some(old_place) = old_place {
+                    sighting(sink, &old, old_place, true, None);
+                }
                 sighting(sink, &new, place, false, Some(old.id.clone()));
             }
             Change::Removed { facts, place, moved_to } => {

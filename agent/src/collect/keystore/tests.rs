@@ -4,7 +4,9 @@ mod formats;
 mod hostile;
 mod lifecycle;
 mod lockstep;
+mod places;
 mod revoked;
+mod rotation;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -45,8 +47,10 @@ impl Host {
     }
 
     fn with(shop: Workshop, root: RootFs, paths: Vec<String>) -> Self {
-        let keystore = KeystoreConfig { paths, exclude: Vec::new() };
+        let keystore = KeystoreConfig { paths, named_files: !root.is_host(), ..KeystoreConfig::default() };
         let context = Context { root, started_ms: 1_000, keystore, ..FakeHost::new().context() };
+        // Others may come as far as here, as on a real host.
+        std::fs::set_permissions(shop.root(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let sensor = Keystore::new(&context);
         let wall_ms = SystemClock::shared().now_ms() + 10_000;
         Self { shop, sensor, context, remembered: BTreeMap::new(), now: At { wall_ms, monotonic: Duration::from_secs(100) } }

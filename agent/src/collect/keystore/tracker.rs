@@ -3,12 +3,12 @@
 //! the sensor once a scan.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keyvigil_common::key::{KeyFacts, KeyKind};
 
+use super::lineage::{Lineage, Lost};
 use super::model::{Change, FileState, Held, Observed, Scan, identity, is_exposed, is_over};
 use super::pair::pair;
 use super::trouble::Trouble;
@@ -37,10 +37,16 @@ impl Tracker {
     pub(super) fn update(&mut self, at: At, scan: &Scan<'_>) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut arrivals = Vec::new();
+        let mut lost = Lost::new();
         for (path, observed) in &scan.files {
             let state = self.files.entry(path.clone()).or_default();
             if !observed.fresh && state.waiting.is_none() && state.objects.iter().all(|held| held.missing.is_none()) {
                 continue;
+            }
+            let named = state.objects.iter().flat_map(|held| &held.place.used_by).filter(|user| !observed.place.used_by.contains(user));
+            let named: Vec<String> = named.cloned().collect();
+            if !named.is_empty() {
+                lost.insert(path.clone(), named);
             }
             let before = changes.len() + arrivals.len();
             let told = state.told.clone();
@@ -50,9 +56,21 @@ impl Tracker {
             }
         }
         self.absent_files(at, scan);
-        self.settle(arrivals, scan, &mut changes);
+        self.settle(arrivals, scan, &lost, &mut changes);
         self.forget(at, &mut changes);
         self.expire(at, &mut changes);
+        changes
+    }
+
+    /// Forgets all that lies on a host that is no longer there.
+    pub(super) fn leave_all(&mut self, is_gone: impl Fn(&str) -> bool) -> Vec<Change> {
+        let gone: Vec<String> = self.files.keys().filter(|path| is_gone(path)).cloned().collect();
+        let mut changes = Vec::new();
+        for path in gone {
+            let objects = self.files.remove(&path).unwrap_or_default().objects;
+            changes.extend(objects.into_iter().map(|held| Change::Left(held.facts, held.place)));
+            self.dirty.insert(path);
+        }
         changes
     }
 
@@ -105,7 +123,7 @@ impl Tracker {
             if new.facts.revoked_ms.is_some() {
                 changes.push(Change::Revoked(Arc::clone(&new.facts), new.place.clone()));
             }
-            changes.push(Change::Rotated { old: old.facts, old_place: old.place, new: Arc::clone(&new.facts), place: new.place.clone() });
+            changes.push(Change::Rotated { old: old.facts, old_place: Some(old.place), new: Arc::clone(&new.facts), place: new.place.clone(), told: false });
         }
         // What is missed may lie behind an object that cannot be read any more.
         if pairs.gone.is_empty() {
@@ -148,8 +166,7 @@ impl Tracker {
     /// Marks the keys of files that were not seen, where they would have been.
     fn absent_files(&mut self, at: At, scan: &Scan<'_>) {
         for (path, state) in &mut self.files {
-            let hidden = || scan.hidden.iter().any(|prefix| Path::new(path).starts_with(prefix));
-            if scan.files.contains_key(path) || hidden() {
+            if scan.files.contains_key(path) || scan.hidden.covers(path) {
                 continue;
             }
             if state.told.take().is_some() {
@@ -162,18 +179,22 @@ impl Tracker {
         }
     }
 
-    /// Tells keys that are new from those that came from another place.
-    fn settle(&mut self, arrivals: Vec<Arrival>, scan: &Scan<'_>, changes: &mut Vec<Change>) {
+    /// Tells keys that are new from those that came from another place, and from those that succeed others.
+    fn settle(&mut self, arrivals: Vec<Arrival>, scan: &Scan<'_>, lost: &Lost, changes: &mut Vec<Change>) {
         let mut missing = self.missing();
         let mut replaced = HashSet::new();
         let mut left = Vec::new();
-        for change in changes.iter() {
-            let Change::Rotated { old, new, .. } = change else { continue };
+        for change in changes.iter_mut() {
+            let Change::Rotated { old, new, told, .. } = change else { continue };
             replaced.insert(identity(old));
             // A file written under another name and then renamed over this one.
-            left.extend(self.leave(&mut missing, new).map(|held| Change::Left(held.facts, held.place)));
+            if let Some(held) = self.leave(&mut missing, new) {
+                *told = held.succeeds.as_ref() == Some(&old.id);
+                left.push(Change::Left(held.facts, held.place));
+            }
         }
         changes.append(&mut left);
+        let mut new = Vec::new();
         for arrival in arrivals {
             let (facts, place) = (Arc::clone(&arrival.held.facts), arrival.held.place.clone());
             let from = self.leave(&mut missing, &facts);
@@ -190,10 +211,50 @@ impl Tracker {
             if facts.revoked_ms.is_some() && !is_known {
                 changes.push(Change::Revoked(Arc::clone(&facts), place.clone()));
             }
-            changes.push(if is_known { Change::Seen(facts, place) } else { Change::Created(facts, place) });
-            self.dirty.insert(arrival.path.clone());
-            self.files.entry(arrival.path).or_default().objects.push(arrival.held);
+            if is_known {
+                changes.push(Change::Seen(facts, place));
+                self.arrive(arrival);
+            } else {
+                new.push(arrival);
+            }
         }
+        self.succeed(new, lost, changes);
+    }
+
+    /// Tells of new keys which ones they succeed.
+    fn succeed(&mut self, new: Vec<Arrival>, lost: &Lost, changes: &mut Vec<Change>) {
+        if new.is_empty() {
+            return;
+        }
+        let lineage = Lineage::of(&self.files, lost);
+        let mut old: Vec<Option<Held>> = new.iter().map(|arrival| lineage.certificate(&arrival.held).cloned()).collect();
+        let fingerprint = |held: &Held| held.facts.fingerprint.clone();
+        let bound: Vec<(String, String)> = old.iter().zip(&new).filter_map(|(old, new)| Some((fingerprint(old.as_ref()?), fingerprint(&new.held)))).collect();
+        for (old, new) in old.iter_mut().zip(&new) {
+            if old.is_none() {
+                *old = lineage.key(&new.held, &bound).cloned();
+            }
+        }
+        let mut told = HashSet::new();
+        for (old, mut arrival) in old.into_iter().zip(new) {
+            let (facts, place) = (Arc::clone(&arrival.held.facts), arrival.held.place.clone());
+            changes.push(match old {
+                // A key that appears in several places at once succeeds in one of them.
+                Some(_) if !told.insert(identity(&facts)) => Change::Seen(facts, place),
+                Some(old) => {
+                    let gone = old.missing.and_then(|_| self.leave(&mut self.missing(), &old.facts));
+                    arrival.held.succeeds = Some(old.facts.id.clone());
+                    Change::Rotated { old: old.facts, old_place: gone.map(|held| held.place), new: facts, place, told: false }
+                }
+                None => Change::Created(facts, place),
+            });
+            self.arrive(arrival);
+        }
+    }
+
+    fn arrive(&mut self, arrival: Arrival) {
+        self.dirty.insert(arrival.path.clone());
+        self.files.entry(arrival.path).or_default().objects.push(arrival.held);
     }
 
     /// Files from which a key is missing, by the key.

@@ -8,8 +8,11 @@ use keyvigil_common::key::clamp_text;
 use crate::parse::keys::{Fault, FaultClass};
 
 /// Reasons under which `crypto.keystore.errors_total` is counted, all of them from the first scan on.
-pub(super) const REASONS: [&str; 11] =
-    ["corrupt", "io", "limit", "loop", "missing", "not_regular", "permission", "too_large", "too_many", "truncated", "unsupported"];
+pub(super) const REASONS: [&str; 12] =
+    ["corrupt", "io", "limit", "loop", "missing", NOT_A_KEY, "not_regular", "permission", "too_large", "too_many", "truncated", "unsupported"];
+
+/// A file that is named as a key, and is none.
+pub(super) const NOT_A_KEY: &str = "not_a_key";
 
 /// One thing that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +43,16 @@ impl Trouble {
         Self { reason: "not_regular", detail: "a pipe or device, which is never opened".into() }
     }
 
+    /// What `user`, a line of a configuration, names is not there.
+    pub(super) fn missing(user: &str) -> Self {
+        Self { reason: "missing", detail: format!("{user} names it, and it does not exist") }
+    }
+
+    /// What `user`, a line of a configuration, names is something else.
+    pub(super) fn not_a_key(user: &str) -> Self {
+        Self { reason: NOT_A_KEY, detail: format!("{user} names it, and there is no key or certificate in it") }
+    }
+
     pub(super) fn too_large(bytes: u64) -> Self {
         let most = keyvigil_common::limits::KEY_FILE_BYTES_MAX;
         Self { reason: "too_large", detail: format!("looks like a key file and has {bytes} bytes; at most {most} are read") }
@@ -58,7 +71,7 @@ impl Trouble {
 
     /// Whether it may come from a file that is being written just now.
     pub(super) fn may_pass(&self) -> bool {
-        self.reason == FaultClass::Corrupt.as_str() || self.reason == FaultClass::Truncated.as_str()
+        [FaultClass::Corrupt.as_str(), FaultClass::Truncated.as_str(), "missing", NOT_A_KEY].contains(&self.reason)
     }
 
     /// What to do about it.
@@ -70,6 +83,7 @@ impl Trouble {
             "too_large" => "exclude the path if it is no key file",
             "too_many" => "split the file",
             "truncated" | "corrupt" => "write the file anew from its source; programs that load it fail, too",
+            "missing" | NOT_A_KEY => "put the key there, or correct the configuration: the program fails when it is started next",
             "unsupported" => "nothing: such stores are listed, not opened",
             "limit" => "narrow the configured paths or list the directory among them",
             _ => "look at the file system; exclude the path if it is not needed",

@@ -1,4 +1,4 @@
-//! Finds the files below the configured paths: bounded in number and depth, stays on each path's file system, enters each
+//! Finds the files below the configured paths: bounded in number, depth and time, stays on each path's file system, enters each
 //! directory once. What it could not look at it says. Never opens a file. Called by the sensor at each scan.
 
 use std::collections::{BTreeMap, HashSet};
@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use keyvigil_common::limits::{KEYSTORE_DEPTH_MAX, KEYSTORE_FILES_MAX};
 use rustix::fs::FileType;
 
+use super::budget::Budget;
 use super::disk::{Disk, Stamp};
+use super::homes::Homes;
 use super::pattern::{Pattern, is_missing};
 use super::trouble::Trouble;
 
@@ -51,22 +53,48 @@ pub(super) struct Found {
     pub(super) troubles: Vec<(PathBuf, Trouble)>,
     /// Of each configured path.
     pub(super) roots: Vec<Root>,
-    /// Directories that were not, or not wholly, visited because there were too many names.
+    /// Directories that were not, or not wholly, visited because there were too many names or the time was over.
     pub(super) unvisited: Vec<PathBuf>,
+    /// Where to go on the next time.
+    pub(super) rest: Rest,
+}
+
+/// What a walk did not come to.
+#[derive(Debug, Default)]
+pub(super) struct Rest {
+    directories: Vec<Directory>,
+    /// The first pattern that was not begun.
+    pattern: usize,
+}
+
+impl Rest {
+    pub(super) fn is_empty(&self) -> bool {
+        self.directories.is_empty() && self.pattern == 0
+    }
+}
+
+/// What is asked for.
+pub(super) struct Ask<'a> {
+    pub(super) disk: &'a Disk,
+    pub(super) homes: &'a Homes,
+    pub(super) patterns: &'a [&'a Pattern],
+    pub(super) exclude: &'a [Pattern],
+    pub(super) budget: &'a Budget,
 }
 
 /// One walk.
 struct Walk<'a> {
-    disk: &'a Disk,
-    exclude: &'a [Pattern],
+    ask: Ask<'a>,
     found: Found,
     entered: HashSet<(u64, u64)>,
     /// Names that may be visited still.
     left: usize,
     /// Links to directories: entered at the end, so that a directory goes by its own name where it has one.
     links: Vec<Directory>,
+    is_crowded: bool,
 }
 
+#[derive(Debug)]
 struct Directory {
     path: PathBuf,
     depth: usize,
@@ -74,24 +102,23 @@ struct Directory {
     pattern: usize,
 }
 
-/// Walks all configured paths.
-pub(super) fn walk(disk: &Disk, patterns: &[Pattern], exclude: &[Pattern]) -> Found {
-    let mut walk = Walk { disk, exclude, found: Found::default(), entered: HashSet::new(), left: KEYSTORE_FILES_MAX, links: Vec::new() };
-    for (pattern, configured) in patterns.iter().enumerate() {
-        let root = match configured.expand(disk, walk.left, &mut walk.found.directories) {
-            Ok(paths) => {
-                walk.found.asked.extend(paths.iter().cloned());
-                paths.into_iter().map(|path| walk.root(path, pattern)).fold(Root::Missing, worse)
-            }
-            Err((path, e)) => walk.trouble(path, Trouble::system(&e)),
-        };
-        walk.found.roots.push(root);
+/// Walks all configured paths, beginning with what the last walk did not come to.
+pub(super) fn walk(ask: Ask<'_>, rest: Rest) -> Found {
+    let first = rest.pattern % ask.patterns.len().max(1);
+    let found = Found { roots: vec![Root::Seen; ask.patterns.len()], ..Found::default() };
+    let mut walk = Walk { ask, found, entered: HashSet::new(), left: KEYSTORE_FILES_MAX, links: Vec::new(), is_crowded: false };
+    for directory in rest.directories {
+        walk.directory(directory);
+    }
+    let count = walk.ask.patterns.len();
+    for pattern in (first..count).chain(0..first) {
+        walk.pattern(pattern);
     }
     while let Some(link) = walk.links.pop() {
         walk.directory(link);
     }
-    if let Some(first) = walk.found.unvisited.first().cloned() {
-        let why = format!("more than {KEYSTORE_FILES_MAX} names lie below the configured paths; from here on they are not looked at");
+    if let Some(first) = walk.found.unvisited.first().cloned().filter(|_| walk.is_crowded) {
+        let why = format!("more than {KEYSTORE_FILES_MAX} names lie below the configured paths, or most of them here; the others here are not looked at");
         walk.found.troubles.push((first, Trouble::limit(why)));
     }
     walk.found
@@ -107,16 +134,35 @@ fn worse(a: Root, b: Root) -> Root {
 }
 
 impl Walk<'_> {
+    fn pattern(&mut self, pattern: usize) {
+        let Ask { disk, homes, patterns, budget, .. } = self.ask;
+        let configured = patterns[pattern];
+        if budget.is_over() {
+            // Nobody knows what stands behind it.
+            self.found.unvisited.extend(configured.begins(homes));
+            self.found.roots[pattern] = Root::Blind;
+            if self.found.rest.pattern == 0 {
+                self.found.rest.pattern = pattern;
+            }
+            return;
+        }
+        let expanded = configured.expand(disk, homes, self.left, &mut self.found.directories);
+        let failed = expanded.failed.into_iter().map(|(path, e)| self.trouble(path, Trouble::system(&e))).fold(Root::Missing, worse);
+        self.found.asked.extend(expanded.paths.iter().cloned());
+        self.found.roots[pattern] = expanded.paths.into_iter().map(|path| self.root(path, pattern)).fold(failed, worse);
+    }
+
     fn root(&mut self, path: PathBuf, pattern: usize) -> Root {
         if self.is_excluded(&path) {
             return Root::Missing;
         }
-        match self.disk.stat(&path) {
+        match self.ask.disk.stat(&path) {
             Err(e) if is_missing(&e) => Root::Missing,
             Err(e) => self.trouble(path, Trouble::system(&e)),
             Ok(stamp) if stamp.file_type() == FileType::Directory => self.directory(Directory { path, depth: 0, device: stamp.device, pattern }),
             Ok(stamp) => {
-                self.file(path, stamp, false, pattern);
+                let link = self.ask.disk.is_link(&path);
+                self.file(path, stamp, link, pattern);
                 Root::Seen
             }
         }
@@ -128,7 +174,7 @@ impl Walk<'_> {
     }
 
     fn is_excluded(&self, path: &Path) -> bool {
-        self.exclude.iter().any(|pattern| pattern.covers(path))
+        self.ask.exclude.iter().any(|pattern| pattern.covers(path, self.ask.homes))
     }
 
     fn directory(&mut self, at: Directory) -> Root {
@@ -136,6 +182,12 @@ impl Walk<'_> {
         let mut outcome = Root::Seen;
         let mut stack = vec![at];
         while let Some(at) = stack.pop() {
+            if self.ask.budget.is_over() {
+                self.found.unvisited.extend(stack.iter().chain([&at]).map(|directory| directory.path.clone()));
+                self.found.rest.directories.extend(stack);
+                self.found.rest.directories.push(at);
+                return Root::Blind;
+            }
             let depth = at.depth;
             let seen = self.list(at, &mut stack);
             if depth == 0 {
@@ -149,7 +201,8 @@ impl Walk<'_> {
         if at.depth > KEYSTORE_DEPTH_MAX {
             return self.trouble(at.path, Trouble::limit(format!("deeper than {KEYSTORE_DEPTH_MAX} levels below its configured path")));
         }
-        let listing = match self.disk.list(&at.path, self.left) {
+        // No crowd takes all: what comes after it is looked at, too.
+        let listing = match self.ask.disk.list(&at.path, self.left.div_ceil(2)) {
             Ok(listing) => listing,
             Err(e) if is_missing(&e) => return Root::Missing,
             Err(e) => return self.trouble(at.path, Trouble::system(&e)),
@@ -162,6 +215,7 @@ impl Walk<'_> {
         }
         self.left -= listing.entries.len();
         if listing.more {
+            self.is_crowded = true;
             self.found.unvisited.push(at.path.clone());
         }
         for entry in listing.entries {
@@ -179,7 +233,7 @@ impl Walk<'_> {
 
     fn entry(&mut self, at: Directory, stamp: io::Result<Stamp>, stack: &mut Vec<Directory>) {
         let link = stamp.as_ref().is_ok_and(|stamp| stamp.file_type() == FileType::Symlink);
-        let stamp = if link { self.disk.stat(&at.path) } else { stamp };
+        let stamp = if link { self.ask.disk.stat(&at.path) } else { stamp };
         match stamp {
             // A link to nothing holds no key.
             Err(e) if is_missing(&e) => {}
@@ -187,7 +241,9 @@ impl Walk<'_> {
                 self.trouble(at.path, Trouble::system(&e));
             }
             Ok(stamp) if stamp.file_type() == FileType::Directory => {
-                if link {
+                if self.ask.patterns.get(at.pattern).is_some_and(|pattern| pattern.flat) {
+                    // Only what lies in it was asked for.
+                } else if link {
                     self.links.push(at);
                 } else {
                     stack.push(at);

@@ -27,6 +27,8 @@ const KINDS: Record<string, Kind> = {
   auth_failure: { letter: 'F', weight: 'warning', word: 'Login failed' },
   unreadable: { letter: 'N', weight: 'quiet', word: 'Unreadable', many: 'key files cannot be read' },
   data_lost: { letter: 'G', weight: 'critical', word: 'Data lost' },
+  served_stale: { letter: 'T', weight: 'warning', word: 'Served stale' },
+  served_fresh: { letter: 'H', weight: 'quiet', word: 'Served fresh', many: 'servers reloaded their certificate' },
   agent_started: { letter: 'A', weight: 'quiet', word: 'Agent started', many: 'starts of the agent' },
 };
 

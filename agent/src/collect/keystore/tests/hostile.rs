@@ -5,6 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 
 use super::*;
+use crate::collect::keystore::reader::text;
 
 fn unreadable(events: &[Event]) -> Vec<(&str, &str)> {
     let reason = |event: &'_ Event| -> &str { &event.evidence[0].0.clone().leak()[..] };
@@ -93,7 +94,11 @@ fn without_permission_a_directory_is_named_and_its_keys_are_not_gone() {
         return;
     }
     let disk = Disk::open_root(&RootFs::new(host.shop.root())).unwrap();
-    let found = thread_as_nobody(move || walk::walk(&disk, &[Pattern::new("/keys")], &[]));
+    let found = thread_as_nobody(move || {
+        let budget = Budget::begin(&SystemClock::shared());
+        let ask = walk::Ask { disk: &disk, homes: &Homes::default(), patterns: &[&Pattern::new("/keys")], exclude: &[], budget: &budget };
+        walk::walk(ask, walk::Rest::default())
+    });
     let reasons: Vec<(String, &str)> = found.troubles.iter().map(|(path, trouble)| (text(path), trouble.reason)).collect();
     assert_eq!(reasons, [("/keys/closed".to_owned(), "permission")]);
     assert!(found.troubles[0].1.hides());
@@ -155,5 +160,5 @@ fn a_crowded_directory_blinds_nobody_else() {
     fs::remove_file(host.shop.path("keys/k.pem")).unwrap();
     fs::remove_file(host.shop.path("late/k.pem")).unwrap();
     let removed = host.settle();
-    assert_eq!(removed.iter().map(|event| event.path.as_deref().unwrap()).collect::<Vec<_>>(), ["/keys/k.pem"], "of the late one nobody knows");
+    assert_eq!(removed.iter().map(|event| event.path.as_deref().unwrap()).collect::<Vec<_>>(), ["/keys/k.pem", "/late/k.pem"]);
 }

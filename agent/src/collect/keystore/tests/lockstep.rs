@@ -7,7 +7,7 @@ use keyvigil_common::key::{KeyFacts, KeyKind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::collect::keystore::model::Object;
+use crate::collect::keystore::model::{Hidden, Object, Version};
 use crate::parse::Within;
 
 /// Ids of the keys in each file, in their order.
@@ -49,13 +49,13 @@ fn look(tracker: &mut Tracker, model: &Model, at: At, inventory: &mut Inventory)
     let observed = |path: &String| Observed {
         objects: &objects[path],
         troubles: &[],
-        place: Place::at(path.clone()),
-        version: String::new(),
+        place: Cow::Owned(Place::at(path.clone())),
+        version: Version::default(),
         fresh: true,
         baseline: false,
     };
     let files = model.keys().map(|path| (path.clone(), observed(path))).collect();
-    let scan = Scan { files, names: model.keys().cloned().collect(), hidden: Vec::new() };
+    let scan = Scan { files, names: model.keys().cloned().collect(), hidden: Hidden::default() };
     let mut sink = Sink::new("h", at);
     report::report(tracker.update(at, &scan), &mut sink, &mut Totals::default());
     for sighting in &sink.sightings {

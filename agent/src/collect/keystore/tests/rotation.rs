@@ -1,0 +1,134 @@
+//! What programs that renew certificates do to files, step by step: one rotation for each key, and nothing else.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+
+/// What is told of keys, as `kind path`, looking after each step and until nothing waits.
+fn told(host: &mut Host, steps: &[&dyn Fn(&Workshop)]) -> Vec<String> {
+    let mut events = host.look().events;
+    assert!(events.is_empty(), "{events:?}");
+    for step in steps {
+        host.pass(Duration::from_millis(700));
+        step(&host.shop);
+        events.extend(host.look().events);
+    }
+    events.extend(host.settle());
+    events.extend(host.settle());
+    let mut told: Vec<String> = events.iter().map(|event| format!("{} {}", event.kind.as_str(), event.path.as_deref().unwrap())).collect();
+    told.sort();
+    told
+}
+
+fn copy(shop: &Workshop, from: &str, to: &str) {
+    let path = shop.write(to, shop.read(from));
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn rename(shop: &Workshop, from: &str, to: &str) {
+    fs::rename(shop.path(from), shop.path(to)).unwrap();
+}
+
+fn link(shop: &Workshop, target: &str, at: &str) {
+    fs::create_dir_all(shop.path(at).parent().unwrap()).unwrap();
+    let _ = fs::remove_file(shop.path(at));
+    symlink(target, shop.path(at)).unwrap();
+}
+
+/// A host with an old and a new pair for the same name outside of the watched path.
+fn host(paths: &[&str]) -> Host {
+    let host = Host::new(paths);
+    host.shop.certificate("old.pem", "old.key", "www", 30);
+    host.shop.certificate("new.pem", "new.key", "www", 60);
+    host
+}
+
+#[test]
+fn a_pair_that_is_replaced_in_two_steps() {
+    let mut host = host(&["/keys"]);
+    (copy(&host.shop, "old.pem", "keys/c.pem"), copy(&host.shop, "old.key", "keys/c.key"));
+    let steps: [&dyn Fn(&Workshop); 2] = [&|shop| copy(shop, "new.key", "keys/c.key"), &|shop| copy(shop, "new.pem", "keys/c.pem")];
+    assert_eq!(told(&mut host, &steps), ["rotated /keys/c.key", "rotated /keys/c.pem"]);
+}
+
+#[test]
+fn an_editor_that_keeps_a_backup() {
+    let mut host = host(&["/keys"]);
+    copy(&host.shop, "old.pem", "keys/c.pem");
+    let steps: [&dyn Fn(&Workshop); 3] = [
+        &|shop| drop(shop.write("keys/.c.pem.swp", [0, 1, 2])),
+        &|shop| (copy(shop, "keys/c.pem", "keys/c.pem~"), copy(shop, "new.pem", "keys/.c.pem.tmp")).1,
+        &|shop| rename(shop, "keys/.c.pem.tmp", "keys/c.pem"),
+    ];
+    // The temporary file is seen, and succeeds what is still beside it.
+    assert_eq!(told(&mut host, &steps), ["created /keys/c.pem~", "rotated /keys/.c.pem.tmp"]);
+}
+
+#[test]
+fn certbot() {
+    let mut host = host(&["/etc/letsencrypt"]);
+    for (name, link_name) in [("pem", "cert"), ("key", "privkey")] {
+        copy(&host.shop, &format!("old.{name}"), &format!("etc/letsencrypt/archive/www/{link_name}1.pem"));
+        link(&host.shop, &format!("../../archive/www/{link_name}1.pem"), &format!("etc/letsencrypt/live/www/{link_name}.pem"));
+    }
+    let steps: [&dyn Fn(&Workshop); 4] = [
+        &|shop| copy(shop, "new.key", "etc/letsencrypt/archive/www/privkey2.pem"),
+        &|shop| copy(shop, "new.pem", "etc/letsencrypt/archive/www/cert2.pem"),
+        &|shop| link(shop, "../../archive/www/privkey2.pem", "etc/letsencrypt/live/www/privkey.pem"),
+        &|shop| link(shop, "../../archive/www/cert2.pem", "etc/letsencrypt/live/www/cert.pem"),
+    ];
+    let at_once: [&dyn Fn(&Workshop); 1] = [&|shop| steps.iter().for_each(|step| step(shop))];
+    assert_eq!(told(&mut host, &at_once), ["rotated /etc/letsencrypt/live/www/cert.pem", "rotated /etc/letsencrypt/live/www/privkey.pem"]);
+}
+
+#[test]
+fn a_new_name_in_the_same_directory() {
+    for goes in [false, true] {
+        let mut host = host(&["/keys"]);
+        (copy(&host.shop, "old.pem", "keys/2025.pem"), copy(&host.shop, "old.key", "keys/2025.key"));
+        host.shop.certificate("keys/other.pem", "o.key", "other", 30);
+        let renew = |shop: &Workshop| {
+            (copy(shop, "new.pem", "keys/2026.pem"), copy(shop, "new.key", "keys/2026.key"));
+            if goes {
+                (fs::remove_file(shop.path("keys/2025.pem")).unwrap(), fs::remove_file(shop.path("keys/2025.key")).unwrap());
+            }
+        };
+        assert_eq!(told(&mut host, &[&renew]), ["rotated /keys/2026.key", "rotated /keys/2026.pem"], "the old one goes: {goes}");
+    }
+}
+
+#[test]
+fn a_new_path_that_the_configuration_names_instead() {
+    let mut host = host(&["/none"]);
+    (copy(&host.shop, "old.pem", "a/c.pem"), copy(&host.shop, "old.key", "a/k.pem"));
+    let config = |shop: &Workshop, dir: &str, lines: &str| {
+        shop.write("etc/nginx/nginx.conf", format!("{lines}ssl_certificate /{dir}/c.pem;\nssl_certificate_key /{dir}/k.pem;\n"));
+    };
+    config(&host.shop, "a", "");
+    let steps: [&dyn Fn(&Workshop); 1] = [&|shop| {
+        (copy(shop, "new.pem", "b/c.pem"), copy(shop, "new.key", "b/k.pem"));
+        config(shop, "b", "# renewed\n");
+    }];
+    assert_eq!(told(&mut host, &steps), ["rotated /b/c.pem", "rotated /b/k.pem"]);
+    host.restart();
+    assert!(host.settle().is_empty());
+    fs::remove_dir_all(host.shop.path("a")).unwrap();
+    assert_eq!(kinds(&host.settle()), [EventKind::Removed; 2], "the old ones were still known");
+}
+
+#[test]
+fn what_is_alike_and_no_successor() {
+    let mut host = host(&["/keys"]);
+    copy(&host.shop, "old.pem", "keys/a/c.pem");
+    host.shop.write("etc/nginx/nginx.conf", "ssl_certificate /keys/named/one.pem; ssl_certificate /keys/named/two.pem;");
+    (copy(&host.shop, "old.pem", "keys/named/one.pem"), copy(&host.shop, "old.pem", "keys/copy/c.pem"));
+    let mut steps: Vec<&dyn Fn(&Workshop)> = Vec::new();
+    steps.push(&|shop| copy(shop, "old.pem", "keys/copy/again.pem"));
+    steps.push(&|shop| copy(shop, "new.pem", "keys/named/two.pem"));
+    assert_eq!(told(&mut host, &steps), ["created /keys/copy/again.pem", "created /keys/named/two.pem"], "a copy; one beside another that is in use");
+    let mut host = self::host(&["/keys"]);
+    copy(&host.shop, "new.pem", "keys/new.pem");
+    let late: [&dyn Fn(&Workshop); 1] = [&|shop| copy(shop, "old.pem", "keys/old.pem")];
+    assert_eq!(told(&mut host, &late), ["created /keys/old.pem"], "an older one that comes later");
+}

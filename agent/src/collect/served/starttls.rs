@@ -1,0 +1,160 @@
+//! How TLS is begun in protocols that begin without it. Says no more than is needed to be told to go ahead. Called by the probe.
+
+use super::wire::{Hush, Wire};
+use crate::parse::greeting::{self, Dialect};
+use std::time::Duration;
+
+/// Lines of one answer.
+const LINES_MAX: usize = 200;
+
+/// Begins TLS.
+///
+/// # Errors
+/// Why it does not come to that, in words.
+pub(super) fn begin(wire: &mut Wire, dialect: Dialect, name: Option<&str>) -> Result<(), String> {
+    let told = match dialect {
+        Dialect::Smtp => smtp(wire),
+        Dialect::Ftp => coded(wire).and_then(|_| ftp(wire)),
+        Dialect::Nntp => asked(wire, "STARTTLS\r\n", |line| line.starts_with("382"), |_| false),
+        Dialect::Imap => asked(wire, "a STARTTLS\r\n", |line| line.starts_with("a OK"), |line| line.starts_with('*')),
+        Dialect::Pop3 => asked(wire, "STLS\r\n", |line| line.starts_with("+OK"), |_| false),
+        Dialect::Sieve => sieve(wire),
+        Dialect::Mysql => mysql(wire),
+        Dialect::Postgres => postgres(wire),
+        Dialect::Ldap => ldap(wire),
+        Dialect::Xmpp => xmpp(wire, name.unwrap_or("localhost")),
+    };
+    let what = format!("{dialect:?}").to_lowercase();
+    match told {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!("speaks {what} without TLS")),
+        Err(hush) => Err(format!("{} when asked for TLS in {what}", hush.words())),
+    }
+}
+
+/// After the greeting: asks, passes over what `is_aside`, and whether the answer agrees.
+fn asked(wire: &mut Wire, ask: &str, agrees: impl Fn(&str) -> bool, is_aside: impl Fn(&str) -> bool) -> Result<bool, Hush> {
+    wire.line()?;
+    wire.say(ask.as_bytes())?;
+    for _ in 0..LINES_MAX {
+        let line = wire.line()?;
+        if !is_aside(&line) {
+            return Ok(agrees(&line));
+        }
+    }
+    Err(Hush::Endless)
+}
+
+/// An answer of SMTP or FTP, which may have several lines: `250-PIPELINING`, `250 STARTTLS`.
+fn coded(wire: &mut Wire) -> Result<Vec<String>, Hush> {
+    let mut lines = Vec::new();
+    for _ in 0..LINES_MAX {
+        let line = wire.line()?;
+        let goes_on = line.as_bytes().get(3) == Some(&b'-') || !line.as_bytes().first().is_some_and(u8::is_ascii_digit);
+        lines.push(line);
+        if !goes_on {
+            return Ok(lines);
+        }
+    }
+    Err(Hush::Endless)
+}
+
+fn begins(lines: &[String], code: &str) -> bool {
+    lines.last().is_some_and(|line| line.starts_with(code))
+}
+
+fn smtp(wire: &mut Wire) -> Result<bool, Hush> {
+    coded(wire)?;
+    wire.say(b"EHLO localhost\r\n")?;
+    let features = coded(wire)?;
+    if !begins(&features, "250") {
+        // File transfer greets in the same way.
+        return ftp(wire);
+    }
+    if !features.iter().any(|line| line.get(4..).is_some_and(|feature| feature.trim().eq_ignore_ascii_case("STARTTLS"))) {
+        return Ok(false);
+    }
+    wire.say(b"STARTTLS\r\n")?;
+    Ok(begins(&coded(wire)?, "220"))
+}
+
+fn ftp(wire: &mut Wire) -> Result<bool, Hush> {
+    wire.say(b"AUTH TLS\r\n")?;
+    Ok(begins(&coded(wire)?, "234"))
+}
+
+fn sieve(wire: &mut Wire) -> Result<bool, Hush> {
+    let ok = |wire: &mut Wire| {
+        for _ in 0..LINES_MAX {
+            let line = wire.line()?.to_ascii_uppercase();
+            if ["OK", "NO", "BYE"].iter().any(|word| line.starts_with(word)) {
+                return Ok(line.starts_with("OK"));
+            }
+        }
+        Err(Hush::Endless)
+    };
+    if !ok(wire)? {
+        return Ok(false);
+    }
+    wire.say(b"STARTTLS\r\n")?;
+    ok(wire)
+}
+
+fn mysql(wire: &mut Wire) -> Result<bool, Hush> {
+    let offers = loop {
+        match greeting::mysql_offers_tls(&wire.inbox) {
+            Some(offers) => break offers,
+            None => wire.hear(Duration::MAX)?,
+        }
+    };
+    wire.take();
+    if offers {
+        wire.say(&greeting::mysql_asks_tls())?;
+    }
+    Ok(offers)
+}
+
+fn postgres(wire: &mut Wire) -> Result<bool, Hush> {
+    wire.say(&greeting::POSTGRES_ASKS_TLS)?;
+    while wire.inbox.is_empty() {
+        wire.hear(Duration::MAX)?;
+    }
+    Ok(wire.take() == b"S")
+}
+
+fn ldap(wire: &mut Wire) -> Result<bool, Hush> {
+    wire.say(greeting::LDAP_ASKS_TLS)?;
+    loop {
+        wire.hear(Duration::MAX)?;
+        if let Some(agrees) = greeting::ldap_agrees(&wire.inbox) {
+            wire.take();
+            return Ok(agrees);
+        }
+        if wire.inbox.first() != Some(&0x30) {
+            return Ok(false);
+        }
+    }
+}
+
+fn xmpp(wire: &mut Wire, domain: &str) -> Result<bool, Hush> {
+    let stream = format!("<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='{domain}' version='1.0'>");
+    wire.say(stream.as_bytes())?;
+    let has = |wire: &Wire, text: &str| wire.inbox.windows(text.len()).any(|part| part == text.as_bytes());
+    while !has(wire, "</stream:features>") {
+        if has(wire, "</stream:stream>") || wire.inbox.first().is_some_and(|first| *first != b'<') {
+            return Ok(false);
+        }
+        wire.hear(Duration::MAX)?;
+    }
+    if !has(wire, "urn:ietf:params:xml:ns:xmpp-tls") {
+        return Ok(false);
+    }
+    wire.take();
+    wire.say(b"<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")?;
+    while !has(wire, ">") {
+        wire.hear(Duration::MAX)?;
+    }
+    let agrees = has(wire, "<proceed");
+    wire.take();
+    Ok(agrees)
+}

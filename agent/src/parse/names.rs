@@ -1,0 +1,229 @@
+//! Configuration files that name key files: one file a program, each text to what it says, in its order. No I/O: whoever
+//! reads the files follows their includes and tells the parser which file it is in. Called by the keystore sensor.
+
+pub mod apache;
+pub mod dovecot;
+pub mod haproxy;
+pub mod keyed;
+pub mod nginx;
+pub mod paths;
+pub mod postfix;
+pub mod postgresql;
+pub mod sshd;
+mod words;
+
+use std::collections::BTreeMap;
+
+/// Variables that one program may set; more are not known, and what uses them names nothing.
+const VARIABLES_MAX: usize = 1_000;
+
+/// What a named file is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Certificates, perhaps with their key.
+    Certificate,
+    /// A private key.
+    Key,
+    /// Certificates or keys of those who are trusted; a file or a directory.
+    Authorities,
+    /// A list of what is revoked; a file or a directory.
+    Revocations,
+    /// Public keys of those who may log in; may well be empty.
+    AuthorizedKeys,
+    /// Something else that belongs to a key: a password.
+    Other,
+}
+
+/// A file that is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name {
+    /// Absolute path, or a pattern as `[keystore] paths` has it.
+    pub path: String,
+    /// `path` is a pattern: the program puts something in when it knows more.
+    pub is_pattern: bool,
+    /// What it is there for.
+    pub what: What,
+    /// The program fails without it.
+    pub must: bool,
+    /// File in which it is named.
+    pub file: String,
+    /// Line there, from 1.
+    pub line: u32,
+}
+
+/// What a configuration says.
+#[derive(Debug, Clone)]
+pub enum Said {
+    /// It names a file.
+    Name(Name),
+    /// It goes on in other files: an absolute path or glob.
+    Include(String, Parse),
+}
+
+/// What is known while the files of one program are read, one after the other as they include each other.
+#[derive(Debug, Clone, Default)]
+pub struct Env {
+    /// The file that is read, absolute.
+    pub file: String,
+    /// The file that includes all others.
+    pub main: String,
+    /// Variables and settings, and where each was set.
+    settings: BTreeMap<String, Setting>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Setting {
+    value: String,
+    file: String,
+    line: u32,
+}
+
+/// Takes in what is said, and the files that are included there.
+pub type Say<'a> = dyn FnMut(&mut Env, Said) + 'a;
+/// Reads one file of a program.
+pub type Parse = fn(&str, &mut Env, &mut Say<'_>);
+
+/// A program, and where its configuration begins: patterns.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// As people call it.
+    pub name: &'static str,
+    /// Files that nobody includes.
+    pub files: &'static [&'static str],
+    /// How they are read.
+    pub parse: Parse,
+}
+
+/// All programs whose configuration is understood.
+pub const PROGRAMS: &[Program] = &[
+    program(
+        "nginx",
+        &["/etc/nginx/nginx.conf", "/usr/local/nginx/conf/nginx.conf", "/usr/local/etc/nginx/nginx.conf", "/opt/nginx/conf/nginx.conf"],
+        nginx::parse,
+    ),
+    program(
+        "apache",
+        &["/etc/apache2/{apache2,httpd}.conf", "/etc/httpd/conf/httpd.conf", "/usr/local/apache2/conf/httpd.conf", "/usr/local/etc/apache24/httpd.conf"],
+        apache::parse,
+    ),
+    program("haproxy", &["/etc/haproxy/haproxy.cfg", "/etc/haproxy/conf.d/*.cfg", "/usr/local/etc/haproxy/haproxy.cfg"], haproxy::parse),
+    program("postfix", &["/etc/postfix/main.cf", "/etc/postfix-*/main.cf"], postfix::parse),
+    program("sshd", &["/etc/ssh/sshd_config", "/usr/etc/ssh/sshd_config"], sshd::parse),
+    program(
+        "postgresql",
+        &["/etc/postgresql/*/*/postgresql.conf", "/var/lib/pgsql/{data,*/data}/postgresql.conf", "/var/lib/postgres/data/postgresql.conf"],
+        postgresql::parse,
+    ),
+    program("postgresql", &["/var/lib/pgsql/*/data/postgresql.conf", "/var/lib/postgresql/data/postgresql.conf"], postgresql::parse),
+    program("dovecot", &["/etc/dovecot/dovecot.conf"], dovecot::parse),
+    program("stunnel", &["/etc/stunnel/*.conf"], keyed::stunnel),
+    program("openvpn", &["/etc/openvpn/*.{conf,ovpn}", "/etc/openvpn/{server,client}/*.{conf,ovpn}"], keyed::openvpn),
+    program("mysql", &["/etc/mysql/my.cnf", "/etc/my.cnf"], keyed::mysql),
+    program("redis", &["/etc/{redis,valkey}/*.conf", "/etc/{redis,valkey}.conf"], keyed::redis),
+    program("mosquitto", &["/etc/mosquitto/mosquitto.conf"], keyed::mosquitto),
+    program("openldap", &["/etc/{ldap,openldap}/{ldap,slapd}.conf", "/etc/{ldap,openldap}/slapd.d/cn=config.ldif"], keyed::openldap),
+    program("vsftpd", &["/etc/vsftpd.conf", "/etc/vsftpd/vsftpd.conf"], keyed::vsftpd),
+    program(
+        "kubernetes",
+        &["/etc/kubernetes/*.conf", "/etc/kubernetes/manifests/*.{yaml,yml,json}", "/var/lib/kubelet/{config.yaml,kubeconfig}"],
+        paths::parse,
+    ),
+    program("kubectl", &["~*/.kube/config"], paths::parse),
+    program("docker", &["/etc/docker/daemon.json"], paths::parse),
+    program("etcd", &["/etc/etcd/*.{conf,yml,yaml}", "/etc/default/etcd"], paths::parse),
+    program("vault", &["/etc/vault{,.d}/*.{hcl,json}"], paths::parse),
+    program("consul", &["/etc/consul{,.d}/*.{hcl,json}"], paths::parse),
+    program("nomad", &["/etc/nomad{,.d}/*.{hcl,json}"], paths::parse),
+    program("prometheus", &["/etc/prometheus/*.{yml,yaml}"], paths::parse),
+    program("grafana", &["/etc/grafana/*.ini"], paths::parse),
+    program("rabbitmq", &["/etc/rabbitmq/*.{conf,config}", "/etc/rabbitmq/conf.d/*.conf"], paths::parse),
+    program("traefik", &["/etc/traefik/*.{yml,yaml,toml}", "/etc/traefik/*/*.{yml,yaml,toml}"], paths::parse),
+    program("caddy", &["/etc/caddy/Caddyfile", "/etc/caddy/*/*"], paths::parse),
+    program("lighttpd", &["/etc/lighttpd/lighttpd.conf", "/etc/lighttpd/conf*/*.conf"], paths::parse),
+    program("exim", &["/etc/exim4/*.conf{,.*}", "/etc/exim{,4}/exim.conf"], paths::parse),
+    program("elasticsearch", &["/etc/{elasticsearch,opensearch}/*.yml"], paths::parse),
+    program("bind", &["/etc/bind/named.conf*", "/etc/named.conf"], paths::parse),
+    program("rsyslog", &["/etc/rsyslog.conf", "/etc/rsyslog.d/*.conf"], paths::parse),
+    program("proftpd", &["/etc/proftpd/*.conf", "/etc/proftpd/conf.d/*.conf", "/etc/proftpd.conf"], paths::parse),
+];
+
+const fn program(name: &'static str, files: &'static [&'static str], parse: Parse) -> Program {
+    Program { name, files, parse }
+}
+
+impl Env {
+    /// What is known at the beginning of `file`.
+    #[must_use]
+    pub fn at(file: &str) -> Self {
+        Self { file: file.to_owned(), main: file.to_owned(), settings: BTreeMap::new() }
+    }
+
+    /// Sets a variable. One that would be one too many, or is too long, stays unknown.
+    fn set(&mut self, name: &str, value: &str, line: u32) {
+        let is_bounded = self.settings.len() < VARIABLES_MAX || self.settings.contains_key(name);
+        if is_bounded && name.len() + value.len() <= keyvigil_common::limits::TEXT_BYTES_MAX {
+            self.settings.insert(name.to_owned(), Setting { value: value.to_owned(), file: self.file.clone(), line });
+        }
+    }
+
+    fn unset(&mut self, name: &str) {
+        self.settings.remove(name);
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.settings.get(name).map(|setting| setting.value.as_str())
+    }
+
+    /// Directory of the file that is read.
+    fn directory(&self) -> &str {
+        directory(&self.file)
+    }
+
+    /// `path` as seen from `base`, where it is not absolute.
+    fn join(base: &str, path: &str) -> String {
+        if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", base.trim_end_matches('/')) }
+    }
+
+    /// A file that is named by its absolute path.
+    fn name(&self, path: String, what: What, must: bool, line: u32) -> Said {
+        Said::Name(Name { path, is_pattern: false, what, must, file: self.file.clone(), line })
+    }
+
+    fn pattern(&self, path: String, what: What, line: u32) -> Said {
+        Said::Name(Name { path, is_pattern: true, what, must: false, file: self.file.clone(), line })
+    }
+
+    /// Replaces what `open` begins and `close` ends by the variables of those names; `None` where one is not known.
+    fn expand(&self, text: &str, open: &str, close: char) -> Option<String> {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some(at) = rest.find(open) {
+            let (before, after) = (&rest[..at], &rest[at + open.len()..]);
+            let (name, after) = after.split_once(close)?;
+            out.push_str(before);
+            out.push_str(self.get(name)?);
+            if out.len() > keyvigil_common::limits::TEXT_BYTES_MAX {
+                return None;
+            }
+            rest = after;
+        }
+        out.push_str(rest);
+        Some(out)
+    }
+}
+
+/// All but the last part of a path.
+fn directory(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some(("", _)) | None => "/",
+        Some((directory, _)) => directory,
+    }
+}
+
+/// Keeps the characters that a pattern would read from being read.
+fn escape(text: &str) -> String {
+    text.chars().flat_map(|c| "*?[{}\\".contains(c).then_some('\\').into_iter().chain([c])).collect()
+}
+
+#[cfg(test)]
+mod tests;
