@@ -109,6 +109,15 @@ impl Lines {
         lines
     }
 
+    /// Those of a list that only has names, revoked at `at_ms` (Unix ms; 0: nobody knows).
+    #[must_use]
+    pub fn named<'a>(names: impl IntoIterator<Item = &'a str>, at_ms: i64) -> Self {
+        let at = u32::try_from(at_ms / 1_000).unwrap_or(0);
+        let mut lines = Self(names.into_iter().take(CRL_LINES_MAX).map(|name| Line { serial: hash(name), at, reason: NO_REASON }).collect());
+        lines.sort();
+        lines
+    }
+
     fn sort(&mut self) {
         self.0.sort_unstable();
         self.0.dedup_by_key(|line| line.serial);

@@ -18,6 +18,8 @@ pub struct Lists {
 struct List {
     name: String,
     authority_key_id: Option<String>,
+    /// When it was made: lists of SSH do not say of each line since when.
+    made_ms: i64,
     lines: Arc<Lines>,
 }
 
@@ -44,7 +46,8 @@ impl Revocation {
 impl Lists {
     /// Takes in the list that goes by `name` and has these facts.
     pub fn add(&mut self, name: impl Into<String>, facts: &KeyFacts, lines: &Arc<Lines>) {
-        let list = List { name: name.into(), authority_key_id: facts.authority_key_id.clone(), lines: Arc::clone(lines) };
+        let made_ms = facts.not_before_ms.unwrap_or(0);
+        let list = List { name: name.into(), authority_key_id: facts.authority_key_id.clone(), made_ms, lines: Arc::clone(lines) };
         self.by_issuer.entry(facts.issuer.clone().unwrap_or_default()).or_default().push(list);
     }
 
@@ -67,6 +70,7 @@ impl Lists {
         let says = |list: &List| names.iter().find_map(|name| list.lines.find(name));
         let lists = self.by_issuer.get(issuer)?.iter().filter(|list| is_of_signer(list, facts));
         let (list, (at_ms, reason)) = lists.filter_map(|list| Some((list, says(list)?))).min_by_key(|(list, _)| &list.name)?;
+        let at_ms = if at_ms == 0 { list.made_ms } else { at_ms };
         Some(Revocation { at_ms, list: list.name.clone(), reason: reason.map(str::to_owned) })
     }
 }
@@ -77,8 +81,14 @@ fn looked_up_by(facts: &KeyFacts) -> Option<(&str, Vec<String>)> {
         KeyKind::Certificate => Some((facts.issuer.as_deref()?, vec![facts.serial.clone()?])),
         KeyKind::SshPrivateKey | KeyKind::SshPublicKey => Some(("", vec![facts.fingerprint.clone()])),
         KeyKind::SshCertificate => {
-            let by_serial = facts.issuer.as_ref().zip(facts.serial.as_ref()).map(|(issuer, serial)| format!("{issuer} {serial}"));
-            Some(("", [Some(facts.fingerprint.clone()), by_serial].into_iter().flatten().collect()))
+            // A certificate is revoked with its key and with its authority's, and by what the authority calls it.
+            let mut names = vec![facts.fingerprint.clone()];
+            names.extend(facts.issuer.clone());
+            for authority in facts.issuer.iter().map(String::as_str).chain(["any"]) {
+                names.extend(facts.serial.as_ref().map(|serial| format!("{authority} {serial}")));
+                names.extend(facts.subject.as_ref().map(|id| format!("{authority} id:{id}")));
+            }
+            Some(("", names))
         }
         _ => None,
     }

@@ -110,7 +110,11 @@ impl Collector for Keyring {
         for (_, value) in remembered.into_iter().filter(|(key, _)| key == REMEMBERED) {
             match serde_json::from_slice::<BTreeMap<String, Held>>(&value) {
                 // Those that are gone by now are told to be at the next look.
-                Ok(keys) => keys.into_iter().for_each(|(serial, held)| drop(self.keys.entry(serial).or_insert(held))),
+                Ok(keys) => {
+                    for (serial, held) in keys {
+                        self.keys.entry(serial).or_insert(held);
+                    }
+                }
                 Err(e) => tracing::warn!(fault = %e, "what was remembered of the kernel's keys does not parse"),
             }
         }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyvigil_common::crl::{Crl, Lines};
-use keyvigil_common::key::{KeyFacts, Role};
+use keyvigil_common::key::{KeyFacts, KeyKind, Role};
 use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
@@ -123,6 +123,21 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// Gives what does not say since when it is so (a revoked host key, a list without a date) the time at which the file was
+    /// last written, Unix ms: by then it was.
+    #[must_use]
+    pub fn dated(mut self, modified_ms: Option<i64>) -> Self {
+        for facts in self.objects.iter_mut().map(|found| &mut found.facts) {
+            if facts.revocation.is_some() {
+                facts.revoked_ms = facts.revoked_ms.or(modified_ms);
+            }
+            if facts.kind == KeyKind::Crl {
+                facts.not_before_ms = facts.not_before_ms.or(modified_ms);
+            }
+        }
+        self
+    }
+
     fn slot(&self) -> u32 {
         u32::try_from(self.objects.len() + self.faults.len()).unwrap_or(u32::MAX)
     }
@@ -172,15 +187,21 @@ pub fn looks_like_keys(head: &[u8], length: u64, path: &Path) -> bool {
     pem::is_pem(head) || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
 }
 
-/// Reads all keys in `bytes`, the whole of the file at `path`, without any password.
+/// Reads all keys in `bytes`, the whole of a file of any name, without any password.
 #[must_use]
-pub fn keys(bytes: &[u8], path: &Path) -> Parsed {
-    keys_with(bytes, path, &[])
+pub fn keys(bytes: &[u8]) -> Parsed {
+    keys_with(bytes, &[])
 }
 
-/// Reads all keys in `bytes`, the whole of the file at `path`; stores that are encrypted are opened by one of `passwords`.
+/// The same; stores that are encrypted are opened by one of `passwords`.
 #[must_use]
-pub fn keys_with(bytes: &[u8], path: &Path, passwords: &[Password]) -> Parsed {
+pub fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
+    keys_at(bytes, Path::new(""), passwords)
+}
+
+/// The same of the file at `path`.
+#[must_use]
+pub fn keys_at(bytes: &[u8], path: &Path, passwords: &[Password]) -> Parsed {
     let mut parsed = Parsed::default();
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
     if let Some(format) = formats::before_pem(head, path) {
@@ -319,7 +340,7 @@ fn from_der(format: &str, offset: usize, der: &[u8], passwords: &[Password], par
 }
 
 fn public_key(der: &[u8]) -> Result<KeyFacts, String> {
-    algorithm::facts_of_spki(keyvigil_common::key::KeyKind::PublicKey, der).ok_or_else(|| "the public key does not parse".into())
+    algorithm::facts_of_spki(KeyKind::PublicKey, der).ok_or_else(|| "the public key does not parse".into())
 }
 
 /// The certificates that a PKCS#7 message carries (RFC 2315, SignedData).

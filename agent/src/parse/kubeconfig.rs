@@ -6,8 +6,9 @@ use std::path::Path;
 
 use keyvigil_common::key::Role;
 
-use super::document::{Document, Text, Value};
+use super::document::{Document, Value};
 use super::keys::{FaultClass, Parsed, Within, embedded};
+use super::names::What;
 use super::pem::{decode, find, is_pem};
 
 const KUBECONFIG: &str = "kubeconfig";
@@ -26,10 +27,10 @@ const NAMES: &[&str] = &[".crt", ".key", ".pem", ".cert", ".cer", ".der", "ssh-p
 pub struct Named {
     /// As it stands there; relative ones are relative to the kubeconfig.
     pub path: String,
-    /// `user alice`, `cluster prod`.
-    pub entry: String,
     /// What it is there for.
-    pub role: Role,
+    pub what: What,
+    /// Where it is named, bytes.
+    pub offset: usize,
 }
 
 /// Whether a file that begins so may be one of these.
@@ -124,13 +125,16 @@ pub fn files(bytes: &[u8]) -> Vec<Named> {
     let Ok(document) = Document::read(text) else { return Vec::new() };
     let mut named = Vec::new();
     for root in document.roots() {
-        for (list, key, data, what, role) in CARRIED {
+        for (list, key, data, _, role) in CARRIED {
             let Some(file) = data.strip_suffix("-data") else { continue };
-            for item in root.get(list).into_iter().flat_map(Value::items) {
-                let path: Option<Text<'_>> = item.get(key).and_then(|inner| inner.text_of(file));
-                if let Some(path) = path.filter(|path| !path.is_empty() && named.len() < FILES_MAX) {
-                    let name = item.text_of("name");
-                    named.push(Named { path: path.to_string(), entry: format!("{what} {}", name.as_deref().unwrap_or("?")), role: *role });
+            let what = match (*role, file) {
+                (Role::Trusted, _) => What::Authorities,
+                (_, "client-key") => What::Key,
+                _ => What::Certificate,
+            };
+            for value in root.get(list).into_iter().flat_map(Value::items).filter_map(|item| item.get(key)?.get(file)) {
+                if let Some(path) = value.text().filter(|path| !path.is_empty() && named.len() < FILES_MAX) {
+                    named.push(Named { path: path.to_string(), what, offset: value.offset() });
                 }
             }
         }

@@ -5,6 +5,7 @@ pub mod apache;
 pub mod dovecot;
 pub mod haproxy;
 pub mod keyed;
+pub mod kubeconfig;
 pub mod nginx;
 pub mod paths;
 pub mod postfix;
@@ -128,7 +129,7 @@ pub const PROGRAMS: &[Program] = &[
         &["/etc/kubernetes/*.conf", "/etc/kubernetes/manifests/*.{yaml,yml,json}", "/var/lib/kubelet/{config.yaml,kubeconfig}"],
         paths::parse,
     ),
-    program("kubectl", &["~*/.kube/config"], paths::parse),
+    program("kubectl", &["~*/.kube/config"], kubeconfig::parse),
     program("docker", &["/etc/docker/daemon.json"], paths::parse),
     program("etcd", &["/etc/etcd/*.{conf,yml,yaml}", "/etc/default/etcd"], paths::parse),
     program("vault", &["/etc/vault{,.d}/*.{hcl,json}"], paths::parse),

@@ -40,6 +40,8 @@ pub enum Expiry {
 pub struct Listing {
     /// All keys that are no keyrings, at most [`KEYS_MAX`].
     pub keys: Vec<Key>,
+    /// Keys and keyrings.
+    pub all: u64,
     /// Lines that were not understood.
     pub strange: usize,
     /// There are more.
@@ -51,6 +53,7 @@ pub struct Listing {
 pub fn keys(text: &str) -> Listing {
     let mut listing = Listing::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        listing.all += 1;
         match key(line) {
             // Neither is a key: a list of keys, and what is being thrown away.
             Some(key) if matches!(key.kind.as_str(), "keyring" | ".dead") => {}
@@ -63,6 +66,13 @@ pub fn keys(text: &str) -> Listing {
         }
     }
     listing
+}
+
+/// How many keys and keyrings all users of the host have, as `/proc/key-users` tells everyone: `1000:  5 4/4 4/200 60/20000`.
+#[must_use]
+pub fn held_by_users(text: &str) -> u64 {
+    let count = |line: &str| line.split_ascii_whitespace().nth(2)?.split_once('/')?.0.parse::<u64>().ok();
+    text.lines().filter_map(count).fold(0, u64::saturating_add)
 }
 
 /// `009a2028 I--Q---     1 perm 3f010000  1000  1000 user      krb_ccache:primary: 12`.

@@ -21,9 +21,7 @@ pub const NIST_SIGNATURES_OID: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x0
 #[must_use]
 pub fn rsa(kind: KeyKind, n: &[u8], e: &[u8]) -> Option<KeyFacts> {
     let key = encode(SEQUENCE, &[&unsigned(n), &unsigned(e)]);
-    let mut facts = facts_of_spki(kind, &info(&[&encode(OID, &[RSA_OID]), &[0x05, 0x00]], &key))?;
-    facts.exponent = small(e);
-    Some(facts)
+    facts_of_spki(kind, &info(&[&encode(OID, &[RSA_OID]), &[0x05, 0x00]], &key))
 }
 
 /// Facts of a DSA key by its domain and public number, big-endian.
@@ -53,11 +51,4 @@ fn unsigned(number: &[u8]) -> Vec<u8> {
     let number = magnitude(number);
     let sign: &[u8] = if number.first().is_none_or(|first| first & 0x80 != 0) { &[0] } else { &[] };
     encode(INTEGER, &[sign, number])
-}
-
-/// An unsigned number, where it fits.
-#[must_use]
-pub fn small(number: &[u8]) -> Option<u64> {
-    let number = magnitude(number);
-    (number.len() <= 8).then(|| number.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }

@@ -10,8 +10,8 @@ use keyvigil_common::key::{KeyFacts, KeyKind, Revoked, Role};
 use keyvigil_common::limits::REVOKED_MAX;
 
 use super::keys::{Parsed, Within};
-use super::openssh;
 use super::pem::{decode, find};
+use super::{krl, openssh};
 
 /// Bytes of the base64 of one key in a line; RSA with 16384 bits has 2,800, certificates a few more.
 const BLOB_TEXT_MAX: usize = 64 << 10;
@@ -83,7 +83,7 @@ pub fn read(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
         offset += raw.len() + 1;
     }
     if !revoked.is_empty() && parsed.has_room(0) {
-        parsed.object(0, Within::own("krl"), Ok(revoked_list(bytes, revoked)));
+        krl::tell(revoked_list(bytes, &revoked), revoked.iter().map(String::as_str), 0, parsed);
     }
 }
 
@@ -109,11 +109,11 @@ fn plain_role(bytes: &[u8], path: &Path) -> Plain {
 }
 
 /// A list of revoked keys that is text: `sshd` takes it as it takes a binary one.
-fn revoked_list(bytes: &[u8], fingerprints: Vec<String>) -> KeyFacts {
+fn revoked_list(bytes: &[u8], fingerprints: &[String]) -> KeyFacts {
     let id = hex(digest(&SHA256, bytes).as_ref());
     let mut facts = KeyFacts::bare(KeyKind::Crl, id.clone(), id, "ssh");
-    let revoked = |what| Revoked { what, at_ms: None, reason: None };
-    facts.revokes = fingerprints.into_iter().take(REVOKED_MAX).map(revoked).collect();
+    let revoked = |what: &String| Revoked { what: what.clone(), at_ms: None, reason: None };
+    facts.revokes = fingerprints.iter().take(REVOKED_MAX).map(revoked).collect();
     facts
 }
 

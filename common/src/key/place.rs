@@ -22,8 +22,8 @@ pub struct Place {
     pub mode: Option<u32>,
     /// When the file was last written, Unix ms.
     pub modified_ms: Option<i64>,
-    /// Form of the file: `pem`, `der`, `pkcs12`, `jks`, `jceks`, `openssh`, `authorized_keys`, `known_hosts`, `openpgp`, `keybox`,
-    /// `kubeconfig`, `jwks`, `wireguard`, `krl`, `keyring`, `tls`.
+    /// Form of the file: `pem`, `der`, `pkcs12`, `jks`, `jceks`, `openssh`, `ssh2`, `ppk`, `authorized_keys`, `known_hosts`, `krl`,
+    /// `openpgp`, `keybox`, `gnupg`, `kubeconfig`, `kubernetes-secret`, `jwks`, `wireguard`, `keyring`, `tls`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<String>,
     /// What the file calls it: alias of a key store, user of a kubeconfig, hosts of a `known_hosts` line, section of a WireGuard

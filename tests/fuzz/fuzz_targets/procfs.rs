@@ -2,13 +2,14 @@
 
 #![no_main]
 
-use keyvigil_agent::parse::{os_release, procfs};
+use keyvigil_agent::parse::{os_release, proc_keys, procfs};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     // As the agent reads it.
     let text = String::from_utf8_lossy(bytes);
     let _ = os_release::pretty_name(&text);
+    let _ = proc_keys::keys(&text);
     let _ = (procfs::number(&text), procfs::load(&text), procfs::uptime_seconds(&text), procfs::file_handles(&text));
     let _ = procfs::disk::diskstats(&text).count();
     let _ = (procfs::memory::meminfo(&text).count(), procfs::memory::vmstat(&text).count());

@@ -18,7 +18,7 @@ use super::pattern::is_missing;
 use super::trouble::{NOT_A_KEY, Trouble};
 use super::walk::Named;
 use crate::collect::At;
-use crate::parse;
+use crate::parse::keys::keys_at;
 
 /// A file that changed this shortly before it was read is read again: a second write may leave the same times.
 pub(super) const RACY_NS: i128 = 2_000_000_000;
@@ -70,7 +70,7 @@ struct Held {
     place: Place,
     /// Need not be read again while its stamp stays.
     settled: bool,
-    /// Was read in the latest scan, or got another name.
+    /// Was read in the latest scan.
     fresh: bool,
     /// Not found in the latest scan, which could not look there.
     hidden: bool,
@@ -99,12 +99,9 @@ impl Reader {
         let mut late = Vec::new();
         for file in files {
             let mut held = match before.remove(&file.stamp.identity()) {
-                Some(mut held) if held.settled && held.stamp == file.stamp => {
-                    (held.fresh, held.hidden, held.pattern) = (held.path != file.path, false, file.pattern);
-                    if held.fresh {
-                        (held.place.path, held.path) = (self.name(&file.path), file.path);
-                    }
-                    held
+                // Its name may tell what its keys are there for.
+                Some(held) if held.settled && held.stamp == file.stamp && held.path == file.path => {
+                    Held { fresh: false, hidden: false, pattern: file.pattern, ..held }
                 }
                 // As it was, until there is time.
                 Some(held) if of.budget.is_over() => {
@@ -215,7 +212,7 @@ impl Reader {
                     Contents::Other => {}
                     Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
                     Contents::Bytes(bytes) => {
-                        let parsed = parse::keys(&bytes, &file.path);
+                        let parsed = keys_at(&bytes, &file.path, &[]).dated(i64::try_from(stamp.modified_ns / 1_000_000).ok());
                         objects = parsed.objects.into_iter().map(Object::from).collect();
                         troubles = parsed.faults.iter().map(Trouble::fault).collect();
                     }

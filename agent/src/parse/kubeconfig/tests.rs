@@ -6,8 +6,8 @@ use keyvigil_common::key::{KeyKind, Role};
 use proptest::prelude::*;
 
 use super::*;
-use crate::parse::{Found, keys};
-use crate::testkit::{Workshop, all, damaged};
+use crate::parse::Found;
+use crate::testkit::{Workshop, all, damaged, keys};
 
 fn base64(shop: &Workshop, name: &str) -> String {
     String::from_utf8(shop.openssl(&format!("base64 -A -in {name}"))).unwrap()
@@ -46,8 +46,8 @@ fn what_a_kubeconfig_carries_is_read_and_what_it_names_is_told() {
         assert_eq!(found[1].facts.fingerprint, shop.spki_sha256("-in alice.key"));
         assert_eq!(found[2].facts.fingerprint, found[1].facts.fingerprint);
         let named = files(&bytes);
-        let paths: Vec<_> = named.iter().map(|named| (named.path.rsplit('/').next().unwrap(), named.entry.as_str(), named.role)).collect();
-        assert_eq!(paths, [("bob.pem", "user bob", Role::Held), ("bob.key", "user bob", Role::Held)]);
+        let paths: Vec<_> = named.iter().map(|named| (named.path.rsplit('/').next().unwrap(), named.what)).collect();
+        assert_eq!(paths, [("bob.pem", What::Certificate), ("bob.key", What::Key)]);
     }
     assert!(!format!("{:?}", keys(&shop.read("config"), Path::new("/c"))).contains("a-token"));
 }

@@ -148,6 +148,10 @@ fn a_word_and_its_value() {
     assert_eq!(said(keyed::mysql, "/etc/my.cnf", mysql), ["2 Certificate /c.pem", "3 Key /k.pem", "include /etc/mysql/conf.d//*.cnf"]);
     assert_eq!(said(keyed::openldap, "/etc/ldap/ldap.conf", "TLS_CACERT\t/etc/ssl/ca.crt\n"), ["1 Authorities /etc/ssl/ca.crt"]);
     let yaml = "users:\n- user:\n    client-certificate: /a.crt\n    client-key-data: QUJD\n  - --tls-private-key-file=/etc/kubernetes/pki/b.key\n  # /no.pem\n  x: \"http://host/c.pem\"";
+    let kubeconfig =
+        "clusters:\n- cluster: {certificate-authority: /ca}\n  name: c\nusers:\n- name: a\n  user:\n    client-certificate: ../a.crt\n    client-key: a.key\n";
+    let expected = ["2 Authorities? /ca", "7 Certificate? /root/.kube/../a.crt", "8 Key? /root/.kube/a.key"];
+    assert_eq!(said(kubeconfig::parse, "/root/.kube/config", kubeconfig), expected);
     assert_eq!(said(paths::parse, "/etc/kubernetes/a.conf", yaml), ["3 Certificate? /a.crt", "5 Key? /etc/kubernetes/pki/b.key"]);
 }
 

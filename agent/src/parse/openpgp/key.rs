@@ -3,6 +3,7 @@
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use keyvigil_common::key::{KeyFacts, KeyKind};
 use keyvigil_common::{hex, sha256};
+use md5::{Digest, Md5};
 
 use super::material::{self, Input};
 use super::packets::{PUBLIC_KEY, PUBLIC_SUBKEY, Packet};
@@ -12,7 +13,6 @@ use super::secret::{Secret, secret};
 #[derive(Debug, Clone)]
 pub(super) struct Key {
     pub(super) facts: KeyFacts,
-    /// Of versions 2 and 3, which have it by MD5, the key's number alone.
     pub(super) fingerprint: Vec<u8>,
     /// Which signatures name.
     pub(super) number: [u8; 8],
@@ -47,7 +47,7 @@ pub(super) fn key(packet: &Packet<'_>) -> Result<Key, String> {
         return Err(BROKEN.into());
     }
     let public = &packet.body[..packet.body.len() - start.0.len() + length];
-    let fingerprint = fingerprint(version, public, start.0).ok_or(BROKEN)?;
+    let fingerprint = fingerprint(version, public, start).ok_or(BROKEN)?;
     let mut facts = known.unwrap_or_else(|| KeyFacts::bare(kind, String::new(), String::new(), material::name(algorithm)));
     facts.id = hex(&sha256(&framed(version, public)));
     if facts.fingerprint.is_empty() {
@@ -64,8 +64,13 @@ pub(super) fn key(packet: &Packet<'_>) -> Result<Key, String> {
             Secret::Elsewhere(where_) => (facts.kind, facts.kdf) = (KeyKind::OpenpgpPublicKey, Some(where_)),
         }
     }
-    let number = if version >= 5 { fingerprint.first_chunk() } else { fingerprint.last_chunk() };
-    Ok(Key { facts, number: *number.ok_or(BROKEN)?, fingerprint, created })
+    let number = match version {
+        5.. => fingerprint.first_chunk().copied(),
+        4 => fingerprint.last_chunk().copied(),
+        // The end of the modulus.
+        _ => Input(start.0).integer().and_then(|n| n.last_chunk().copied()),
+    };
+    Ok(Key { facts, number: number.ok_or(BROKEN)?, fingerprint, created })
 }
 
 /// What is hashed for a fingerprint: the public half as if it were a packet of its own.
@@ -78,13 +83,13 @@ fn framed(version: u8, public: &[u8]) -> Vec<u8> {
     }
 }
 
-fn fingerprint(version: u8, public: &[u8], mut material: &[u8]) -> Option<Vec<u8>> {
+fn fingerprint(version: u8, public: &[u8], mut material: Input<'_>) -> Option<Vec<u8>> {
     match version {
         5.. => Some(digest(&SHA256, &framed(version, public)).as_ref().to_vec()),
         4 => Some(digest(&SHA1_FOR_LEGACY_USE_ONLY, &framed(version, public)).as_ref().to_vec()),
         _ => {
-            let mut input = Input(std::mem::take(&mut material));
-            input.integer()?.last_chunk::<8>().map(|number| number.to_vec())
+            let (n, e) = (material.integer()?, material.integer()?);
+            Some(Md5::new().chain_update(n).chain_update(e).finalize().to_vec())
         }
     }
 }

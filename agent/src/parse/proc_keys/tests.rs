@@ -16,7 +16,7 @@ garbage
 
 #[test]
 fn keys_are_read_and_keyrings_are_none() {
-    let Listing { keys, strange, more } = keys(TEXT);
+    let Listing { keys, strange, more, all } = keys(TEXT);
     let told: Vec<_> = keys.iter().map(|key| (key.serial.as_str(), key.kind.as_str(), key.dead, key.expiry, key.uid, key.gid)).collect();
     let expected = [
         ("009a2028", "user", None, Expiry::Never, 1_000, Some(1_000)),
@@ -25,10 +25,15 @@ fn keys_are_read_and_keyrings_are_none() {
         ("2a1c0f00", "asymmetric", None, Expiry::Never, 0, Some(0)),
         ("2a1c0f01", "dns_resolver", Some("negative"), Expiry::In { seconds: 6_048_000, unit: 604_800 }, 0, Some(0)),
     ];
-    assert_eq!((told.as_slice(), strange, more), (expected.as_slice(), 1, false));
+    assert_eq!((told.as_slice(), strange, more, all), (expected.as_slice(), 1, false, 7));
     assert_eq!(keys[1].description, "f2fs:k with  two spaces");
     assert_eq!(keys[3].description, "Debian CA: 6ccece7e");
     assert_eq!(permissions(keys[0].permissions), ["possessor=view,read,write,search,link,setattr", "user=view"]);
+}
+
+#[test]
+fn the_keys_of_all_users_are_counted() {
+    assert_eq!(held_by_users("    0:     9 8/8 3/1000000 56/25000000\n65534:     2 2/2 2/200 30/20000\nx\n"), 10);
 }
 
 proptest! {
@@ -38,6 +43,6 @@ proptest! {
         if damaged.is_char_boundary(at) {
             damaged.insert(at, c);
         }
-        let _ = (keys(&line), keys(&damaged), permissions(at as u32));
+        let _ = (keys(&line), keys(&damaged), permissions(at as u32), held_by_users(&line));
     }
 }

@@ -3,7 +3,8 @@
 use keyvigil_common::key::KeyKind;
 
 use super::*;
-use crate::testkit::{Workshop, keys};
+use crate::parse::keys;
+use crate::testkit::Workshop;
 
 fn weaknesses(modulus: &BigUint, exponent: &[u8]) -> Vec<String> {
     let mut facts = KeyFacts::bare(KeyKind::PublicKey, String::new(), String::new(), "rsa");
