@@ -4,6 +4,7 @@ pub mod algorithm;
 pub mod ber;
 pub mod der;
 pub mod encryption;
+pub mod jks;
 pub mod keys;
 pub mod openssh;
 pub mod os_release;

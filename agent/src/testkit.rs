@@ -2,7 +2,7 @@
 //! repository, and what we read is compared with what those tools say.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use keyvigil_common::{hex, sha256};
 
@@ -41,7 +41,7 @@ impl Workshop {
     pub(crate) fn run(&self, program: &str, arguments: &str) -> Vec<u8> {
         // An empty argument is written `''`.
         let list = arguments.split_ascii_whitespace().map(|argument| if argument == "''" { "" } else { argument });
-        let out = Command::new(program).args(list).current_dir(self.root()).output().unwrap();
+        let out = Command::new(program).args(list).current_dir(self.root()).stdin(Stdio::null()).output().unwrap();
         assert!(out.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&out.stderr));
         out.stdout
     }

@@ -185,6 +185,8 @@ pub enum Form {
     Pkcs7,
     /// PKCS#12.
     Pkcs12,
+    /// Bouncy Castle's key store for FIPS.
+    Bcfks,
 }
 
 /// Form of the DER object at the start of `bytes`.
@@ -233,6 +235,8 @@ fn signed_form(tbs: &[u8]) -> Option<Form> {
         [SEQUENCE, SEQUENCE, time, ..] if is_time(time) => Some(Form::Crl),
         [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE] => Some(Form::Certificate),
         [INTEGER, SEQUENCE, SEQUENCE, ..] => Some(Form::Request),
+        // What is encrypted, and with a sequence behind it, how it is authenticated.
+        [SEQUENCE, OCTET_STRING] => Some(Form::Bcfks),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
 use super::pbe::Password;
-use super::{algorithm, ber, openssh, pem, pkcs12, private_key, x509};
+use super::{algorithm, ber, jks, openssh, pem, pkcs12, private_key, x509};
 
 /// One object of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -137,7 +137,12 @@ impl Parsed {
 #[must_use]
 pub fn looks_like_keys(head: &[u8], length: u64) -> bool {
     let head = &head[..head.len().min(KEY_SNIFF_BYTES)];
-    pem::is_pem(head) || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || openssh::may_have_lines(head)
+    pem::is_pem(head)
+        || jks::is_store(head)
+        || jks::is_bouncy_castle(head)
+        || ber::is_indefinite(head)
+        || der::sniff(head, length) != Sniff::Other
+        || openssh::may_have_lines(head)
 }
 
 /// Reads all keys in `bytes`, the whole of a file, without any password.
@@ -153,6 +158,10 @@ pub fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
     if pem::is_pem(head) {
         from_pem(bytes, passwords, &mut parsed);
+    } else if jks::is_store(head) {
+        jks::read(bytes, passwords, &mut parsed);
+    } else if jks::is_bouncy_castle(head) {
+        parsed.fault(0, FaultClass::Unsupported, "a key store of Bouncy Castle (BKS or UBER): convert it to PKCS#12".into());
     } else if ber::is_indefinite(bytes) {
         match ber::to_der(bytes) {
             Some(der) if der::form(&der).is_some() => from_der("der", 0, &der, passwords, &mut parsed),
@@ -244,6 +253,9 @@ fn from_der(format: &str, offset: usize, der: &[u8], passwords: &[Password], par
         Some(Form::DsaPrivateKey) => private_key::dsa(der),
         Some(Form::Pkcs7) => return from_pkcs7(format, offset, der, parsed),
         Some(Form::Pkcs12) => return pkcs12::read(offset, der, passwords, parsed),
+        Some(Form::Bcfks) => {
+            return parsed.fault(offset, FaultClass::Unsupported, "a key store of Bouncy Castle (BCFKS): convert it to PKCS#12".into());
+        }
         None => Err("not a key or certificate".into()),
     };
     parsed.object(offset, Within::own(format), facts);
