@@ -131,12 +131,24 @@ pub struct KeystoreConfig {
     pub paths: Vec<String>,
     /// Paths below these are left out; same form.
     pub exclude: Vec<String>,
+    /// Passwords of key stores, tried in this order.
+    pub password: Vec<StorePassword>,
+}
+
+/// `[[keystore.password]]`: a password, by the file that holds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct StorePassword {
+    /// The stores, or directories in which they lie; same form as `paths`.
+    pub path: String,
+    /// File whose first line is the password. Not readable by everyone.
+    pub file: std::path::PathBuf,
 }
 
 impl Default for KeystoreConfig {
     fn default() -> Self {
         let paths = ["/etc/ssl", "/etc/pki", "/etc/ssh", "/etc/letsencrypt", "/home/*/.ssh", "/root/.ssh"];
-        Self { paths: paths.map(str::to_owned).to_vec(), exclude: Vec::new() }
+        Self { paths: paths.map(str::to_owned).to_vec(), exclude: Vec::new(), password: Vec::new() }
     }
 }
 

@@ -131,6 +131,14 @@ impl Config {
         if self.buffer.max_bytes < 1 << 20 {
             faults.push("buffer.max_bytes: must be at least 1048576 (1 MiB)".into());
         }
+        for (at, password) in self.keystore.password.iter().enumerate() {
+            if !password.path.starts_with('/') {
+                faults.push(format!("keystore.password.{at}: path must be the absolute path of the stores that the password opens"));
+            }
+            if !password.file.is_absolute() {
+                faults.push(format!("keystore.password.{at}: file must be the absolute path of the file whose first line is the password"));
+            }
+        }
         let paths = self.keystore.paths.iter().chain(&self.keystore.exclude);
         faults.extend(paths.filter(|p| !p.starts_with('/')).map(|p| format!("keystore: {p:?} is not an absolute path")));
         faults

@@ -4,6 +4,7 @@ pub mod algorithm;
 pub mod ber;
 pub mod der;
 pub mod encryption;
+pub mod given;
 pub mod jks;
 pub mod keys;
 pub mod openssh;

@@ -1,15 +1,17 @@
 //! The keystore sensor: every key and certificate below the configured paths, where it lies, who may read it, and what
 //! became of it since the last look. Reads only what changed; never keeps or sends a private byte; says what it could not
-//! see. The parts: `walk` finds files, `reader` reads them, `tracker` compares, `report` and `metrics` tell, `memory`
+//! see. The parts: `walk` finds files, `reader` reads them, `parser` makes keys of them, `tracker` compares, `report` and `metrics` tell, `memory`
 //! remembers over a restart, `watcher` and `watches` wake. Called by the sampler, on its timer and when poked.
 
 mod catch_up;
+mod debian;
 mod disk;
 mod memory;
 mod metrics;
 mod model;
 mod owner;
 mod pair;
+mod parser;
 mod pattern;
 mod reader;
 mod report;
@@ -35,6 +37,7 @@ pub(super) use self::metrics::METRICS;
 use self::metrics::Totals;
 use self::model::{Observed, Scan};
 use self::owner::Owners;
+use self::parser::Parser;
 use self::pattern::Pattern;
 use self::reader::{Reader, text};
 use self::tracker::{GRACE, Tracker};
@@ -54,6 +57,7 @@ pub(super) struct Keystore {
     root: RootFs,
     paths: Vec<Pattern>,
     exclude: Vec<Pattern>,
+    parser: Parser,
     started_ms: i64,
     tracker: Tracker,
     memory: Memory,
@@ -117,6 +121,7 @@ impl Keystore {
             root: context.root.clone(),
             paths: patterns(&context.keystore.paths),
             exclude: patterns(&context.keystore.exclude),
+            parser: Parser::new(&context.root, &context.keystore.password),
             started_ms: context.started_ms,
             tracker: Tracker::default(),
             memory: Memory::default(),
@@ -136,7 +141,8 @@ impl Keystore {
         let links: Vec<Named> = found.files.iter().filter(|file| file.link).cloned().collect();
         let files = walk::one_name_each(std::mem::take(&mut found.files));
         let patterns: HashMap<String, usize> = files.iter().map(|file| (text(&file.path), file.pattern)).collect();
-        self.reader.read(disk, at, files, &mut Owners::new(&self.root));
+        self.reader.read(disk, at, &self.parser, files, &mut Owners::new(&self.root));
+        self.parser.rest();
 
         let hides = found.troubles.iter().filter(|(_, trouble)| trouble.hides()).map(|(path, _)| path);
         let hidden: Vec<PathBuf> = hides.chain(&found.unvisited).cloned().collect();

@@ -15,7 +15,7 @@ use super::der::{OCTET_STRING, OID, Reader, oid_text};
 use super::encryption::encryption;
 use super::keys::{FaultClass, Parsed, Within};
 use super::pbe::Password;
-use super::{private_key, x509};
+use super::{given, private_key, x509};
 
 const JKS: [u8; 4] = [0xfe, 0xed, 0xfe, 0xed];
 const JCEKS: [u8; 4] = [0xce, 0xce, 0xce, 0xce];
@@ -74,11 +74,11 @@ impl<'a> Fields<'a> {
 }
 
 /// Reads the store `bytes`.
-pub(super) fn read(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) {
+pub(super) fn read(bytes: &[u8], parsed: &mut Parsed) {
     let format = if bytes.starts_with(&JKS) { "jks" } else { "jceks" };
     let mut store = Store { bytes, format, parsed, protected: Vec::new() };
     match store.entries() {
-        Ok(rest) if rest.len() == TRAILER_BYTES => store.verify(passwords),
+        Ok(rest) if rest.len() == TRAILER_BYTES => store.verify(&given::passwords()),
         Ok(rest) if rest.len() < TRAILER_BYTES => store.end(End::Truncated),
         Ok(_) => store.end(End::Corrupt("something lies behind the entries".into())),
         Err(end) => store.end(end),
@@ -159,7 +159,7 @@ impl<'a> Store<'a, '_> {
         };
         let raw = fields.bytes(length)?;
         let id = hex(&sha256(raw));
-        let mut facts = KeyFacts::bare(KeyKind::SymmetricKey, id.clone(), id, "unknown (encrypted)");
+        let mut facts = KeyFacts::bare(KeyKind::SymmetricKey, id.clone(), id, private_key::ENCRYPTED);
         facts.encrypted = Some(true);
         facts.kdf = Some(object.protection());
         self.object(offset, alias, Role::Held, Ok(facts));

@@ -5,7 +5,6 @@ use keyvigil_common::key::{KeyFacts, Role};
 use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
-use super::pbe::Password;
 use super::{algorithm, ber, jks, openssh, pem, pkcs12, private_key, x509};
 
 /// One object of a file.
@@ -145,26 +144,26 @@ pub fn looks_like_keys(head: &[u8], length: u64) -> bool {
         || openssh::may_have_lines(head)
 }
 
-/// Reads all keys in `bytes`, the whole of a file, without any password.
+/// Whether `bytes`, the whole of a file, are a store that a password may open, or vouch for.
 #[must_use]
-pub fn keys(bytes: &[u8]) -> Parsed {
-    keys_with(bytes, &[])
+pub fn takes_password(bytes: &[u8]) -> bool {
+    jks::is_store(bytes) || ber::is_indefinite(bytes) || der::form(bytes) == Some(Form::Pkcs12) || pem::find(bytes, b"-----BEGIN PKCS12").is_some()
 }
 
-/// Reads all keys in `bytes`, the whole of a file; stores that are encrypted are opened by one of `passwords`.
+/// Reads all keys in `bytes`, the whole of a file.
 #[must_use]
-pub fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
+pub fn keys(bytes: &[u8]) -> Parsed {
     let mut parsed = Parsed::default();
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
-    if pem::is_pem(head) {
-        from_pem(bytes, passwords, &mut parsed);
-    } else if jks::is_store(head) {
-        jks::read(bytes, passwords, &mut parsed);
+    if jks::is_store(head) {
+        jks::read(bytes, &mut parsed);
+    } else if pem::is_pem(head) {
+        from_pem(bytes, &mut parsed);
     } else if jks::is_bouncy_castle(head) {
         parsed.fault(0, FaultClass::Unsupported, "a key store of Bouncy Castle (BKS or UBER): convert it to PKCS#12".into());
     } else if ber::is_indefinite(bytes) {
         match ber::to_der(bytes) {
-            Some(der) if der::form(&der).is_some() => from_der("der", 0, &der, passwords, &mut parsed),
+            Some(der) if der::form(&der).is_some() => from_der("der", 0, &der, &mut parsed),
             Some(_) => {}
             None => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
         }
@@ -172,7 +171,7 @@ pub fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
         match der::sniff(bytes, bytes.len() as u64) {
             // Other things than keys are DER, too.
             Sniff::Whole if der::form(bytes).is_none() => {}
-            Sniff::Whole => from_der("der", 0, bytes, passwords, &mut parsed),
+            Sniff::Whole => from_der("der", 0, bytes, &mut parsed),
             Sniff::Truncated => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
             Sniff::Other => from_lines(bytes, head, &mut parsed),
         }
@@ -181,7 +180,7 @@ pub fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
     parsed
 }
 
-fn from_pem(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) {
+fn from_pem(bytes: &[u8], parsed: &mut Parsed) {
     for block in pem::blocks(bytes) {
         if !is_ours(block.label) {
             continue;
@@ -190,7 +189,7 @@ fn from_pem(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) {
             return;
         }
         match &block.body {
-            Ok(body) => from_block(&block, body, passwords, parsed),
+            Ok(body) => from_block(&block, body, parsed),
             Err(broken) => {
                 let (class, what) = match broken {
                     pem::Broken::NoEnd => (FaultClass::Truncated, "has no END line"),
@@ -210,7 +209,7 @@ fn is_ours(label: &str) -> bool {
     signed.contains(&label) || ["PKCS7", "CMS", "PKCS12", "PUBLIC KEY", "RSA PUBLIC KEY"].contains(&label) || label.ends_with("PRIVATE KEY")
 }
 
-fn from_block(block: &pem::Block<'_>, body: &[u8], passwords: &[Password], parsed: &mut Parsed) {
+fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
     let definite = if ber::is_indefinite(body) { ber::to_der(body) } else { None };
     let body = definite.as_ref().map_or(body, |der| der.as_slice());
     let form = der::form(body);
@@ -222,7 +221,7 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], passwords: &[Password], parse
         }
         "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" | "DSA PRIVATE KEY" | "ANY PRIVATE KEY" => {
             if form.is_some_and(is_private) {
-                from_der("pem", block.offset, body, passwords, parsed);
+                from_der("pem", block.offset, body, parsed);
             } else {
                 parsed.fault(block.offset, FaultClass::Corrupt, format!("the {} block holds no private key", block.label));
             }
@@ -231,7 +230,7 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], passwords: &[Password], parse
             parsed.fault(block.offset, FaultClass::Unsupported, format!("a private key of a kind that is not known here ({label})"));
         }
         label if form.is_none_or(is_private) => parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else")),
-        _ => from_der("pem", block.offset, body, passwords, parsed),
+        _ => from_der("pem", block.offset, body, parsed),
     }
 }
 
@@ -239,7 +238,7 @@ fn is_private(form: Form) -> bool {
     matches!(form, Form::Pkcs8 | Form::EncryptedPkcs8 | Form::RsaPrivateKey | Form::EcPrivateKey | Form::DsaPrivateKey)
 }
 
-fn from_der(format: &str, offset: usize, der: &[u8], passwords: &[Password], parsed: &mut Parsed) {
+fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
     let facts = match der::form(der) {
         Some(Form::Certificate) => x509::certificate(der),
         Some(Form::Request) => x509::request(der),
@@ -252,7 +251,7 @@ fn from_der(format: &str, offset: usize, der: &[u8], passwords: &[Password], par
         Some(Form::EcPrivateKey) => private_key::ec(der),
         Some(Form::DsaPrivateKey) => private_key::dsa(der),
         Some(Form::Pkcs7) => return from_pkcs7(format, offset, der, parsed),
-        Some(Form::Pkcs12) => return pkcs12::read(offset, der, passwords, parsed),
+        Some(Form::Pkcs12) => return pkcs12::read(offset, der, parsed),
         Some(Form::Bcfks) => {
             return parsed.fault(offset, FaultClass::Unsupported, "a key store of Bouncy Castle (BCFKS): convert it to PKCS#12".into());
         }

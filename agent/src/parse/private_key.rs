@@ -15,6 +15,8 @@ use super::algorithm::{DSA_OID, EC_OID, RSA_OID, describe, facts_of_spki};
 use super::der::{BIT_STRING, CONTEXT_0, CONTEXT_1, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, encode, oid_text};
 use super::encryption::encryption;
 
+/// Algorithm of a key that is encrypted whole.
+pub const ENCRYPTED: &str = "unknown (encrypted)";
 const BROKEN: &str = "the private key does not parse";
 
 /// Facts of a PKCS#1 private key.
@@ -103,7 +105,7 @@ pub fn encrypted_pkcs8(der: &[u8]) -> Result<KeyFacts, String> {
     if reader.take(OCTET_STRING).is_none_or(<[u8]>::is_empty) {
         return Err("the encrypted private key is empty".into());
     }
-    let mut facts = locked(der, "unknown (encrypted)");
+    let mut facts = locked(der, ENCRYPTED);
     facts.kdf = Some(encryption(scheme).unwrap_or_else(|| "unknown".into()));
     Ok(facts)
 }
@@ -115,7 +117,7 @@ pub fn legacy_encrypted(label: &str, dek_info: &str, body: &[u8]) -> KeyFacts {
         "RSA PRIVATE KEY" => "rsa",
         "EC PRIVATE KEY" => "ec",
         "DSA PRIVATE KEY" => "dsa",
-        _ => "unknown (encrypted)",
+        _ => ENCRYPTED,
     };
     let mut facts = locked(body, algorithm);
     let cipher = dek_info.split(',').next().unwrap_or_default().to_ascii_lowercase();

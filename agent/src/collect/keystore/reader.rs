@@ -10,11 +10,11 @@ use keyvigil_common::limits::KEYSTORE_KEYS_MAX;
 use super::disk::{Contents, Disk, Stamp};
 use super::model::{Object, Observed};
 use super::owner::Owners;
+use super::parser::{Parser, PasswordFiles};
 use super::pattern::is_missing;
 use super::trouble::Trouble;
 use super::walk::Named;
 use crate::collect::At;
-use crate::parse;
 
 /// A file that changed this shortly before it was read is read again: a second write may leave the same times.
 const RACY_NS: i128 = 2_000_000_000;
@@ -33,6 +33,8 @@ struct Held {
     place: Place,
     /// Need not be read again while its stamp stays.
     settled: bool,
+    /// Password files for it as they were, where another password may mend something.
+    keys: Option<PasswordFiles>,
     /// Was read in the latest scan, or got another name.
     fresh: bool,
     objects: Vec<Object>,
@@ -41,19 +43,21 @@ struct Held {
 
 impl Reader {
     /// Reads what changed among `files` and forgets what is not among them.
-    pub(super) fn read(&mut self, disk: &Disk, at: At, files: Vec<Named>, owners: &mut Owners<'_>) {
+    pub(super) fn read(&mut self, disk: &Disk, at: At, parser: &Parser, files: Vec<Named>, owners: &mut Owners<'_>) {
         let mut before = std::mem::take(&mut self.0);
         let mut left = KEYSTORE_KEYS_MAX;
         for file in files {
             let mut held = match before.remove(&file.stamp.identity()) {
-                Some(mut held) if held.settled && held.stamp == file.stamp => {
+                Some(mut held)
+                    if held.settled && held.stamp == file.stamp && held.keys.as_ref().is_none_or(|keys| *keys == parser.password_files(&held.path)) =>
+                {
                     held.fresh = held.path != file.path;
                     if held.fresh {
                         (held.place.path, held.path) = (text(&file.path), file.path);
                     }
                     held
                 }
-                _ => match read(disk, at, file.path, file.stamp, owners) {
+                _ => match read(disk, at, parser, file.path, file.stamp, owners) {
                     Some(held) => held,
                     None => continue,
                 },
@@ -94,18 +98,14 @@ pub(super) fn text(path: &Path) -> String {
 }
 
 /// `None` where the file is gone again.
-fn read(disk: &Disk, at: At, path: PathBuf, stamp: Stamp, owners: &mut Owners<'_>) -> Option<Held> {
+fn read(disk: &Disk, at: At, parser: &Parser, path: PathBuf, stamp: Stamp, owners: &mut Owners<'_>) -> Option<Held> {
     let (mut objects, mut troubles) = (Vec::new(), Vec::new());
     let (stamp, settled) = match disk.read(&path) {
         Ok((stamp, contents)) => {
             match contents {
                 Contents::Other => {}
                 Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
-                Contents::Bytes(bytes) => {
-                    let parsed = parse::keys(&bytes);
-                    objects = parsed.objects.into_iter().map(Object::from).collect();
-                    troubles = parsed.faults.iter().map(Trouble::fault).collect();
-                }
+                Contents::Bytes(bytes) => (objects, troubles) = parser.parse(&path, &bytes),
             }
             let age_ns = i128::from(at.wall_ms) * 1_000_000 - stamp.changed_ns.max(stamp.modified_ns);
             (stamp, age_ns >= RACY_NS)
@@ -126,5 +126,6 @@ fn read(disk: &Disk, at: At, path: PathBuf, stamp: Stamp, owners: &mut Owners<'_
         modified_ms: i64::try_from(stamp.modified_ns / 1_000_000).ok(),
         ..Place::default()
     };
-    Some(Held { path, stamp, place, settled, fresh: true, objects, troubles })
+    let keys = troubles.iter().any(Trouble::is_about_passwords).then(|| parser.password_files(&path));
+    Some(Held { path, stamp, place, settled, keys, fresh: true, objects, troubles })
 }

@@ -3,6 +3,7 @@
 mod hostile;
 mod lifecycle;
 mod lockstep;
+mod stores;
 mod watching;
 
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ impl Host {
     }
 
     fn with(shop: Workshop, root: RootFs, paths: Vec<String>) -> Self {
-        let keystore = KeystoreConfig { paths, exclude: Vec::new() };
+        let keystore = KeystoreConfig { paths, ..KeystoreConfig::default() };
         let context = Context { root, started_ms: 1_000, keystore, ..FakeHost::new().context() };
         let sensor = Keystore::new(&context);
         let wall_ms = SystemClock::shared().now_ms() + 10_000;

@@ -2,12 +2,16 @@
 
 use proptest::prelude::*;
 
-use super::super::keys::{keys, keys_with, looks_like_keys};
+use super::super::keys::{keys, looks_like_keys};
 use super::*;
 use crate::testkit::Workshop;
 
-fn passwords(list: &[&str]) -> Vec<Password> {
-    list.iter().map(|text| Password::new((*text).to_owned())).collect()
+fn passwords(list: &[&str]) -> given::Given {
+    given::Given { passwords: list.iter().map(|text| Password::new((*text).to_owned())).collect(), blacklist: None }
+}
+
+fn keys_with(bytes: &[u8], given: &given::Given) -> Parsed {
+    given::during(given.clone(), || keys(bytes))
 }
 
 /// A store `s` with a key whose chain has an authority, a certificate that is trusted and, in JCEKS, secret keys.

@@ -4,12 +4,16 @@ use keyvigil_common::key::Role;
 use proptest::prelude::*;
 
 use super::super::der::encode;
-use super::super::keys::{Found, keys, keys_with};
+use super::super::keys::{Found, keys};
 use super::*;
 use crate::testkit::Workshop;
 
-fn passwords(list: &[&str]) -> Vec<Password> {
-    list.iter().map(|text| Password::new((*text).to_owned())).collect()
+fn passwords(list: &[&str]) -> given::Given {
+    given::Given { passwords: list.iter().map(|text| Password::new((*text).to_owned())).collect(), blacklist: None }
+}
+
+fn keys_with(bytes: &[u8], given: &given::Given) -> Parsed {
+    given::during(given.clone(), || keys(bytes))
 }
 
 /// A certificate `c.pem` with its key `k.pem`, and that of an authority, `ca.pem`.
