@@ -2,6 +2,8 @@
 //! its input, so that private bytes are not copied; never recurses; definite lengths and low tag numbers only, which is all
 //! that DER allows here. Called by the parsers of keys beside it. Format: ITU-T X.690.
 
+use keyvigil_common::limits::KEY_FILE_BYTES_MAX;
+
 /// `BOOLEAN`.
 pub const BOOLEAN: u8 = 0x01;
 /// `INTEGER`.
@@ -252,8 +254,8 @@ pub enum Sniff {
     Other,
 }
 
-/// Whether `bytes`, the first of a file of `file_length` bytes, are a DER object. The length must fit exactly: `0` in a text
-/// file has the same code as `SEQUENCE`.
+/// Whether `bytes`, the first of a file of `file_length` bytes, are a DER object, behind which others may follow. A short
+/// length must fit exactly: `0` in a text file has the same code as `SEQUENCE`.
 #[must_use]
 pub fn sniff(bytes: &[u8], file_length: u64) -> Sniff {
     let Some((SEQUENCE, head, length)) = header(bytes) else { return Sniff::Other };
@@ -262,7 +264,7 @@ pub fn sniff(bytes: &[u8], file_length: u64) -> Sniff {
     let certain = head >= 3 && matches!(bytes.get(head), Some(&SEQUENCE | &INTEGER | &OID));
     match total.cmp(&file_length) {
         std::cmp::Ordering::Equal => Sniff::Whole,
-        std::cmp::Ordering::Less if certain && file_length - total <= 2 => Sniff::Whole,
+        std::cmp::Ordering::Less if certain && file_length <= KEY_FILE_BYTES_MAX => Sniff::Whole,
         std::cmp::Ordering::Greater if certain => Sniff::Truncated,
         _ => Sniff::Other,
     }

@@ -4,7 +4,7 @@
 use keyvigil_common::key::{KeyFacts, Role};
 use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
-use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
+use super::der::{self, CONTEXT_0, CONTEXT_1, Form, Reader, Sniff};
 use super::{algorithm, ber, jks, openssh, pem, pkcs12, private_key, x509};
 
 /// One object of a file.
@@ -136,7 +136,8 @@ impl Parsed {
 #[must_use]
 pub fn looks_like_keys(head: &[u8], length: u64) -> bool {
     let head = &head[..head.len().min(KEY_SNIFF_BYTES)];
-    pem::is_pem(head)
+    pem::from_utf16(head).is_some_and(|text| pem::is_pem(&text))
+        || pem::is_pem(head)
         || jks::is_store(head)
         || jks::is_bouncy_castle(head)
         || ber::is_indefinite(head)
@@ -154,6 +155,8 @@ pub fn takes_password(bytes: &[u8]) -> bool {
 #[must_use]
 pub fn keys(bytes: &[u8]) -> Parsed {
     let mut parsed = Parsed::default();
+    let text = pem::from_utf16(bytes);
+    let bytes = text.as_ref().map_or(bytes, |text| text.as_slice());
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
     if jks::is_store(head) {
         jks::read(bytes, &mut parsed);
@@ -171,7 +174,7 @@ pub fn keys(bytes: &[u8]) -> Parsed {
         match der::sniff(bytes, bytes.len() as u64) {
             // Other things than keys are DER, too.
             Sniff::Whole if der::form(bytes).is_none() => {}
-            Sniff::Whole => from_der("der", 0, bytes, &mut parsed),
+            Sniff::Whole => from_ders(bytes, &mut parsed),
             Sniff::Truncated => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
             Sniff::Other => from_lines(bytes, head, &mut parsed),
         }
@@ -180,8 +183,33 @@ pub fn keys(bytes: &[u8]) -> Parsed {
     parsed
 }
 
+/// One object behind the other. What stands behind a certificate that OpenSSL trusts is stepped over.
+fn from_ders(bytes: &[u8], parsed: &mut Parsed) {
+    let mut reader = Reader::new(bytes);
+    let mut offset = 0;
+    while let Some(element) = reader.element() {
+        if der::form(element.raw).is_some() {
+            if !parsed.has_room(offset) {
+                return;
+            }
+            from_der("der", offset, element.raw, parsed);
+        }
+        offset += element.raw.len();
+    }
+    let rest = &bytes[offset..];
+    if rest.iter().any(|byte| *byte != 0 && !byte.is_ascii_whitespace()) && parsed.has_room(offset) {
+        parsed.fault(offset, FaultClass::Corrupt, format!("the last {} bytes of the file are nothing that is known here", rest.len()));
+    }
+}
+
 fn from_pem(bytes: &[u8], parsed: &mut Parsed) {
+    // OpenSSL names a key's curve in a block before it, too.
+    let mut curve = None;
     for block in pem::blocks(bytes) {
+        if block.label == "EC PARAMETERS" {
+            curve = block.body.ok();
+            continue;
+        }
         if !is_ours(block.label) {
             continue;
         }
@@ -189,6 +217,9 @@ fn from_pem(bytes: &[u8], parsed: &mut Parsed) {
             return;
         }
         match &block.body {
+            Ok(body) if der::form(body) == Some(Form::EcPrivateKey) => {
+                parsed.object(block.offset, Within::own("pem"), private_key::ec_on(body, curve.as_ref().map(|curve| curve.as_slice())));
+            }
             Ok(body) => from_block(&block, body, parsed),
             Err(broken) => {
                 let (class, what) = match broken {
@@ -206,7 +237,8 @@ fn from_pem(bytes: &[u8], parsed: &mut Parsed) {
 /// Whether a block with that label is a key or certificate. Parameters and OpenPGP armour are not.
 fn is_ours(label: &str) -> bool {
     let signed = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
-    signed.contains(&label) || ["PKCS7", "CMS", "PKCS12", "PUBLIC KEY", "RSA PUBLIC KEY"].contains(&label) || label.ends_with("PRIVATE KEY")
+    let messages = ["PKCS7", "PKCS #7 SIGNED DATA", "CMS", "PKCS12"];
+    signed.contains(&label) || messages.contains(&label) || ["PUBLIC KEY", "RSA PUBLIC KEY"].contains(&label) || label.ends_with("PRIVATE KEY")
 }
 
 fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
@@ -248,7 +280,7 @@ fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
         Some(Form::Pkcs8) => private_key::pkcs8(der),
         Some(Form::EncryptedPkcs8) => private_key::encrypted_pkcs8(der),
         Some(Form::RsaPrivateKey) => private_key::rsa(der),
-        Some(Form::EcPrivateKey) => private_key::ec(der),
+        Some(Form::EcPrivateKey) => private_key::ec_on(der, None),
         Some(Form::DsaPrivateKey) => private_key::dsa(der),
         Some(Form::Pkcs7) => return from_pkcs7(format, offset, der, parsed),
         Some(Form::Pkcs12) => return pkcs12::read(offset, der, parsed),
@@ -264,22 +296,24 @@ fn public_key(der: &[u8]) -> Result<KeyFacts, String> {
     algorithm::facts_of_spki(keyvigil_common::key::KeyKind::PublicKey, der).ok_or_else(|| "the public key does not parse".into())
 }
 
-/// The certificates that a PKCS#7 message carries (RFC 2315, SignedData).
+/// The certificates and revocation lists that a PKCS#7 message carries (RFC 2315, SignedData).
 fn from_pkcs7(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
-    let certificates = || {
+    let carried = || {
         let mut info = Reader::new(der).sequence()?;
         info.element()?;
         let mut signed = Reader::new(info.take(CONTEXT_0)?).sequence()?;
         (0..3).try_for_each(|_| signed.element().map(drop))?;
-        signed.take(CONTEXT_0)
+        Some((signed.take(CONTEXT_0).unwrap_or_default(), signed.take(CONTEXT_1).unwrap_or_default()))
     };
-    let Some(list) = certificates() else { return };
-    let mut list = Reader::new(list);
-    while let Some(element) = list.element() {
-        if !parsed.has_room(offset) {
-            return;
+    let Some((certificates, lists)) = carried() else { return };
+    for (list, read) in [(certificates, x509::certificate as fn(&[u8]) -> Result<KeyFacts, String>), (lists, x509::crl)] {
+        let mut list = Reader::new(list);
+        while let Some(element) = list.element() {
+            if !parsed.has_room(offset) {
+                return;
+            }
+            parsed.object(offset, Within::own(format), read(element.raw));
         }
-        parsed.object(offset, Within::own(format), x509::certificate(element.raw));
     }
 }
 
