@@ -128,6 +128,9 @@ fn what_the_sensor_says_before_it_is_sealed_has_nothing_private() {
     (row.make)(&context).collect(at, &mut sink);
     let private = sink.sightings.iter().filter(|sighting| sighting.facts.kind.is_private()).count();
     assert_eq!(private, needles.files, "each file's key is told");
+    let of = |file: &str| sink.sightings.iter().find(|sighting| sighting.place.path.ends_with(file)).expect("it is told").facts.fingerprint.clone();
+    let stored = sink.sightings.iter().filter(|sighting| sighting.facts.kind.is_private() && sighting.facts.fingerprint == of("/c.pem")).count();
+    assert_eq!(stored, 7, "a file and six stores, all of which were opened: {:?}", sink.sightings);
     let mut said = format!("{sink:?}").into_bytes();
     sink.remember.iter().filter_map(|(_, value)| value.as_ref()).for_each(|value| said.extend(value));
     assert_eq!(needles.found_in(&said), Vec::<String>::new());
