@@ -196,7 +196,9 @@ impl<'a> Store<'a, '_> {
 
     fn fault(&mut self, class: FaultClass, reason: &str) {
         let format = self.format.to_ascii_uppercase();
-        self.parsed.fault(0, class, format!("the {format} store {reason}"));
+        if self.parsed.has_room(0) {
+            self.parsed.fault(0, class, format!("the {format} store {reason}"));
+        }
     }
 }
 

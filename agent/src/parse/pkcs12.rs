@@ -30,7 +30,11 @@ struct Safe {
 
 /// Reads the store `der`.
 pub(super) fn read(offset: usize, der: &[u8], parsed: &mut Parsed) {
-    let broken = |parsed: &mut Parsed, reason: &str| parsed.fault(offset, FaultClass::Corrupt, format!("the PKCS#12 store {reason}"));
+    let broken = |parsed: &mut Parsed, reason: &str| {
+        if parsed.has_room(offset) {
+            parsed.fault(offset, FaultClass::Corrupt, format!("the PKCS#12 store {reason}"));
+        }
+    };
     let Some(der) = ber::to_der(der) else { return broken(parsed, "does not parse") };
     let Some(Outer { kind, contents, mac }) = outer(&der) else { return broken(parsed, "does not parse") };
     if kind != DATA {
@@ -211,7 +215,9 @@ impl<'a> Opener<'a> {
         } else {
             (FaultClass::WrongPassword, format!("a PKCS#12 store {how} that none of the {tried} passwords configured for it opens"))
         };
-        parsed.fault(offset, class, reason);
+        if parsed.has_room(offset) {
+            parsed.fault(offset, class, reason);
+        }
     }
 }
 

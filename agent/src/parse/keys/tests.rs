@@ -349,6 +349,40 @@ fn a_file_with_too_many_objects_ends_with_one_fault() {
     assert_eq!(parsed.faults.last().unwrap().class, FaultClass::TooMany);
 }
 
+#[test]
+fn the_seeds_of_the_fuzzer_are_read_and_no_beginning_of_one_panics() {
+    use crate::parse::given::{Given, during};
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/keys");
+    let read = |bytes: &[u8]| {
+        let passwords = ["x", "xxxxxx"].map(|text| crate::parse::pbe::Password::new(text.to_owned()));
+        during(Given { passwords: passwords.into(), blacklist: None }, || keys(bytes))
+    };
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let seed = std::fs::read(&path).unwrap();
+        let whole = read(&seed);
+        assert!(whole.objects.len() == 1 || path.ends_with("bks"), "{}: {whole:?}", path.display());
+        seeds += 1;
+        for length in 0..seed.len() {
+            let cut = read(&seed[..length]);
+            assert!(cut.objects.len() <= 1 && cut.faults.len() <= 2, "{} cut to {length}: {cut:?}", path.display());
+        }
+    }
+    assert!(seeds >= 9);
+}
+
+#[test]
+fn a_store_with_too_many_objects_ends_with_one_fault() {
+    let mut store = [0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2, 0, 0, 0xff, 0xff].to_vec();
+    // Each without a name, of a time, and without a certificate that parses.
+    let entry = [&[0, 0, 0, 2, 0, 0][..], &[0; 8], &[0, 5], b"X.509", &[0, 0, 0, 1, 0]].concat();
+    (0..0xffff).for_each(|_| store.extend(&entry));
+    store.extend([0; 20]);
+    let parsed = keys(&store);
+    assert_eq!((parsed.faults.len(), parsed.faults.last().unwrap().class), (KEYS_PER_FILE_MAX + 1, FaultClass::TooMany));
+}
+
 /// One file of each format, made once.
 fn samples() -> &'static [Vec<u8>] {
     static SAMPLES: std::sync::OnceLock<Vec<Vec<u8>>> = std::sync::OnceLock::new();
