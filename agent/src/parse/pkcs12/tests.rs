@@ -87,9 +87,8 @@ fn a_closed_store_tells_what_is_in_clear_how_it_is_protected_and_what_to_do() {
 }
 
 #[test]
-fn a_key_may_have_another_password_than_its_store() {
+fn a_key_in_a_store_without_an_authentication_code_opens_with_any_of_the_passwords() {
     let shop = shop();
-    shop.write("pkcs8.cnf", "");
     let store = export(&shop, "-certpbe NONE -nomac");
     let read = keys_with(&store, &passwords(&["for the key", "s3crét"]));
     assert_eq!((read.objects[2].facts.fingerprint.clone(), read.faults.len()), (shop.spki_sha256("-in k.pem"), 0));
