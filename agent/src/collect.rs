@@ -148,11 +148,23 @@ pub struct KeystoreConfig {
     pub named_files: bool,
     /// Whether containers that run here are looked at as well.
     pub containers: bool,
+    /// Passwords of key stores, tried in this order.
+    pub password: Vec<StorePassword>,
+}
+
+/// `[[keystore.password]]`: a password, by the file that holds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct StorePassword {
+    /// The stores, or directories in which they lie; same form as `paths`, without homes.
+    pub path: String,
+    /// File whose first line is the password. Not readable by everyone.
+    pub file: std::path::PathBuf,
 }
 
 impl Default for KeystoreConfig {
     fn default() -> Self {
-        Self { paths: Vec::new(), extra_paths: Vec::new(), exclude: Vec::new(), named_files: true, containers: false }
+        Self { paths: Vec::new(), extra_paths: Vec::new(), exclude: Vec::new(), named_files: true, containers: false, password: Vec::new() }
     }
 }
 

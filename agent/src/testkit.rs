@@ -27,7 +27,7 @@ pub(crate) fn all(bytes: &[u8], path: &str) -> Vec<Found> {
 
 /// What the file at `path` holds, read without passwords.
 pub(crate) fn keys(bytes: &[u8], path: &Path) -> Parsed {
-    keys_at(bytes, path, &[])
+    keys_at(bytes, path)
 }
 
 /// `bytes` with some of them changed, and half of them cut off, as damaged and hostile files are.
@@ -133,7 +133,7 @@ impl Workshop {
     pub(crate) fn run(&self, program: &str, arguments: &str) -> Vec<u8> {
         // An empty argument is written `''`.
         let list = arguments.split_ascii_whitespace().map(|argument| if argument == "''" { "" } else { argument });
-        let out = Command::new(program).args(list).current_dir(self.root()).output().unwrap();
+        let out = Command::new(program).args(list).current_dir(self.root()).stdin(Stdio::null()).output().unwrap();
         assert!(out.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&out.stderr));
         out.stdout
     }

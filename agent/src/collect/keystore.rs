@@ -1,12 +1,13 @@
 //! The keystore sensor: every key and certificate below the configured paths, where it lies, who may read it, and what
 //! became of it since the last look. Reads only what changed; never keeps or sends a private byte; says what it could not
 //! see. The parts: `site` looks at one host: `walk` finds files, `named` those that configurations name, `reader` reads
-//! them, `reach` says who else can. `tracker` compares, `report` and `metrics` tell, `memory` remembers over a restart, `watcher` and
-//! `watches` wake. Called by the sampler, on its timer and when poked.
+//! them, `parser` makes keys of them, `reach` says who else can. `tracker` compares, `report` and `metrics` tell, `memory` remembers over
+//! a restart, `watcher` and `watches` wake. Called by the sampler, on its timer and when poked.
 
 mod budget;
 mod catch_up;
 mod containers;
+mod debian;
 mod disk;
 mod gather;
 mod glob;
@@ -18,6 +19,7 @@ mod model;
 mod named;
 pub(super) mod owner;
 mod pair;
+mod parser;
 mod pattern;
 mod places;
 mod reach;
@@ -49,6 +51,7 @@ use self::homes::Homes;
 use self::memory::Memory;
 use self::metrics::Totals;
 pub(super) use self::metrics::{METRICS, tag};
+use self::parser::Parser;
 use self::pattern::Pattern;
 pub(crate) use self::pattern::is_pattern;
 use self::places::PLACES;
@@ -74,6 +77,7 @@ pub(super) struct Keystore {
     exclude: Vec<Pattern>,
     named: bool,
     containers: bool,
+    parser: Parser,
     started_ms: i64,
     tracker: Tracker,
     memory: Memory,
@@ -148,6 +152,7 @@ impl Keystore {
             exclude: patterns(&config.exclude),
             named: config.named_files,
             containers: config.containers,
+            parser: Parser::new(&context.root, &config.password),
             started_ms: context.started_ms,
             tracker: Tracker::default(),
             memory: Memory::default(),
@@ -169,12 +174,14 @@ impl Keystore {
         let mut looks = Vec::new();
         for site in &mut self.sites {
             let kept = if site.prefix.is_empty() { &kept[..] } else { &[] };
-            let looked = site.look(SiteWanted { paths: &self.paths, exclude: &self.exclude, kept, named: self.named }, at, budget);
+            let wanted = SiteWanted { paths: &self.paths, exclude: &self.exclude, kept, named: self.named };
+            let looked = site.look(wanted, at, budget, &self.parser);
             match looked {
                 Err(e) if site.prefix.is_empty() => return Err(e),
                 looked => looks.push(looked),
             }
         }
+        self.parser.rest();
         let before = Before { tracker: &self.tracker, memory: &self.memory, paths: &self.paths, looked_ms: self.looked_ms };
         let Gathered { scan, mut kept } = gather::gather(&self.sites, &looks, &before, sink);
         let mut changes = self.tracker.leave_all(|path| ended(path));
