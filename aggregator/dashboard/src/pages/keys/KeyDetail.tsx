@@ -13,6 +13,7 @@ import { Copy, Fingerprint } from '../../ui/Copy';
 import { EventRows } from '../../ui/EventRows';
 import { Icon } from '../../ui/Icon';
 import { EmptyState, ErrorNote, Panel, Skeleton } from '../../ui/Panel';
+import { Said } from '../../ui/Said';
 import { StateBadge } from '../../ui/StateBadge';
 import { Table, type Column } from '../../ui/Table';
 import { Time } from '../../ui/Time';
@@ -149,7 +150,9 @@ function Findings({ findings }: { findings: readonly Finding[] }): JSX.Element |
             <StateBadge kind={severityBadge(finding.severity)} word={sentence(finding.severity)} />
             <div>
               <p>{finding.title}</p>
-              <p>{finding.remedy}</p>
+              <p>
+                <Said text={finding.remedy} />
+              </p>
               <dl class="evidence">
                 {Object.entries(finding.evidence).map(([name, value]) => (
                   <div key={name}>
