@@ -175,7 +175,9 @@ impl Reader {
                     Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
                     Contents::Bytes(bytes) => {
                         let parsed = parse::keys(&bytes);
-                        objects = parsed.objects.into_iter().map(Object::from).collect();
+                        // Not collected: that would keep the larger allocation of what was parsed.
+                        objects.reserve_exact(parsed.objects.len());
+                        objects.extend(parsed.objects.into_iter().map(Object::from));
                         troubles = parsed.faults.iter().map(Trouble::fault).collect();
                     }
                 }
