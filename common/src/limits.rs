@@ -110,6 +110,8 @@ pub const KEYSTORE_INCLUDES_MAX: usize = 8;
 pub const KEYSTORE_NAMED_MAX: usize = 4_000;
 /// Containers whose files are looked at.
 pub const KEYSTORE_CONTAINERS_MAX: usize = 64;
+/// Keys that one look tells of only because they are there; the others are told by the next ones. What happened is told at once.
+pub const KEYSTORE_SIGHTINGS_MAX: usize = 2_000;
 /// Directories that are watched for changes; each takes about 1 kB of the kernel's memory. Others wait for the next scan.
 pub const KEYSTORE_WATCHES_MAX: usize = 8_192;
 /// Certificates of one host whose end is a series of its own; those that end soonest come first.

@@ -56,7 +56,10 @@ impl Parser {
         let modified_ms = i64::try_from(stamp.modified_ns / 1_000_000).ok();
         let parsed = guarded(|| during(given, || keys_at(bytes, path))).dated(modified_ms);
         troubles.extend(parsed.faults.iter().map(Trouble::fault));
-        (parsed.objects.into_iter().map(Object::from).collect(), troubles)
+        // Not collected: that would keep the larger allocation of what was parsed.
+        let mut objects = Vec::with_capacity(parsed.objects.len());
+        objects.extend(parsed.objects.into_iter().map(Object::from));
+        (objects, troubles)
     }
 
     /// What is configured for a store, as it is now.

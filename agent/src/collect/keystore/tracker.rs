@@ -267,7 +267,12 @@ impl Tracker {
 
     fn arrive(&mut self, arrival: Arrival) {
         self.dirty.insert(arrival.path.clone());
-        self.files.entry(arrival.path).or_default().objects.push(arrival.held);
+        let objects = &mut self.files.entry(arrival.path).or_default().objects;
+        if objects.is_empty() {
+            // Most files hold one key, for which a vector makes room for four.
+            objects.reserve_exact(1);
+        }
+        objects.push(arrival.held);
     }
 
     /// Files from which a key is missing, by the key.
