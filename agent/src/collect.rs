@@ -277,9 +277,9 @@ pub const COLLECTORS: &[Row] = &[
     row("clock", (30, 300), 5, clock::METRICS, |c| Box::new(clock::Clock::new(c))),
     row("own", (10, 60), 5, own::METRICS, |c| Box::new(own::Own::new(c))),
     row("keystore", (60, 300), 50, keystore::METRICS, |c| Box::new(keystore::Keystore::new(c))),
-    row("keyring", (30, 120), 5, keyring::METRICS, |c| Box::new(keyring::Keyring::new(c))),
     // Each look asks servers of this host: seldom, and when a certificate on disk changes.
     row("served", (60, 3_600), 50, served::METRICS, |c| Box::new(served::Served::new(c))),
+    row("keyring", (30, 120), 5, keyring::METRICS, |c| Box::new(keyring::Keyring::new(c))),
     row("temperature", (30, 300), 10, temperature::METRICS, |c| Box::new(temperature::Temperature::new(c))),
 ];
 

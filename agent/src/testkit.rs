@@ -7,8 +7,10 @@ use std::process::{Command, Stdio};
 
 use keyvigil_common::{hex, sha256};
 
-use crate::parse::Found;
-use crate::parse::keys::{Parsed, keys_at, looks_like_keys};
+use crate::parse::keys::Parsed;
+use crate::parse::pbe::Password;
+
+use crate::parse::{self, Found};
 
 /// The one object of a file at `path`.
 pub(crate) fn only(bytes: &[u8], path: &str) -> Found {
@@ -19,15 +21,10 @@ pub(crate) fn only(bytes: &[u8], path: &str) -> Found {
 
 /// All objects of a file at `path`, which has no faults.
 pub(crate) fn all(bytes: &[u8], path: &str) -> Vec<Found> {
-    assert!(looks_like_keys(bytes, bytes.len() as u64, Path::new(path)), "{path} is not even read");
-    let parsed = keys(bytes, Path::new(path));
+    assert!(parse::keys::looks_like_keys(bytes, bytes.len() as u64, Path::new(path)), "{path} is not even read");
+    let parsed = parse::keys(bytes, Path::new(path));
     assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
     parsed.objects
-}
-
-/// What the file at `path` holds, read without passwords.
-pub(crate) fn keys(bytes: &[u8], path: &Path) -> Parsed {
-    keys_at(bytes, path, &[])
 }
 
 /// `bytes` with some of them changed, and half of them cut off, as damaged and hostile files are.
@@ -96,6 +93,16 @@ impl Drop for Gpg {
         let ended = Command::new("gpgconf").arg("--homedir").arg(self.0.root()).args(["--kill", "all"]).status();
         assert!(ended.unwrap().success());
     }
+}
+
+/// What lies in a file of which nothing but its bytes tells what it is.
+pub(crate) fn keys(bytes: &[u8]) -> Parsed {
+    keys_with(bytes, &[])
+}
+
+/// The same with passwords.
+pub(crate) fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
+    parse::keys::keys_with(bytes, Path::new("/srv/file"), passwords)
 }
 
 /// A directory that is removed with all that was made in it.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 mod choice;
 pub mod expiry;
+pub mod finding;
 pub mod route;
 pub mod rule;
 mod sentence;

@@ -2,18 +2,25 @@
 //! events go into the store in the batch's own transaction; reading is from memory. A key's status is worked out when it is
 //! asked for, since time alone can change it.
 
+pub mod cbom;
+mod current;
+pub mod finding;
 mod list;
+mod name;
 mod record;
 pub mod revocation;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use keyvigil_common::event::{Actor, Event, EventKind};
 use keyvigil_common::key::Sighting;
 use serde::{Deserialize, Serialize};
 
-pub use list::{Filter, Page, Sort, Summary, summary};
+pub use current::{Counts, Findings};
+pub use list::{Cursor, Filter, Page, Sort, Summary, page, summary};
+pub use name::name;
 pub use record::{KeyRecord, PlaceRecord, Status};
 
 use crate::index::TenantId;
@@ -50,9 +57,29 @@ impl EventRecord {
     }
 }
 
+/// Characters of an id or fingerprint that may stand for all of it.
+const PREFIX_MIN: usize = 6;
+
+/// Keys by id.
+type Keys = BTreeMap<String, Arc<KeyRecord>>;
+
 /// All keys.
 #[derive(Debug, Default)]
-pub struct Inventory(RwLock<HashMap<TenantId, BTreeMap<String, KeyRecord>>>);
+pub struct Inventory {
+    keys: RwLock<HashMap<TenantId, Keys>>,
+    /// Counts changes.
+    generation: AtomicU64,
+    current: current::Current,
+}
+
+/// Why no one key is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotFound {
+    /// There is none.
+    None,
+    /// So many begin like that.
+    Ambiguous(usize),
+}
 
 impl Inventory {
     /// Reads the inventory from the store.
@@ -69,25 +96,57 @@ impl Inventory {
 
     /// Puts a committed record.
     pub fn put(&self, tenant: TenantId, record: KeyRecord) {
-        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        keys.entry(tenant).or_default().insert(record.facts.id.clone(), record);
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        keys.entry(tenant).or_default().insert(record.facts.id.clone(), Arc::new(record));
+        self.generation.fetch_add(1, Ordering::Release);
     }
 
-    /// The key of that id, or the best one of that fingerprint: certificate, private key, then others.
-    #[must_use]
-    pub fn find(&self, tenant: TenantId, id_or_fingerprint: &str) -> Option<KeyRecord> {
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let keys = keys.get(&tenant)?;
-        if let Some(record) = keys.get(id_or_fingerprint) {
-            return Some(record.clone());
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// The key of that id, or the best one of that fingerprint: certificate, private key, then others. The beginning of an id
+    /// or of a fingerprint does where no other begins so.
+    ///
+    /// # Errors
+    /// None, or more than one.
+    pub fn find(&self, tenant: TenantId, wanted: &str) -> Result<Arc<KeyRecord>, NotFound> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = keys.get(&tenant).ok_or(NotFound::None)?;
+        if let Some(record) = keys.get(wanted) {
+            return Ok(Arc::clone(record));
         }
-        keys.values().filter(|k| k.facts.fingerprint == id_or_fingerprint).min_by_key(|k| k.facts.kind).cloned()
+        if let Some(record) = keys.values().filter(|k| k.facts.fingerprint == wanted).min_by_key(|k| k.facts.kind) {
+            return Ok(Arc::clone(record));
+        }
+        if wanted.trim_start_matches("SHA256:").len() < PREFIX_MIN {
+            return Err(NotFound::None);
+        }
+        // A key file's id is its fingerprint: what an id begins with means that key, and not its certificate.
+        let named: Vec<&Arc<KeyRecord>> = keys.values().filter(|k| k.facts.id.starts_with(wanted)).collect();
+        if let [one] = named.as_slice() {
+            return Ok(Arc::clone(one));
+        }
+        let begins = |k: &&Arc<KeyRecord>| k.facts.fingerprint.trim_start_matches("SHA256:").starts_with(wanted.trim_start_matches("SHA256:"));
+        let found: Vec<&Arc<KeyRecord>> = keys.values().filter(begins).chain(named).collect();
+        let first = found.iter().min_by_key(|k| k.facts.kind).ok_or(NotFound::None)?;
+        match found.iter().filter(|other| other.facts.fingerprint != first.facts.fingerprint).count() {
+            0 => Ok(Arc::clone(first)),
+            others => Err(NotFound::Ambiguous(others + 1)),
+        }
     }
 
     /// Calls `look` on each key of a tenant.
     pub fn each(&self, tenant: TenantId, mut look: impl FnMut(&KeyRecord)) {
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        keys.get(&tenant).into_iter().flat_map(BTreeMap::values).for_each(&mut look);
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get(&tenant).into_iter().flat_map(BTreeMap::values).for_each(|key| look(key));
+    }
+
+    /// All keys of a tenant by id, and how many changes there had been: whoever takes long must not hold up who stores.
+    #[must_use]
+    pub fn all(&self, tenant: TenantId) -> (u64, Vec<Arc<KeyRecord>>) {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        (self.generation(), keys.get(&tenant).into_iter().flat_map(BTreeMap::values).cloned().collect())
     }
 }
 

@@ -7,14 +7,18 @@ mod assets;
 mod auth;
 mod body;
 mod ca;
+mod cbom;
 mod enrolled;
+mod events;
 mod exposition;
+mod findings;
 mod health;
 mod hosts;
 mod keys;
 pub mod listen;
 mod otlp;
 mod params;
+mod pieces;
 mod problem;
 mod query;
 mod remote;
@@ -102,9 +106,12 @@ pub fn api(app: App) -> Router {
         .route("/series", get(query::series))
         .route("/keys", get(keys::list))
         .route("/keys/summary", get(keys::summary))
+        .route("/keys/cbom", get(cbom::get))
         .route("/keys/{id}", get(keys::one))
-        .route("/events", get(keys::events))
-        .route("/gaps", get(keys::gaps))
+        .route("/keys/{id}/usage", get(keys::usage))
+        .route("/findings", get(findings::list))
+        .route("/events", get(events::list))
+        .route("/gaps", get(events::gaps))
         .route("/hosts", get(hosts::list))
         .route("/hosts/{host}", get(hosts::one))
         .route("/hosts/{host}/enhance", post(enrolled::begin).delete(enrolled::end))

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use keyvigil_common::finding::FindingKind;
 
 /// Keyvigil for operators: start it, ask it, act on it.
 #[derive(Debug, Parser)]
@@ -44,6 +45,8 @@ pub(crate) enum Output {
     Table,
     /// For programs.
     Json,
+    /// For spreadsheets; `keys` only.
+    Csv,
 }
 
 #[derive(Debug, Subcommand)]
@@ -54,8 +57,11 @@ pub(crate) enum Command {
     Status,
     /// Asks for samples.
     Query(Query),
-    /// Lists keys and certificates, or shows one.
+    /// Lists keys and certificates, shows one, or writes them as a CBOM.
+    #[command(args_conflicts_with_subcommands = true, after_help = KEYS_HELP)]
     Keys(Keys),
+    /// Lists what is wrong with keys and certificates, the worst first, and what to do.
+    Findings(Findings),
     /// Lists hosts.
     Hosts,
     /// Lists events, newest first.
@@ -121,31 +127,98 @@ pub(crate) struct Query {
     pub(crate) limit: Option<usize>,
 }
 
+const KEYS_HELP: &str = "Examples:\n  keyvigil keys --expires-before +30d --status active\n  keyvigil keys --finding weak,private_key_readable\n  keyvigil keys --host web-1 --output csv > keys.csv\n  keyvigil keys show 3f2a9c10\n  keyvigil keys cbom > cbom.json";
+
 #[derive(Debug, Args)]
 pub(crate) struct Keys {
-    /// Id or fingerprint of one key.
-    pub(crate) key: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Option<OfKeys>,
+    #[command(flatten)]
+    pub(crate) filter: KeyFilter,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OfKeys {
+    /// Shows one key: what it is, what is wrong with it, where it lies, what happened to it.
+    Show {
+        /// Its id or fingerprint, or how one of them begins.
+        #[arg(value_name = "ID_OR_FINGERPRINT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+        key: String,
+    },
+    /// Writes the inventory as a CycloneDX CBOM (JSON) to standard output.
+    Cbom {
+        /// CycloneDX version: 1.6 or 1.7.
+        #[arg(long, default_value = "1.6")]
+        version: String,
+        /// What lies on this host only.
+        #[arg(long)]
+        host: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeyFilter {
     /// On this host.
     #[arg(long)]
     pub(crate) host: Option<String>,
     /// certificate, private_key, ssh_public_key, ...; comma-separated.
     #[arg(long)]
     pub(crate) kind: Option<String>,
+    /// rsa, ec, ed25519, ...; comma-separated.
+    #[arg(long)]
+    pub(crate) algorithm: Option<String>,
     /// active, superseded, expired, revoked, removed; comma-separated.
     #[arg(long)]
     pub(crate) status: Option<String>,
     /// Ends before this time: RFC 3339, Unix ms, or +30d.
     #[arg(long)]
     pub(crate) expires_before: Option<String>,
+    /// With a finding of this kind, such as weak; comma-separated. `keyvigil findings --help` lists them.
+    #[arg(long)]
+    pub(crate) finding: Option<String>,
+    /// held, trusted, authorized, peer, served; comma-separated.
+    #[arg(long)]
+    pub(crate) role: Option<String>,
+    /// pem, pkcs12, jks, authorized_keys, ...; comma-separated.
+    #[arg(long)]
+    pub(crate) file_format: Option<String>,
     /// Text in subject, path, names or fingerprint.
     #[arg(long)]
     pub(crate) search: Option<String>,
-    /// not_after, last_seen, first_seen, subject; with - in front for the reverse.
+    /// Shows the public CAs that the system ships, too.
+    #[arg(long)]
+    pub(crate) trust_store: bool,
+    /// not_after, severity, last_seen, first_seen, subject; with - in front for the reverse.
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) sort: Option<String>,
-    /// Rows at most.
+    /// Rows at most (table and JSON: 100; CSV always holds all).
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = findings_help())]
+pub(crate) struct Findings {
+    /// Of these kinds; comma-separated.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// critical, warning, info; comma-separated.
+    #[arg(long)]
+    pub(crate) severity: Option<String>,
+    /// On this host.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// About this key: its id or fingerprint, or how one of them begins.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Findings at most.
     #[arg(long, default_value_t = 100)]
     pub(crate) limit: usize,
+}
+
+fn findings_help() -> String {
+    let kinds: Vec<&str> = FindingKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    format!("Kinds:\n  {}", kinds.join("\n  "))
 }
 
 #[derive(Debug, Args)]

@@ -4,7 +4,7 @@ use keyvigil_common::client::{Client, Method, Query as Question};
 use keyvigil_common::process::say;
 use serde_json::{Value, json};
 
-use crate::args::{Alerts, Events, Gaps, Keys, Output, Query, Token};
+use crate::args::{Alerts, Events, Gaps, Output, Query, Token};
 use crate::print::{Failed, cell, clean, failed, relative, short, table, time};
 
 pub(crate) type Done = Result<(), Failed>;
@@ -64,47 +64,6 @@ pub(crate) async fn query(client: &Client, args: Query, output: Output) -> Done 
     if answer.truncated {
         say("there are more series: raise --limit or narrow the pattern");
     }
-    Ok(())
-}
-
-pub(crate) async fn keys(client: &Client, args: Keys, output: Output) -> Done {
-    if let Some(id) = &args.key {
-        let key = client.key(id).await.map_err(failed)?;
-        // All facts are wanted here, and JSON is how they read best.
-        say(&serde_json::to_string_pretty(&key).unwrap_or_default());
-        return Ok(());
-    }
-    let limit = args.limit.to_string();
-    let wanted = [
-        ("host", &args.host),
-        ("kind", &args.kind),
-        ("status", &args.status),
-        ("expires_before", &args.expires_before),
-        ("search", &args.search),
-        ("sort", &args.sort),
-    ];
-    let mut filters: Vec<(&str, &str)> = wanted.iter().filter_map(|(name, value)| value.as_deref().map(|v| (*name, v))).collect();
-    filters.push(("limit", &limit));
-    let page = client.keys(&filters).await.map_err(failed)?;
-    if as_json(&page, output) {
-        return Ok(());
-    }
-    let now = client.status().await.map_err(failed)?["now"].as_i64().unwrap_or(0);
-    let lines = rows(&page["keys"], |key| {
-        let purpose = key["subject"].as_str().or_else(|| key["places"][0]["path"].as_str()).unwrap_or("-");
-        let size = key["curve"].as_str().map_or_else(|| cell(&key["bits"]), str::to_owned);
-        let algorithm = format!("{} {size}", cell(&key["algorithm"]));
-        vec![
-            short(purpose, 36),
-            cell(&key["kind"]),
-            short(algorithm.trim_end_matches(" -"), 20),
-            cell(&key["status"]),
-            relative(&key["not_after"], now),
-            short(&cell(&key["fingerprint"]), 13),
-        ]
-    });
-    table(&["PURPOSE", "KIND", "ALGORITHM", "STATUS", "ENDS", "FINGERPRINT"], &lines);
-    say(&format!("{} of {} keys", lines.len(), page["total"]));
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 mod args;
 mod ask;
 mod fleet;
+mod keys;
 mod print;
 mod up;
 
@@ -12,7 +13,7 @@ use clap::Parser;
 use keyvigil_common::client::Client;
 use keyvigil_common::process;
 
-use args::{Cli, Command, Global};
+use args::{Cli, Command, Global, Output};
 use print::{Failed, failed};
 
 fn main() -> ExitCode {
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
 
 async fn run(global: Global, command: Command) -> Result<ExitCode, Failed> {
     let output = global.output;
+    if output == Output::Csv && !matches!(&command, Command::Keys(keys) if keys.command.is_none()) {
+        return Err(Failed::new(2, "--output csv is for the list of keys only: `keyvigil keys --output csv`"));
+    }
     if let Command::Up(args) = command {
         return up::up(args, output).await;
     }
@@ -31,7 +35,8 @@ async fn run(global: Global, command: Command) -> Result<ExitCode, Failed> {
         Command::Up(_) => {}
         Command::Status => ask::status(&client, output).await?,
         Command::Query(args) => ask::query(&client, args, output).await?,
-        Command::Keys(args) => ask::keys(&client, args, output).await?,
+        Command::Keys(args) => keys::keys(&client, args, output).await?,
+        Command::Findings(args) => keys::findings(&client, args, output).await?,
         Command::Hosts => ask::hosts(&client, output).await?,
         Command::Events(args) => ask::events(&client, args, output).await?,
         Command::Alerts(args) => ask::alerts(&client, args, output).await?,

@@ -67,6 +67,13 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
+/// Columns of the terminal; where there is none, of a page that is 100 wide. `COLUMNS` says otherwise.
+pub(crate) fn width() -> usize {
+    let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse::<usize>().ok());
+    let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    told.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(100)
+}
+
 /// A value as a cell; what is not known is `-`.
 pub(crate) fn cell(value: &Value) -> String {
     match value {

@@ -15,6 +15,8 @@
 //! # }
 //! ```
 
+mod keys;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ use serde_json::{Value, json};
 use crate::config::Secret;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
+/// Of a fleet's whole inventory, over a slow line.
+const DOWNLOAD_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A client of one aggregator.
 #[derive(Debug, Clone)]
@@ -113,7 +117,7 @@ impl Client {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(address(format!("{:?} is neither http nor https", url.scheme())));
         }
-        let built = builder.timeout(TIMEOUT).redirect(reqwest::redirect::Policy::none()).no_proxy().build();
+        let built = builder.redirect(reqwest::redirect::Policy::none()).no_proxy().build();
         let http = built.map_err(|e| address(crate::telemetry::chain(&e)))?;
         Ok(Self { base: base.trim_end_matches('/').to_owned(), token: token.map(Secret::from), http })
     }
@@ -123,26 +127,53 @@ impl Client {
     /// # Errors
     /// As every other method.
     pub async fn call(&self, method: Method, path: &str, query: &[(&str, &str)], body: Option<&Value>) -> Result<Value, ClientError> {
+        let response = self.send(method, path, query, body, TIMEOUT).await?;
+        let text = response.text().await.map_err(|e| self.broken(e))?;
+        Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+    }
+
+    /// Reads a long answer as it comes.
+    async fn download(&self, path: &str, query: &[(&str, &str)], mut take: impl FnMut(&[u8]) -> std::io::Result<()>) -> Result<(), ClientError> {
+        let mut response = self.send(Method::GET, path, query, None, DOWNLOAD_TIMEOUT).await?;
+        while let Some(piece) = response.chunk().await.map_err(|e| self.broken(e))? {
+            take(&piece).map_err(|e| ClientError::Written(e.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Sends one request; an answer that is not a success is an error.
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+        patience: Duration,
+    ) -> Result<reqwest::Response, ClientError> {
         let mut url = reqwest::Url::parse(&format!("{}/api/v1{path}", self.base)).map_err(|e| ClientError::Unreachable(self.base.clone(), e.to_string()))?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url);
+        let mut request = self.http.request(method, url).timeout(patience);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(|e| ClientError::Unreachable(self.base.clone(), crate::telemetry::chain(&e.without_url())))?;
+        let response = request.send().await.map_err(|e| self.broken(e))?;
         let status = response.status();
-        let text = response.text().await.map_err(|e| ClientError::Unreachable(self.base.clone(), e.to_string()))?;
-        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(value);
+            return Ok(response);
         }
+        let text = response.text().await.map_err(|e| self.broken(e))?;
+        let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         let detail = value["detail"].as_str().map_or_else(|| text.chars().take(300).collect(), str::to_owned);
         Err(ClientError::Refused { status, detail })
+    }
+
+    fn broken(&self, error: reqwest::Error) -> ClientError {
+        ClientError::Unreachable(self.base.clone(), crate::telemetry::chain(&error.without_url()))
     }
 
     async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Value, ClientError> {
@@ -195,22 +226,6 @@ impl Client {
             ..Query::default()
         };
         self.query_metrics(&query).await
-    }
-
-    /// A page of the inventory; filters as in the API.
-    ///
-    /// # Errors
-    /// Not reachable, or a filter that is not valid.
-    pub async fn keys(&self, filters: &[(&str, &str)]) -> Result<Value, ClientError> {
-        self.get("/keys", filters).await
-    }
-
-    /// One key by id or fingerprint.
-    ///
-    /// # Errors
-    /// Not reachable, or not there.
-    pub async fn key(&self, id: &str) -> Result<Value, ClientError> {
-        self.get(&format!("/keys/{}", segment(id)), &[]).await
     }
 
     /// Events, newest first; filters as in the API.
@@ -352,6 +367,9 @@ pub enum ClientError {
         /// Why, in its words.
         detail: String,
     },
+    /// What came could not be passed on.
+    #[error("cannot write the answer: {0}")]
+    Written(String),
     /// It said something else.
     #[error("the aggregator's answer is not understood: {0}")]
     Answer(String),

@@ -10,6 +10,7 @@ pub mod config;
 pub mod crl;
 pub mod der;
 pub mod event;
+pub mod finding;
 pub mod key;
 pub mod limits;
 pub mod process;

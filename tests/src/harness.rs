@@ -126,9 +126,14 @@ impl Harness {
 
     /// Joins an agent and starts it in this process.
     pub async fn agent(&self, config: &AgentConfig, dialer: Dialer) -> agent_run::Running {
+        self.agent_on("test-host", config, dialer).await
+    }
+
+    /// Joins an agent of the host `host` and starts it in this process.
+    pub async fn agent_on(&self, host: &str, config: &AgentConfig, dialer: Dialer) -> agent_run::Running {
         let token = self.token().await.parse().expect("a token");
         let root = RootFs::new(&config.root);
-        enroll::join(&token, &config.state_dir, &root, "test-host", &Dialer::tcp(), &self.clock).await.expect("the agent joins");
+        enroll::join(&token, &config.state_dir, &root, host, &Dialer::tcp(), &self.clock).await.expect("the agent joins");
         agent_run::start(config, Arc::clone(&self.clock), dialer, &Stop::new()).expect("the agent starts")
     }
 }

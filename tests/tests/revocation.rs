@@ -111,7 +111,7 @@ async fn what_a_list_revokes_is_revoked_wherever_it_lies() {
     let web = agent(&harness, "web", &on_web).await;
     let pki = agent(&harness, "pki", &on_pki).await;
     let good = until("the certificate", || key(&client, "good.example.org")).await;
-    assert_eq!((good["status"].as_str(), good["revoked_by"].as_str()), (Some("active"), None));
+    assert_eq!((good["status"].as_str(), good["revocation"].as_str()), (Some("active"), None));
     until("the list was fetched", || async { client.status().await.ok()?["revocation_lists"][0]["revokes"].as_u64().filter(|revokes| *revokes == 0) }).await;
 
     // Somebody on the way answers with a list of his own, of the same name.
@@ -123,7 +123,7 @@ async fn what_a_list_revokes_is_revoked_wherever_it_lies() {
     ca.revoke("fetched.pem");
     ca.list(&list);
     let fetched = revoked(&client, "fetched.example.org").await;
-    assert_eq!(fetched["revoked_by"].as_str(), Some(format!("revocation list {url}: keyCompromise").as_str()));
+    assert_eq!(fetched["revocation"].as_str(), Some(format!("revocation list {url}: keyCompromise").as_str()));
 
     // Another list lies on another host, and nobody fetches it.
     std::fs::remove_file(ca.path("index")).expect("removed");
@@ -131,7 +131,7 @@ async fn what_a_list_revokes_is_revoked_wherever_it_lies() {
     ca.revoke("found.pem");
     ca.list(&on_pki.join("ca.crl"));
     let found = revoked(&client, "found.example.org").await;
-    assert!(found["revoked_by"].as_str().is_some_and(|by| by.contains("/pki/ca.crl of ")), "{found}");
+    assert!(found["revocation"].as_str().is_some_and(|by| by.contains("/pki/ca.crl of ")), "{found}");
 
     assert_eq!(key(&client, "good.example.org").await.expect("a key")["status"], "active");
     let events = client.events(&[("kind", "revoked")]).await.expect("events");

@@ -6,7 +6,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use keyvigil_common::key::{KeyFacts, KeyKind, Place};
+use keyvigil_common::key::{KeyFacts, KeyKind, Place, Role};
 
 use super::Poke;
 
@@ -15,6 +15,8 @@ use super::Poke;
 pub(crate) struct KnownCertificate {
     pub(crate) facts: Arc<KeyFacts>,
     pub(crate) path: String,
+    /// The file is the host's own; it does not only vouch for others.
+    pub(crate) held: bool,
     /// Configurations that name the file.
     pub(crate) used_by: Vec<String>,
 }
@@ -47,8 +49,9 @@ impl KnownKeys {
             if facts.kind.is_private() {
                 known.keys.insert(facts.fingerprint.clone());
             } else if facts.kind == KeyKind::Certificate {
-                (&facts.id, &place.path, &place.used_by).hash(&mut hasher);
-                known.certificates.push(KnownCertificate { facts: Arc::clone(facts), path: place.path.clone(), used_by: place.used_by.clone() });
+                (&facts.id, &place.path, place.role, &place.used_by).hash(&mut hasher);
+                let (path, held, used_by) = (place.path.clone(), place.role == Role::Held, place.used_by.clone());
+                known.certificates.push(KnownCertificate { facts: Arc::clone(facts), path, held, used_by });
             }
         }
         let version = hasher.finish();

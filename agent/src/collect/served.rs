@@ -50,6 +50,8 @@ use crate::rootfs::RootFs;
 const ANYONE: Duration = Duration::from_secs(22);
 const BY_NAME: Duration = Duration::from_secs(34);
 
+/// How soon it looks again while something is stale: whoever reloads a server wants to see that it helped.
+const STALE_AGAIN: Duration = Duration::from_secs(60);
 /// How long the sensor waits for the first word of what lies on this host, before it tells what is served without that.
 const FIRST_WORD: Duration = Duration::from_secs(55);
 
@@ -69,8 +71,8 @@ pub(super) struct Served {
     /// For how long others take to answer.
     clock: SharedClock,
     poke: Option<Poke>,
-    /// It will be woken already.
-    waking: Arc<AtomicBool>,
+    /// It will be woken already, to be sure of something or to see that something is over.
+    waking: [Arc<AtomicBool>; 2],
 }
 
 impl Collector for Served {
@@ -81,18 +83,20 @@ impl Collector for Served {
             Err(e) => return sink.absent("crypto.served", e),
         };
         let known = self.known.read();
-        let mut gone = self.lost(&listeners, at, sink);
+        let gone = self.lost(&listeners, at, sink);
         self.ask(self.anyone(&listeners, at), begun + ANYONE, known.as_deref(), at, sink);
         let names = names::names(&self.config.names, known.as_deref().unwrap_or(&Known::default()));
         let by_name = self.by_name(&listeners, &names, at);
         self.ask(by_name, begun + BY_NAME, known.as_deref(), at, sink);
         let waits = self.tell(&listeners, known.as_deref(), at, sink);
         if waits || self.ports.values().any(|port| port.missing.is_some()) {
-            self.wake_in(GRACE);
+            self.wake_in(GRACE, &self.waking[0]);
+        }
+        if self.ports.values().flat_map(|port| port.services.values()).any(|service| service.stale.is_some()) {
+            self.wake_in(STALE_AGAIN, &self.waking[1]);
         }
         self.totals.write(self.started_ms, sink);
         metrics::write(&self.ports, sink);
-        gone.retain(|address| !self.ports.contains_key(address));
         memory::remember(&mut self.ports, &gone, sink);
     }
 
@@ -123,7 +127,7 @@ impl Served {
             totals: Totals::default(),
             clock: SystemClock::shared(),
             poke: None,
-            waking: Arc::default(),
+            waking: Default::default(),
         }
     }
 
@@ -271,17 +275,17 @@ impl Served {
     }
 
     /// Has the sensor called after a while.
-    fn wake_in(&self, wait: Duration) {
-        let Some(poke) = self.poke.clone().filter(|_| !self.waking.swap(true, Ordering::AcqRel)) else { return };
-        let waking = Arc::clone(&self.waking);
+    fn wake_in(&self, wait: Duration, waking: &Arc<AtomicBool>) {
+        let Some(poke) = self.poke.clone().filter(|_| !waking.swap(true, Ordering::AcqRel)) else { return };
+        let woken = Arc::clone(waking);
         let wake = move || {
             // Whether it wakes too early does not matter: what waits then waits on.
             std::thread::park_timeout(wait);
-            waking.store(false, Ordering::Release);
+            woken.store(false, Ordering::Release);
             poke.poke();
         };
         if std::thread::Builder::new().name("served-wake".into()).stack_size(64 << 10).spawn(wake).is_err() {
-            self.waking.store(false, Ordering::Release);
+            waking.store(false, Ordering::Release);
         }
     }
 }

@@ -187,21 +187,15 @@ pub fn looks_like_keys(head: &[u8], length: u64, path: &Path) -> bool {
     pem::is_pem(head) || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
 }
 
-/// Reads all keys in `bytes`, the whole of a file of any name, without any password.
+/// Reads all keys in `bytes`, the whole of the file at `path`, without any password.
 #[must_use]
-pub fn keys(bytes: &[u8]) -> Parsed {
-    keys_with(bytes, &[])
+pub fn keys(bytes: &[u8], path: &Path) -> Parsed {
+    keys_with(bytes, path, &[])
 }
 
-/// The same; stores that are encrypted are opened by one of `passwords`.
+/// Reads all keys in `bytes`, the whole of the file at `path`; stores that are encrypted are opened by one of `passwords`.
 #[must_use]
-pub fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
-    keys_at(bytes, Path::new(""), passwords)
-}
-
-/// The same of the file at `path`.
-#[must_use]
-pub fn keys_at(bytes: &[u8], path: &Path, passwords: &[Password]) -> Parsed {
+pub fn keys_with(bytes: &[u8], path: &Path, passwords: &[Password]) -> Parsed {
     let mut parsed = Parsed::default();
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
     if let Some(format) = formats::before_pem(head, path) {
@@ -238,7 +232,7 @@ pub(super) fn embedded(bytes: &[u8], offset: usize, within: &Within, parsed: &mu
     }
 }
 
-/// Whether the bytes are one DER object, and then what it holds.
+/// Whether the bytes are one DER object, or BER of indefinite length, and then what it holds.
 fn from_whole_der(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) -> bool {
     if ber::is_indefinite(bytes) {
         match ber::to_der(bytes) {

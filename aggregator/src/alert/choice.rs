@@ -101,6 +101,8 @@ choice! {
         Threshold = "threshold",
         /// The days that keys and certificates are still valid.
         KeyExpiry = "key_expiry",
+        /// What is wrong with keys and certificates.
+        Finding = "finding",
     ]
 }
 

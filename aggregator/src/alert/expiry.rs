@@ -1,6 +1,6 @@
 //! How the remaining days of keys and certificates become observations of a `key_expiry` rule. One alert a key, wherever it
 //! lies and however often it moves; it escalates as the end comes nearer. Quiet are those that nobody waits for: replaced,
-//! removed, revoked, a CA of a public bundle, or ended for so long that whoever needed it has noticed. Pure.
+//! removed, a CA of a public bundle, or ended for so long that whoever needed it has noticed. Pure.
 
 use jiff::Timestamp;
 use keyvigil_common::sample::Tags;
@@ -15,6 +15,7 @@ pub const METRIC_ID: &str = "crypto.key.not_after_timestamp_seconds";
 const DAY_MS: i64 = 86_400_000;
 /// Red is for now: an end that is older is history, and the inventory shows it.
 const EXPIRED_LOUD_MS: i64 = 7 * DAY_MS;
+const FULL_LIFE_MS: i64 = 90 * DAY_MS;
 const SHOWN_CHARS_MAX: usize = 120;
 const LISTED_MAX: usize = 3;
 
@@ -31,10 +32,12 @@ pub struct ExpiringKey {
     pub paths: Vec<String>,
     /// When it ends, Unix ms.
     pub not_after_ms: i64,
+    /// How long it lives in all, ms, where it is usual that it lives shortly: the days of the rule are too many for it.
+    pub life_ms: Option<i64>,
     /// As in the API: `active`, `superseded`, `expired`, `revoked`, `removed`.
     pub status: String,
-    /// It is one of the CA certificates that come with the system.
-    pub trust_bundle: bool,
+    /// Nothing depends on its end: a CA certificate that comes with the system, an authority that lies along with others.
+    pub unneeded: bool,
 }
 
 /// One observation for each of `keys`. A key that is not among them any more counts as missing data, so list those that
@@ -50,7 +53,7 @@ pub fn observe(rule: &Rule, keys: &[ExpiringKey], now_ms: i64) -> Vec<Observatio
 fn observe_key(key: &ExpiringKey, days: &[u32], now_ms: i64) -> Observation {
     let left_ms = key.not_after_ms.saturating_sub(now_ms);
     // The last of the thresholds that have been passed, the widest being 1; beyond them all lies the end itself.
-    let passed = days.iter().filter(|d| left_ms <= i64::from(**d) * DAY_MS).count();
+    let passed = days.iter().filter(|d| left_ms <= before_end(**d, key.life_ms)).count();
     let over = left_ms <= 0;
     let loud = quiet(key).is_none() && left_ms > -EXPIRED_LOUD_MS && passed > 0;
     let limit = passed.checked_sub(1).and_then(|at| days.get(at)).copied().unwrap_or(0);
@@ -69,6 +72,15 @@ fn observe_key(key: &ExpiringKey, days: &[u32], now_ms: i64) -> Observation {
     observation
 }
 
+/// How long before the end a threshold lies: of a life of less than 90 days, the same part of it as of 90.
+fn before_end(days: u32, life_ms: Option<i64>) -> i64 {
+    let full = i64::from(days) * DAY_MS;
+    match life_ms.filter(|life| (1..FULL_LIFE_MS).contains(life)) {
+        Some(life) => full / (FULL_LIFE_MS / 1_000) * (life / 1_000),
+        None => full,
+    }
+}
+
 fn priority(days: u32) -> Priority {
     match days {
         0..=1 => Priority::Critical,
@@ -83,8 +95,7 @@ fn quiet(key: &ExpiringKey) -> Option<&'static str> {
     match key.status.as_str() {
         "superseded" => Some("was replaced"),
         "removed" => Some("was removed"),
-        "revoked" => Some("was revoked"),
-        _ if key.trust_bundle => Some("belongs to the system's CA bundle"),
+        _ if key.unneeded => Some("is not needed here: it belongs to the system's CA bundle, or to a chain"),
         _ => None,
     }
 }
@@ -166,8 +177,9 @@ mod tests {
             hosts: vec!["web-1".into()],
             paths: vec!["/etc/ssl/a.pem".into()],
             not_after_ms: NOW + (days * DAY_MS as f64) as i64,
+            life_ms: None,
             status: status.into(),
-            trust_bundle: false,
+            unneeded: false,
         }
     }
 
@@ -192,11 +204,19 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_of_a_week_is_not_expiring_from_its_first_day() {
+        let at = |days| judged(ExpiringKey { life_ms: Some(7 * DAY_MS), ..key(days, "active") });
+        assert!(!at(6.9).hit && !at(2.4).hit);
+        assert_eq!((at(2.3).hit, at(2.3).threshold, at(0.05).priority), (true, 30.0, Priority::Critical));
+    }
+
+    #[test]
     fn what_nobody_waits_for_is_quiet() {
-        for status in ["superseded", "removed", "revoked"] {
+        for status in ["superseded", "removed"] {
             assert!(!judged(key(1.0, status)).hit, "{status}");
         }
-        assert!(!judged(ExpiringKey { trust_bundle: true, ..key(1.0, "active") }).hit);
+        assert!(!judged(ExpiringKey { unneeded: true, ..key(1.0, "active") }).hit);
+        assert!(judged(key(1.0, "revoked")).hit, "who says that it is revoked does not hide its end");
         assert!(judged(key(1.0, "something new")).hit, "an unknown status is not a reason to be quiet");
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use keyvigil_common::finding::FindingKind;
 use keyvigil_common::limits::{PATTERN_BYTES_MAX, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,7 @@ pub struct Rule {
     pub aggregation: Aggregation,
     /// Width of the window that ends now.
     pub window_seconds: u64,
-    /// What the value is compared with. Required for `threshold`, unused for `key_expiry`.
+    /// What the value is compared with. Required for `threshold`, refused for the others.
     pub threshold_value: Option<f64>,
     /// How.
     pub comparison: Comparison,
@@ -41,7 +42,7 @@ pub struct Rule {
     pub duration_seconds: u64,
     /// How long the condition must be seen not to hold before the alert is resolved.
     pub keep_firing_seconds: u64,
-    /// How much it matters. For `key_expiry` the most it may come to matter.
+    /// How much it matters. For `key_expiry` and `finding` the most it may come to matter.
     pub priority: Priority,
     /// Whether it is evaluated.
     pub enabled: bool,
@@ -58,6 +59,9 @@ pub struct Rule {
     /// For `key_expiry`: days before the end at which the alert begins and escalates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub days: Vec<u32>,
+    /// For `finding`: the kinds that it tells of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<FindingKind>,
     /// Reserved for the detector; `true` is refused until there is one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub use_anomaly_detection: bool,
@@ -88,6 +92,7 @@ impl Default for Rule {
             runbook: None,
             origin: Origin::Api,
             days: Vec::new(),
+            findings: Vec::new(),
             use_anomaly_detection: false,
             ml_sensitivity: None,
         }
@@ -111,6 +116,13 @@ impl Rule {
         match self.kind {
             RuleKind::Threshold => self.check_threshold(&mut faults),
             RuleKind::KeyExpiry => self.check_expiry(&mut faults),
+            RuleKind::Finding => self.check_findings(&mut faults),
+        }
+        if self.kind != RuleKind::KeyExpiry && !self.days.is_empty() {
+            faults.push("days: belongs to kind key_expiry: remove it".into());
+        }
+        if self.kind != RuleKind::Finding && !self.findings.is_empty() {
+            faults.push("findings: belongs to kind finding: remove it".into());
         }
         for (field, seconds, least) in
             [("window_seconds", self.window_seconds, 1), ("duration_seconds", self.duration_seconds, 0), ("keep_firing_seconds", self.keep_firing_seconds, 0)]
@@ -166,20 +178,33 @@ impl Rule {
             Some(value) if !value.is_finite() => faults.push(format!("threshold_value: {value} is not a number to compare with")),
             Some(_) => {}
         }
-        if !self.days.is_empty() {
-            faults.push("days: belongs to kind key_expiry: remove it".into());
-        }
     }
 
     fn check_expiry(&self, faults: &mut Vec<String>) {
         if self.days.is_empty() || self.days.len() > 16 || self.days.iter().any(|d| !(1..=DAYS_MAX).contains(d)) {
             faults.push(format!("days: write 1 to 16 numbers of days from 1 to {DAYS_MAX}, such as [30, 14, 7, 1]"));
         }
+        self.check_own_source(faults, "has days instead");
+    }
+
+    fn check_findings(&self, faults: &mut Vec<String>) {
+        if self.findings.is_empty() {
+            faults.push("findings: is missing: write which kinds, such as [\"weak\"]".into());
+        }
+        if self.findings.contains(&FindingKind::NotQuantumSafe) {
+            faults.push("findings: not_quantum_safe is an inventory and alerts nobody: remove it".into());
+        }
+        self.check_own_source(faults, "has findings instead");
+    }
+
+    /// Of kinds that look at keys and not at samples.
+    fn check_own_source(&self, faults: &mut Vec<String>, instead: &str) {
+        let kind = self.kind;
         if self.threshold_value.is_some() {
-            faults.push("threshold_value: a rule of kind key_expiry has days instead: remove it".into());
+            faults.push(format!("threshold_value: a rule of kind {kind} {instead}: remove it"));
         }
         if !self.metric_pattern.is_empty() {
-            faults.push("metric_pattern: a rule of kind key_expiry looks at all keys: remove it".into());
+            faults.push(format!("metric_pattern: a rule of kind {kind} looks at all keys: remove it"));
         }
     }
 }

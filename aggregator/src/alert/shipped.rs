@@ -1,6 +1,8 @@
 //! The rules that come with the product and are on from the first start. Data only; a rule of the operator with the same
 //! `rule_id` takes the place of one of these.
 
+use keyvigil_common::finding::FindingKind;
+
 use super::choice::{Origin, Priority, RuleKind};
 use super::rule::Rule;
 use crate::query::Aggregation;
@@ -8,7 +10,7 @@ use crate::query::Aggregation;
 /// The shipped rules.
 #[must_use]
 pub fn shipped() -> Vec<Rule> {
-    vec![high_cpu(), memory_exhaustion(), authentication_failures(), key_expiry()]
+    vec![high_cpu(), memory_exhaustion(), authentication_failures(), key_expiry(), weak_key(), key_readable(), served_stale()]
 }
 
 fn high_cpu() -> Rule {
@@ -64,6 +66,49 @@ fn key_expiry() -> Rule {
         kind: RuleKind::KeyExpiry,
         priority: Priority::Critical,
         days: vec![30, 14, 7, 1],
+        origin: Origin::Shipped,
+        ..Rule::default()
+    }
+}
+
+fn weak_key() -> Rule {
+    of_findings(
+        "weak-key",
+        "Weak key",
+        "A key or a signature in use can be broken. Replace it; the finding says what is wrong with it and where it lies.",
+        vec![FindingKind::Weak],
+        Priority::High,
+    )
+}
+
+fn key_readable() -> Rule {
+    of_findings(
+        "private-key-readable",
+        "Private key readable by others",
+        "Users other than its owner can read or replace a private key. Close the file, then replace the key: who read it, has it.",
+        vec![FindingKind::PrivateKeyReadable, FindingKind::PrivateKeyInOpenDirectory],
+        Priority::Critical,
+    )
+}
+
+fn served_stale() -> Rule {
+    of_findings(
+        "served-certificate-stale",
+        "Served certificate stale",
+        "A certificate was renewed on disk, and the old one is still served until its end. Reload the service.",
+        vec![FindingKind::ServedStale],
+        Priority::High,
+    )
+}
+
+fn of_findings(rule_id: &str, name: &str, description: &str, findings: Vec<FindingKind>, priority: Priority) -> Rule {
+    Rule {
+        rule_id: rule_id.into(),
+        name: name.into(),
+        description: description.into(),
+        kind: RuleKind::Finding,
+        findings,
+        priority,
         origin: Origin::Shipped,
         ..Rule::default()
     }

@@ -1,6 +1,8 @@
 //! The rules and the alerts of a tenant: evaluates each rule against the store, keeps what came of it, and writes state,
 //! history and notifications in one transaction. What an alert is and does is decided by `alert`, purely.
 
+mod keys;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,11 +11,11 @@ use keyvigil_common::telemetry::chain;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
-use crate::alert::expiry::{self, ExpiringKey};
 use crate::alert::route::{Target, route};
 use crate::alert::{self, Alert, Kind, Observation, Origin, Rule, RuleKind, State, Step, Tick, Transition};
+use crate::alert::{expiry, finding};
 use crate::index::{Selector, TenantId};
-use crate::keys::{Inventory, Status};
+use crate::keys::Inventory;
 use crate::notify::Notification;
 use crate::query::{self, Question};
 use crate::store::ledger::{self, Table};
@@ -138,13 +140,15 @@ impl Alerts {
     }
 
     async fn evaluate_rule(&self, rule: &Rule, tick: Tick) -> Result<(), String> {
-        let seen = match rule.kind {
-            RuleKind::Threshold => self.observe_samples(rule, tick.now_ms).await?,
-            RuleKind::KeyExpiry => expiry::observe(rule, &self.expiring(), tick.now_ms),
-        };
         let befores: BTreeMap<String, Alert> = {
             let memory = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             memory.alerts.iter().filter(|(_, a)| a.rule_id == rule.rule_id).map(|(id, a)| (id.clone(), a.clone())).collect()
+        };
+        let look = || keys::Keys::look(&self.inventory, self.tenant, &self.clock);
+        let seen = match rule.kind {
+            RuleKind::Threshold => self.observe_samples(rule, tick.now_ms).await?,
+            RuleKind::KeyExpiry => look().await?.ends(rule, &befores, tick.now_ms),
+            RuleKind::Finding => look().await?.faults(rule, &befores),
         };
         let steps = alert::evaluate(rule, &befores, &seen, tick);
         self.commit(steps).await.map_err(|e| chain(&e))
@@ -169,28 +173,6 @@ impl Alerts {
             Observation::new(row.metric_id, row.tags, value)
         });
         Ok(seen.collect())
-    }
-
-    fn expiring(&self) -> Vec<ExpiringKey> {
-        let now_ms = self.clock.now_ms();
-        let mut out = Vec::new();
-        self.inventory.each(self.tenant, |key| {
-            let Some(not_after_ms) = key.facts.not_after_ms else { return };
-            let status = key.status(now_ms);
-            if !key.expiry_matters(now_ms) && !matches!(status, Status::Superseded | Status::Removed | Status::Revoked) {
-                return;
-            }
-            out.push(ExpiringKey {
-                id: key.facts.id.clone(),
-                subject: key.facts.subject.clone().unwrap_or_default(),
-                hosts: key.hosts().into_iter().map(str::to_owned).collect(),
-                paths: key.places.iter().filter(|p| !p.gone).map(|p| p.place.path.clone()).collect::<BTreeSet<_>>().into_iter().collect(),
-                not_after_ms,
-                status: status.as_str().to_owned(),
-                trust_bundle: key.is_trust_store(),
-            });
-        });
-        out
     }
 
     /// Stores what came of an evaluation: alerts, history and notifications in one transaction.
@@ -338,7 +320,11 @@ impl Alerts {
 /// A pattern or tag that is not one.
 pub fn selector(rule: &Rule) -> Result<Selector, String> {
     let tags: Vec<String> = rule.tags.iter().map(|(name, value)| format!("{name}:{value}")).collect();
-    let pattern = if rule.kind == RuleKind::KeyExpiry { expiry::METRIC_ID } else { &rule.metric_pattern };
+    let pattern = match rule.kind {
+        RuleKind::Threshold => &rule.metric_pattern,
+        RuleKind::KeyExpiry => expiry::METRIC_ID,
+        RuleKind::Finding => finding::METRIC_ID,
+    };
     Selector::parse(pattern, tags.iter().map(String::as_str))
 }
 

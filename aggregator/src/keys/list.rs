@@ -3,11 +3,12 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
+use std::sync::Arc;
 
-use keyvigil_common::key::KeyKind;
+use keyvigil_common::key::{KeyKind, Role};
 use serde::Serialize;
 
-use super::{Inventory, KeyRecord, Status};
+use super::{Counts, Findings, Inventory, KeyRecord, PlaceRecord, Status};
 use crate::index::TenantId;
 
 const DAY_MS: i64 = 86_400_000;
@@ -15,16 +16,22 @@ const DAY_MS: i64 = 86_400_000;
 /// Which keys are wanted; empty fields want all.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
-    /// Lies on this host.
+    /// Lies on this host, or lay there where it lies nowhere any more.
     pub host: Option<String>,
     /// Kinds.
-    pub kinds: Vec<String>,
-    /// Algorithm, as the facts name it.
-    pub algorithm: Option<String>,
+    pub kinds: Vec<KeyKind>,
+    /// Algorithms, as the facts name them.
+    pub algorithms: Vec<String>,
     /// Statuses.
-    pub statuses: Vec<String>,
-    /// Ends before this instant, Unix ms.
+    pub statuses: Vec<Status>,
+    /// Ends before this instant, by itself or with its chain, Unix ms.
     pub expires_before_ms: Option<i64>,
+    /// Kinds of findings, as bits.
+    pub findings: u32,
+    /// What it is there for.
+    pub roles: Vec<Role>,
+    /// Form of the file.
+    pub formats: Vec<String>,
     /// Certificates of the system's trust store: only them, or none of them.
     pub trust_store: Option<bool>,
     /// Text in subject, issuer, names, path, fingerprint or id, in any case.
@@ -32,22 +39,40 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn takes(&self, key: &KeyRecord, now_ms: i64) -> bool {
+    fn takes(&self, key: &KeyRecord, found: &Findings, now_ms: i64) -> bool {
         let facts = &key.facts;
-        self.host.as_ref().is_none_or(|host| key.places.iter().any(|p| p.host == *host))
-            && (self.kinds.is_empty() || self.kinds.iter().any(|kind| kind == facts.kind.as_str()))
-            && self.algorithm.as_ref().is_none_or(|algorithm| *algorithm == facts.algorithm)
-            && (self.statuses.is_empty() || self.statuses.iter().any(|status| status == key.status(now_ms).as_str()))
-            && self.expires_before_ms.is_none_or(|before| facts.not_after_ms.is_some_and(|end| end < before))
+        let end = || facts.not_after_ms.into_iter().chain(found.chain_end(key)).min();
+        (self.kinds.is_empty() || self.kinds.contains(&facts.kind))
+            && (self.algorithms.is_empty() || self.algorithms.contains(&facts.algorithm))
+            && (self.statuses.is_empty() || self.statuses.contains(&found.status(key, now_ms)))
+            && self.expires_before_ms.is_none_or(|before| end().is_some_and(|end| end < before))
+            && self.lies(key)
+            && (self.findings == 0 || self.findings & found.kinds(key) != 0)
             && self.trust_store.is_none_or(|wanted| key.is_trust_store() == wanted)
-            && self.search.as_ref().is_none_or(|text| found(key, &text.to_lowercase()))
+            && self.search.as_ref().is_none_or(|text| holds(key, &text.to_lowercase()))
+    }
+
+    /// Whether one of its places is as wanted in everything.
+    fn lies(&self, key: &KeyRecord) -> bool {
+        let wanted = |p: &PlaceRecord| {
+            let format = || p.place.format.as_ref().is_some_and(|format| self.formats.contains(format));
+            self.host.as_ref().is_none_or(|host| p.host == *host)
+                && (self.roles.is_empty() || self.roles.contains(&p.place.role))
+                && (self.formats.is_empty() || format())
+        };
+        if self.host.is_none() && self.roles.is_empty() && self.formats.is_empty() {
+            return true;
+        }
+        let nowhere = key.live().next().is_none();
+        key.places.iter().any(|p| (nowhere || !p.gone) && wanted(p))
     }
 }
 
-fn found(key: &KeyRecord, text: &str) -> bool {
+fn holds(key: &KeyRecord, text: &str) -> bool {
     let facts = &key.facts;
     let texts = [&facts.subject, &facts.issuer, &facts.serial].into_iter().flatten().chain(&facts.sans).chain([&facts.fingerprint, &facts.id]);
-    texts.chain(key.places.iter().map(|p| &p.place.path)).any(|candidate| candidate.to_lowercase().contains(text))
+    let places = key.places.iter().flat_map(|p| [Some(&p.place.path), p.place.entry.as_ref()]).flatten();
+    texts.chain(places).any(|candidate| candidate.to_lowercase().contains(text))
 }
 
 /// Order of a listing.
@@ -63,39 +88,96 @@ enum By {
     LastSeen,
     FirstSeen,
     Subject,
+    Severity,
 }
+
+/// The words for it.
+const SORTS: [(&str, By); 5] =
+    [("not_after", By::NotAfter), ("last_seen", By::LastSeen), ("first_seen", By::FirstSeen), ("subject", By::Subject), ("severity", By::Severity)];
 
 impl FromStr for Sort {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, reversed) = text.strip_prefix('-').map_or((text, false), |rest| (rest, true));
-        let by = match name {
-            "not_after" => By::NotAfter,
-            "last_seen" => By::LastSeen,
-            "first_seen" => By::FirstSeen,
-            "subject" => By::Subject,
-            _ => return Err(format!("sort {text:?} is none of: not_after last_seen first_seen subject, with - in front for the reverse")),
-        };
-        Ok(Self { by, reversed })
+        match SORTS.iter().find(|(word, _)| *word == name) {
+            Some((_, by)) => Ok(Self { by: *by, reversed }),
+            None => Err(format!("{text:?} is none of: {}, with - in front for the reverse", SORTS.map(|(word, _)| word).join(" "))),
+        }
     }
 }
 
+impl std::fmt::Display for Sort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let word = SORTS.iter().find(|(_, by)| *by == self.by).map_or("", |(word, _)| word);
+        write!(f, "{}{word}", if self.reversed { "-" } else { "" })
+    }
+}
+
+/// Where a key stands in an order: its value, and its id, so that no two stand in one place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Position<'a> {
+    number: Option<i64>,
+    text: Option<&'a str>,
+    id: &'a str,
+}
+
 impl Sort {
-    /// Ends within the id, so that pages do not overlap. What has no end sorts last either way.
-    fn compare(self, a: &KeyRecord, b: &KeyRecord) -> Ordering {
-        let order = match self.by {
-            By::NotAfter => match (a.facts.not_after_ms, b.facts.not_after_ms) {
-                (Some(x), Some(y)) if self.reversed => y.cmp(&x),
-                (Some(x), Some(y)) => x.cmp(&y),
-                (x, y) => y.is_some().cmp(&x.is_some()),
-            },
-            By::LastSeen => a.last_seen_ms.cmp(&b.last_seen_ms),
-            By::FirstSeen => a.first_seen_ms.cmp(&b.first_seen_ms),
-            By::Subject => a.facts.subject.cmp(&b.facts.subject),
+    fn position<'a>(self, key: &'a KeyRecord, found: &Findings) -> Position<'a> {
+        let number = match self.by {
+            By::NotAfter => key.facts.not_after_ms,
+            By::LastSeen => Some(key.last_seen_ms),
+            By::FirstSeen => Some(key.first_seen_ms),
+            // The worst first; without a finding last.
+            By::Severity => found.worst(key).map(|severity| -(severity as i64)),
+            By::Subject => None,
         };
-        let order = if self.reversed && self.by != By::NotAfter { order.reverse() } else { order };
-        order.then_with(|| a.facts.id.cmp(&b.facts.id))
+        let text = if self.by == By::Subject { key.facts.subject.as_deref() } else { None };
+        Position { number, text, id: &key.facts.id }
+    }
+
+    /// What has no value stands last either way.
+    fn compare(self, a: &Position<'_>, b: &Position<'_>) -> Ordering {
+        let missing = |p: &Position<'_>| p.number.is_none() && p.text.is_none();
+        let order = missing(a).cmp(&missing(b));
+        let by_value = (a.number, a.text).cmp(&(b.number, b.text));
+        order.then(if self.reversed { by_value.reverse() } else { by_value }).then_with(|| a.id.cmp(b.id))
+    }
+}
+
+/// Where the last page ended. It stays right while keys come and go: it is a place in the order, not a count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    number: Option<i64>,
+    text: Option<String>,
+    id: String,
+}
+
+impl Cursor {
+    fn after(position: &Position<'_>) -> Self {
+        Self { number: position.number, text: position.text.map(str::to_owned), id: position.id.to_owned() }
+    }
+
+    fn position(&self) -> Position<'_> {
+        Position { number: self.number, text: self.text.as_deref(), id: &self.id }
+    }
+
+    /// As the API tells it.
+    #[must_use]
+    pub fn encode(&self, sort: Sort) -> String {
+        let number = self.number.map(|n| n.to_string()).unwrap_or_default();
+        let text = self.text.as_ref().map(|text| format!("={text}")).unwrap_or_default();
+        format!("{sort}~{number}~{}~{text}", self.id)
+    }
+
+    /// What [`Cursor::encode`] made, of a listing in the same order.
+    #[must_use]
+    pub fn decode(text: &str, sort: Sort) -> Option<Self> {
+        let mut parts = text.splitn(4, '~');
+        let (order, number, id, text) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let number = if number.is_empty() { None } else { Some(number.parse().ok()?) };
+        let text = if text.is_empty() { None } else { Some(text.strip_prefix('=')?.to_owned()) };
+        (order == sort.to_string()).then(|| Self { number, text, id: id.to_owned() })
     }
 }
 
@@ -105,28 +187,35 @@ pub struct Page {
     /// How many keys the filter takes.
     pub total: usize,
     /// This page's keys.
-    pub keys: Vec<KeyRecord>,
-    /// Where the next page begins.
-    pub next: Option<usize>,
+    pub keys: Vec<Arc<KeyRecord>>,
+    /// Where it ended, if there are more.
+    pub next: Option<Cursor>,
+}
+
+/// The keys that `filter` takes, after `cursor`, at most `limit`.
+#[must_use]
+pub fn page(keys: &[Arc<KeyRecord>], found: &Findings, filter: &Filter, sort: Sort, cursor: Option<&Cursor>, limit: usize, now_ms: i64) -> Page {
+    let mut total = 0;
+    let mut taken: Vec<(Position<'_>, &Arc<KeyRecord>)> = Vec::new();
+    for key in keys.iter().filter(|key| filter.takes(key, found, now_ms)) {
+        total += 1;
+        let position = sort.position(key, found);
+        if cursor.is_none_or(|cursor| sort.compare(&position, &cursor.position()) == Ordering::Greater) {
+            taken.push((position, key));
+        }
+    }
+    let order = |a: &(Position<'_>, &Arc<KeyRecord>), b: &(Position<'_>, &Arc<KeyRecord>)| sort.compare(&a.0, &b.0);
+    let more = taken.len() > limit;
+    if more {
+        taken.select_nth_unstable_by(limit, order);
+        taken.truncate(limit);
+    }
+    taken.sort_unstable_by(order);
+    let next = taken.last().filter(|_| more).map(|(position, _)| Cursor::after(position));
+    Page { total, keys: taken.into_iter().map(|(_, key)| Arc::clone(key)).collect(), next }
 }
 
 impl Inventory {
-    /// The keys that `filter` takes, from position `from`.
-    #[must_use]
-    pub fn page(&self, tenant: TenantId, filter: &Filter, sort: Sort, from: usize, limit: usize, now_ms: i64) -> Page {
-        let mut taken = Vec::new();
-        self.each(tenant, |key| {
-            if filter.takes(key, now_ms) {
-                taken.push(key.clone());
-            }
-        });
-        taken.sort_by(|a, b| sort.compare(a, b));
-        let total = taken.len();
-        let keys: Vec<KeyRecord> = taken.into_iter().skip(from).take(limit).collect();
-        let next = Some(from + keys.len()).filter(|next| *next < total && !keys.is_empty());
-        Page { total, keys, next }
-    }
-
     /// Other keys with the fingerprint of `key`: its certificate, its private half, its copies in other forms.
     #[must_use]
     pub fn related(&self, tenant: TenantId, key: &KeyRecord) -> Vec<KeyRecord> {
@@ -159,42 +248,43 @@ pub struct Summary {
     pub expired: usize,
     /// Hosts that hold keys.
     pub hosts: usize,
+    /// What is wrong with them.
+    pub findings: Counts,
 }
 
-/// Counts the inventory of a tenant.
+/// Counts keys.
 #[must_use]
-pub fn summary(inventory: &Inventory, tenant: TenantId, now_ms: i64) -> Summary {
-    let mut out = Summary::default();
+pub fn summary(keys: &[Arc<KeyRecord>], found: &Findings, now_ms: i64) -> Summary {
+    let mut out = Summary { findings: found.counts(), ..Summary::default() };
     let mut hosts = BTreeSet::new();
     for name in ["7d", "30d", "90d"] {
         out.expiring.insert(name, 0);
     }
-    inventory.each(tenant, |key| {
-        let status = key.status(now_ms);
+    for key in keys {
+        let status = found.status(key, now_ms);
         out.total += 1;
         *out.by_kind.entry(key.facts.kind.as_str()).or_default() += 1;
         *out.by_status.entry(status.as_str()).or_default() += 1;
-        if key.facts.kind != KeyKind::Crl {
+        if !matches!(key.facts.kind, KeyKind::Crl | KeyKind::KernelKey) {
             let size = key.facts.curve.clone().or_else(|| key.facts.bits.map(|b| b.to_string())).unwrap_or_default();
             *out.by_algorithm.entry(format!("{} {size}", key.facts.algorithm).trim_end().to_owned()).or_default() += 1;
         }
-        hosts.extend(key.hosts().into_iter().map(str::to_owned));
-        count_expiry(&mut out, key, status, now_ms);
-    });
+        hosts.extend(key.hosts());
+        count_expiry(&mut out, key, found, now_ms);
+    }
     out.hosts = hosts.len();
     out
 }
 
-fn count_expiry(out: &mut Summary, key: &KeyRecord, status: Status, now_ms: i64) {
-    let Some(end) = key.facts.not_after_ms else { return };
-    if key.is_trust_store() {
-        out.expiring_excluded += usize::from(status == Status::Active && end < now_ms + 90 * DAY_MS);
-    } else if key.expiry_matters(now_ms) {
-        out.expired += usize::from(status == Status::Expired);
+fn count_expiry(out: &mut Summary, key: &KeyRecord, found: &Findings, now_ms: i64) {
+    if let Some(end) = found.end(key, now_ms) {
+        out.expired += usize::from(end <= now_ms);
         for (name, days) in [("7d", 7), ("30d", 30), ("90d", 90)] {
-            if status == Status::Active && end < now_ms + days * DAY_MS {
+            if end > now_ms && end < now_ms + days * DAY_MS {
                 *out.expiring.entry(name).or_default() += 1;
             }
         }
+    } else if key.facts.not_after_ms.is_some_and(|end| end > now_ms && end < now_ms + 90 * DAY_MS) && key.is_trust_store() {
+        out.expiring_excluded += usize::from(key.status(now_ms) == Status::Active);
     }
 }

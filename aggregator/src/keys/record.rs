@@ -1,16 +1,31 @@
 //! One key as it is stored, and how a sighting changes it.
 
-use keyvigil_common::key::{KeyFacts, KeyKind, Place, Sighting};
+use keyvigil_common::key::{KeyFacts, KeyKind, Place, Role, Sighting};
+use keyvigil_common::limits::KEY_USAGES_MAX;
 use serde::{Deserialize, Serialize};
+
+use super::finding::weak;
 
 /// Places kept of one key. A public CA lies in four places on each host; beyond this the oldest that are gone are dropped.
 const PLACES_MAX: usize = 50_000;
 /// Directories of certificates that the system ships to trust others: their expiry concerns nobody here.
-const TRUST_STORES: [&str; 5] = ["/etc/ssl/certs/", "/usr/share/ca-certificates/", "/etc/pki/ca-trust/", "/etc/pki/tls/certs/", "/usr/share/pki/"];
+const TRUST_STORES: [&str; 6] =
+    ["/etc/ssl/certs/", "/usr/share/ca-certificates/", "/etc/pki/ca-trust/", "/etc/pki/tls/certs/", "/usr/share/pki/", "/usr/share/keyrings/"];
+/// The store that every Java runtime brings.
+const JAVA_STORE: &str = "/lib/security/cacerts";
 /// What only the system makes: its bundles, and the directories of its packages. A certificate of these directories that is in
 /// none of them, like one that somebody signed himself and put into `/etc/ssl/certs`, is somebody's own.
-const BUNDLES: [&str; 6] =
-    ["/ca-certificates.crt", "/ca-bundle.crt", "/ca-bundle.trust.crt", "/tls-ca-bundle.pem", "/usr/share/ca-certificates/", "/usr/share/pki/"];
+const BUNDLES: [&str; 9] = [
+    "/ca-certificates.crt",
+    "/ca-bundle.crt",
+    "/ca-bundle.trust.crt",
+    "/tls-ca-bundle.pem",
+    "/usr/share/ca-certificates/",
+    "/usr/share/pki/",
+    "/usr/share/keyrings/",
+    "/etc/ssl/certs/java/cacerts",
+    JAVA_STORE,
+];
 
 /// A key with everything known about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,12 +39,12 @@ pub struct KeyRecord {
     pub last_seen_ms: i64,
     /// When it was last used; `None` while no sensor observes use.
     pub last_used_ms: Option<i64>,
-    /// When it was revoked, Unix ms.
-    #[serde(rename = "revoked_at_ms")]
+    /// When it was revoked, as the earliest to say so has it, Unix ms. The facts' own is kept here and not there: in the store
+    /// they are one object.
     pub revoked_ms: Option<i64>,
-    /// What says so, and why.
+    /// The host that says so, where one of its keys or lists does.
     #[serde(default)]
-    pub revoked_by: Option<String>,
+    pub revoked_host: Option<String>,
     /// The list that does, where the aggregator found it there and not the key's host.
     #[serde(default)]
     pub revoked_list: Option<String>,
@@ -90,39 +105,66 @@ impl Status {
     }
 }
 
+impl std::str::FromStr for Status {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let known = Self::ALL.into_iter().find(|status| status.as_str() == word);
+        known.ok_or_else(|| format!("{word:?} is none of: {}", Self::ALL.map(Self::as_str).join(" ")))
+    }
+}
+
 /// What one host says of a key that lies on others too. The same key is the same everywhere, so who says otherwise is mistaken or
-/// lies: of two ends the sooner counts, and no host makes another's certificate one of a CA.
+/// lies: of two answers the worse counts, and no host makes another's certificate one of a CA.
 fn cautious(said: KeyFacts, known: &KeyFacts) -> KeyFacts {
     let not_after_ms = said.not_after_ms.into_iter().chain(known.not_after_ms).min();
+    let bits = said.bits.into_iter().chain(known.bits).min();
     let is_ca = if known.is_ca == Some(false) { known.is_ca } else { said.is_ca };
-    KeyFacts { not_after_ms, is_ca, ..said }
+    let encrypted = if known.encrypted == Some(false) { known.encrypted } else { said.encrypted };
+    let exponent = if known.exponent.is_some_and(weak::is_weak_exponent) { known.exponent } else { said.exponent };
+    let signature_algorithm = match &known.signature_algorithm {
+        Some(name) if weak::broken_hash(name).is_some() => Some(name.clone()),
+        _ => said.signature_algorithm,
+    };
+    KeyFacts { not_after_ms, bits, is_ca, encrypted, exponent, signature_algorithm, ..said }
 }
 
 impl KeyRecord {
     /// The record after a sighting; `before` is what was known.
     #[must_use]
     pub fn sighted(before: Option<Self>, host: &str, sighting: Sighting) -> Self {
-        let Sighting { facts, place, at_ms, gone, replaces } = sighting;
+        let Sighting { mut facts, place, at_ms, gone, replaces } = sighting;
         let mut record = before.unwrap_or_else(|| Self {
             facts: facts.clone(),
             first_seen_ms: at_ms,
             last_seen_ms: at_ms,
             last_used_ms: None,
             revoked_ms: None,
-            revoked_by: None,
+            revoked_host: None,
             revoked_list: None,
             replaces: None,
             replaced_by: None,
             places: Vec::new(),
         });
-        let said = facts.clone();
+        let revoked = facts.revoked_ms.take().map(|at_ms| (at_ms, facts.revocation.take()));
+        let why = record.facts.revocation.take();
+        let elsewhere = record.places.iter().any(|p| !p.gone && p.host != host);
+        // Bad news counts whoever brings it; good news only from the one host that has the key.
+        let known = std::mem::take(&mut record.facts.weaknesses);
+        let mut weaknesses = facts.weaknesses.clone();
+        if elsewhere || facts.kind > record.facts.kind {
+            weaknesses.extend(known);
+            weaknesses.sort_unstable();
+            weaknesses.dedup();
+        }
         // A key file says more than its public half; either may be seen first.
         if facts.kind <= record.facts.kind || !gone && record.places.iter().all(|p| p.gone) {
-            let elsewhere = record.places.iter().any(|p| !p.gone && p.host != host);
             record.facts = if elsewhere { cautious(facts, &record.facts) } else { facts };
         }
+        (record.facts.weaknesses, record.facts.revocation) = (weaknesses, why);
+        record.facts.weaknesses.truncate(KEY_USAGES_MAX);
         if !gone {
-            record.hear_of_revocation(host, &said);
+            record.hear_of_revocation(host, revoked);
         }
         record.first_seen_ms = record.first_seen_ms.min(at_ms);
         if !gone {
@@ -179,21 +221,46 @@ impl KeyRecord {
         }
     }
 
-    /// Whether it is a CA that the system ships to trust others, in all its places.
-    #[must_use]
-    pub fn is_trust_store(&self) -> bool {
-        let shipped = |p: &PlaceRecord| TRUST_STORES.iter().any(|dir| p.place.path.starts_with(dir));
-        let bundled = |p: &PlaceRecord| BUNDLES.iter().any(|name| p.place.path.ends_with(name) || p.place.path.starts_with(name));
-        let ca = self.facts.kind == KeyKind::Certificate && self.facts.is_ca == Some(true);
-        ca && self.places.iter().any(bundled) && self.places.iter().all(shipped)
+    /// Where it lies now.
+    pub fn live(&self) -> impl Iterator<Item = &PlaceRecord> {
+        self.places.iter().filter(|p| !p.gone)
     }
 
-    /// Whether somebody should act before it expires: lies somewhere, has an end, was not replaced, and is not of the
-    /// system's trust store. A revocation list or a signing request is not a credential.
+    /// Whether it is a key that the system ships to trust others, in all places where it lies now.
+    #[must_use]
+    pub fn is_trust_store(&self) -> bool {
+        let vouches = match self.facts.kind {
+            KeyKind::Certificate => self.facts.is_ca == Some(true),
+            KeyKind::OpenpgpPublicKey => true,
+            _ => false,
+        };
+        let everywhere = || self.places.iter().filter(|p| !p.gone || self.places.iter().all(|q| q.gone));
+        let shipped = |p: &PlaceRecord| p.place.path.ends_with(JAVA_STORE) || TRUST_STORES.iter().any(|dir| p.place.path.starts_with(dir));
+        let bundled = |p: &PlaceRecord| BUNDLES.iter().any(|name| p.place.path.ends_with(name) || p.place.path.starts_with(name));
+        // What a port serves, or a configuration names, is somebody's own business wherever it lies.
+        let used = |p: &PlaceRecord| p.place.served.is_some() || self.facts.kind == KeyKind::OpenpgpPublicKey && !p.place.used_by.is_empty();
+        vouches && everywhere().all(|p| shipped(p) && !used(p)) && everywhere().any(bundled)
+    }
+
+    /// Whether somebody should act before it expires: lies somewhere as somebody's own or as what he relies on, has an end, was
+    /// not replaced, and is not of the system's trust store. A revocation list or a signing request is not a credential, and
+    /// neither is what another host shows of itself. Being told that it is revoked hides no end.
     #[must_use]
     pub fn expiry_matters(&self, now_ms: i64) -> bool {
-        let credential = matches!(self.facts.kind, KeyKind::Certificate | KeyKind::SshCertificate);
-        credential && matches!(self.status(now_ms), Status::Active | Status::Expired) && self.facts.not_after_ms.is_some() && !self.is_trust_store()
+        let current = matches!(self.status(now_ms), Status::Active | Status::Expired | Status::Revoked);
+        self.facts.not_after_ms.is_some() && current && self.live().any(|p| self.relies_on_end(p.place.role)) && !self.is_trust_store()
+    }
+
+    /// Whether something stops working at its end, as far as a place of that role goes.
+    fn relies_on_end(&self, role: Role) -> bool {
+        match self.facts.kind {
+            KeyKind::Certificate | KeyKind::SshCertificate => role != Role::Peer,
+            KeyKind::OpenpgpPrivateKey => true,
+            KeyKind::OpenpgpPublicKey => role == Role::Trusted,
+            KeyKind::SshPrivateKey | KeyKind::SshPublicKey => role == Role::Authorized,
+            KeyKind::KernelKey => role == Role::Held,
+            KeyKind::PrivateKey | KeyKind::PublicKey | KeyKind::SymmetricKey | KeyKind::CertificateRequest | KeyKind::Crl => false,
+        }
     }
 
     /// Hosts it lies on.
@@ -247,6 +314,41 @@ mod tests {
         assert!(KeyRecord::sighted(Some(honest.clone()), "liar", lie.clone()).expiry_matters(1_000));
         let corrected = KeyRecord::sighted(Some(honest), "web", Sighting { place: sighting('1', "/etc/nginx/web.pem", 0, false, None).place, ..lie });
         assert_eq!(corrected.facts.not_after_ms, None, "of its own it may say what it will");
+    }
+
+    #[test]
+    fn bad_news_counts_whoever_brings_it_and_hides_no_end() {
+        let honest = KeyRecord::sighted(None, "web", sighting('1', "/web.pem", 10, false, None));
+        let mut bad = sighting('1', "/copy.pem", 20, false, None);
+        (bad.facts.revoked_ms, bad.facts.weaknesses) = (Some(15), vec!["roca".into()]);
+        bad.facts.revocation = Some("revocation list /ca.crl".into());
+        let told = KeyRecord::sighted(Some(honest.clone()), "liar", bad.clone());
+        assert_eq!((told.revoked_ms, told.status(20), told.facts.weaknesses.as_slice()), (Some(15), Status::Revoked, &["roca".to_owned()][..]));
+        assert!(told.expiry_matters(2_000), "it still ends");
+        let denied = KeyRecord::sighted(Some(told.clone()), "web", sighting('1', "/web.pem", 30, false, None));
+        assert_eq!((denied.revoked_ms, denied.facts.weaknesses.len()), (Some(15), 1), "nobody takes another's word back");
+        let alone = KeyRecord::sighted(Some(honest), "web", Sighting { place: Place::at("/web.pem"), ..bad });
+        let corrected = KeyRecord::sighted(Some(alone), "web", sighting('1', "/web.pem", 40, false, None));
+        assert_eq!((corrected.revoked_ms, corrected.facts.weaknesses.len()), (None, 0), "of its own it may say what it will");
+        let mut own = sighting('1', "/key.asc", 50, false, None);
+        (own.facts.revoked_ms, own.facts.revocation) = (Some(7), Some("the key itself: compromised".into()));
+        let final_word = KeyRecord::sighted(Some(KeyRecord::sighted(None, "web", own)), "web", sighting('1', "/old.asc", 60, false, None));
+        assert_eq!(final_word.revoked_ms, Some(7), "an older copy of a key does not take back what the key says of itself");
+        let kept: KeyRecord = serde_json::from_str(&serde_json::to_string(&told).unwrap()).unwrap();
+        assert_eq!(kept, told, "the store gives back what it got");
+    }
+
+    #[test]
+    fn what_is_not_possessed_does_not_end_here() {
+        let with = |kind, role| {
+            let mut seen = sighting('1', "/x", 10, false, None);
+            (seen.facts.kind, seen.place.role) = (kind, role);
+            KeyRecord::sighted(None, "a", seen).expiry_matters(20)
+        };
+        use KeyKind::{Certificate, KernelKey, OpenpgpPublicKey, SshPublicKey};
+        assert_eq!([Role::Held, Role::Trusted, Role::Served, Role::Peer].map(|role| with(Certificate, role)), [true, true, true, false]);
+        assert_eq!([Role::Authorized, Role::Held, Role::Peer].map(|role| with(SshPublicKey, role)), [true, false, false]);
+        assert_eq!([with(OpenpgpPublicKey, Role::Trusted), with(OpenpgpPublicKey, Role::Held), with(KernelKey, Role::Held)], [true, false, true]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use keyvigil_common::config::Period;
 use keyvigil_common::crl::Lines;
 use keyvigil_common::event::EventKind;
-use keyvigil_common::key::{KeyFacts, KeyKind};
+use keyvigil_common::key::KeyKind;
 use keyvigil_common::revocation::Lists;
 use serde::{Deserialize, Serialize};
 
@@ -96,36 +96,41 @@ impl KeyRecord {
     /// This record after the lists were asked; `None` where they say nothing new.
     #[must_use]
     pub fn judged(&self, lists: &Lists) -> Option<Self> {
-        let by = lists.find(&self.facts);
-        match (&self.revoked_list, by) {
+        let mut after = self.clone();
+        match (&self.revoked_list, lists.find(&self.facts)) {
             (None, Some(by)) if self.revoked_ms.is_none() => {
-                let said = Some(by.sentence());
-                Some(Self { revoked_ms: Some(by.at_ms), revoked_by: said, revoked_list: Some(by.list), ..self.clone() })
+                (after.revoked_ms, after.facts.revocation) = (Some(by.at_ms), Some(by.sentence()));
+                after.revoked_list = Some(by.list);
             }
             // A hold that was lifted: the list is there and does not name it any more.
-            (Some(list), None) if lists.has(list) => Some(Self { revoked_ms: None, revoked_by: None, revoked_list: None, ..self.clone() }),
-            _ => None,
+            (Some(list), None) if lists.has(list) => (after.revoked_ms, after.facts.revocation, after.revoked_list) = (None, None, None),
+            _ => return None,
         }
+        Some(after)
     }
 
-    /// Takes in what a host says of the key's revocation. What a key says of itself stays; what a list of a host said goes with
-    /// that list.
-    pub(super) fn hear_of_revocation(&mut self, host: &str, facts: &KeyFacts) {
-        let of_host = |said: &String| said.strip_prefix(host).and_then(|rest| rest.strip_prefix(": ")).is_some_and(|said| said.starts_with(LIST));
-        if let Some(at_ms) = facts.revoked_ms {
-            if self.revoked_ms.is_none() {
-                let what = facts.revocation.as_deref().unwrap_or("the key itself");
-                (self.revoked_ms, self.revoked_by) = (Some(at_ms), Some(format!("{host}: {what}")));
+    /// Takes in what a host says of the key's revocation: when, and by what. Whoever says so first is asked; what a key says of
+    /// itself stays, what a list of a host said goes with that list.
+    pub(super) fn hear_of_revocation(&mut self, host: &str, revoked: Option<(i64, Option<String>)>) {
+        match revoked {
+            Some((at_ms, why)) => {
+                if self.revoked_ms.is_none() {
+                    (self.facts.revocation, self.revoked_host) = (why, Some(host.to_owned()));
+                }
+                self.revoked_ms = self.revoked_ms.into_iter().chain([at_ms]).min();
             }
-        } else if self.revoked_by.as_ref().is_some_and(of_host) {
-            (self.revoked_ms, self.revoked_by) = (None, None);
+            None if self.revoked_host.as_deref() == Some(host) && self.facts.revocation.as_ref().is_some_and(|why| why.starts_with(LIST)) => {
+                (self.revoked_ms, self.revoked_host, self.facts.revocation) = (None, None, None);
+            }
+            None => {}
         }
     }
 
     /// The news that it was revoked; `None` where it lies nowhere any more.
     #[must_use]
     pub fn revoked_event(&self, now_ms: i64) -> Option<EventRecord> {
-        let by = self.revoked_by.as_ref()?;
+        self.revoked_ms?;
+        let by = self.facts.revocation.clone().unwrap_or_default();
         let at = self.places.iter().find(|place| !place.gone)?;
         let hosts = self.hosts();
         let name = self.facts.subject.as_deref().unwrap_or(&self.facts.fingerprint);

@@ -6,6 +6,7 @@ use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
 use super::problem::Problem;
+use crate::query::time;
 
 /// Names and values, in order.
 #[derive(Debug, Default)]
@@ -64,6 +65,21 @@ impl Params {
 
     pub(super) fn parse<T: FromStr<Err = String>>(&self, name: &str) -> Result<Option<T>, Problem> {
         self.get(name).map(|text| text.parse().map_err(|e: String| bad(&format!("{name}: {e}")))).transpose()
+    }
+
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Problem> {
+        match self.get(name) {
+            None => Ok(None),
+            Some("true") => Ok(Some(true)),
+            Some("false") => Ok(Some(false)),
+            Some(_) => Err(bad(&format!("{name} must be true or false"))),
+        }
+    }
+
+    /// An instant: RFC 3339, Unix ms, or a length of time before or after `now_ms`.
+    pub(super) fn instant(&self, name: &str, now_ms: i64) -> Result<Option<i64>, Problem> {
+        let parse = |text| time::parse(text, now_ms).map_err(|e| bad(&format!("{name}: {e}")));
+        self.get(name).map(parse).transpose()
     }
 
     pub(super) fn number(&self, name: &str, default: usize, max: usize) -> Result<usize, Problem> {

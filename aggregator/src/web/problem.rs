@@ -38,6 +38,12 @@ impl Problem {
         Self::new(StatusCode::BAD_REQUEST, detail)
     }
 
+    /// 400, with the words that are known.
+    pub(super) fn none_of(what: &str, given: &str, names: impl IntoIterator<Item = &'static str>) -> Self {
+        let shown: String = given.chars().take(64).collect();
+        Self::bad_request(format!("{what} {shown:?} is none of: {}", names.into_iter().collect::<Vec<_>>().join(" ")))
+    }
+
     /// 404.
     pub(super) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("{what} does not exist"))

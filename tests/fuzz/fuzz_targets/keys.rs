@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     let path = Path::new(PATHS[usize::from(*first) % PATHS.len()]);
     let _ = keys::looks_like_keys(bytes, bytes.len() as u64, path);
     let _ = (kubeconfig::files(bytes), std::str::from_utf8(bytes).map(document::Document::read));
-    let parsed = keys::keys_at(bytes, path, &[]);
+    let parsed = keys::keys(bytes, path);
     assert!(parsed.objects.iter().all(|found| found.facts.is_clamped()));
     // One more: the fault that says there are too many.
     assert!(parsed.objects.len() + parsed.faults.len() <= KEYS_PER_FILE_MAX + 1);

@@ -18,7 +18,7 @@ use super::pattern::is_missing;
 use super::trouble::{NOT_A_KEY, Trouble};
 use super::walk::Named;
 use crate::collect::At;
-use crate::parse::keys::keys_at;
+use crate::parse;
 
 /// A file that changed this shortly before it was read is read again: a second write may leave the same times.
 pub(super) const RACY_NS: i128 = 2_000_000_000;
@@ -212,7 +212,7 @@ impl Reader {
                     Contents::Other => {}
                     Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
                     Contents::Bytes(bytes) => {
-                        let parsed = keys_at(&bytes, &file.path, &[]).dated(i64::try_from(stamp.modified_ns / 1_000_000).ok());
+                        let parsed = parse::keys(&bytes, &file.path).dated(i64::try_from(stamp.modified_ns / 1_000_000).ok());
                         objects = parsed.objects.into_iter().map(Object::from).collect();
                         troubles = parsed.faults.iter().map(Trouble::fault).collect();
                     }

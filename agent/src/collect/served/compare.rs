@@ -13,7 +13,8 @@ const PATHS_MAX: usize = 8;
 
 /// What is known to lie here, by identity and by file.
 pub(super) struct View<'a> {
-    known: &'a Known,
+    /// Those that the host holds: a copy among what it trusts is nobody's file to serve from.
+    held: Vec<&'a KnownCertificate>,
     by_id: HashMap<&'a str, Vec<&'a KnownCertificate>>,
     by_path: HashMap<&'a str, Vec<&'a KnownCertificate>>,
     /// Where a link leads, or the path itself.
@@ -45,11 +46,12 @@ pub(super) enum Source {
 impl<'a> View<'a> {
     pub(super) fn new(known: &'a Known, target: &'a dyn Fn(&Path) -> PathBuf) -> Self {
         let (mut by_id, mut by_path) = (HashMap::<&str, Vec<_>>::new(), HashMap::<&str, Vec<_>>::new());
-        for certificate in &known.certificates {
+        let held: Vec<&KnownCertificate> = known.certificates.iter().filter(|certificate| certificate.held).collect();
+        for certificate in held.iter().copied() {
             by_id.entry(&certificate.facts.id).or_default().push(certificate);
             by_path.entry(&certificate.path).or_default().push(certificate);
         }
-        Self { known, by_id, by_path, target }
+        Self { held, by_id, by_path, target }
     }
 
     /// Where `leaf`, served by the program `exe`, comes from; `paths` are the files in which it lay when it was served before, to
@@ -65,7 +67,7 @@ impl<'a> View<'a> {
                 paths.insert(hit.path.clone());
             }
         }
-        let successors = || self.known.certificates.iter().filter(|new| is_renewal(&new.facts, leaf));
+        let successors = || self.held.iter().copied().filter(|new| is_renewal(&new.facts, leaf));
         let names_it = |certificate: &KnownCertificate| exe.is_some_and(|exe| is_used_by(certificate, exe));
         if !hits.iter().any(|hit| names_it(hit))
             && let Some(new) = newest(successors().filter(|new| names_it(new)))
@@ -87,7 +89,7 @@ impl<'a> View<'a> {
 
     /// Of a certificate that lies nowhere any more.
     fn without_file<I: Iterator<Item = &'a KnownCertificate>>(&self, leaf: &KeyFacts, successors: impl Fn() -> I) -> Source {
-        let same_key = self.known.certificates.iter().filter(|new| new.facts.fingerprint == leaf.fingerprint && new.facts.is_ca != Some(true));
+        let same_key = self.held.iter().copied().filter(|new| new.facts.fingerprint == leaf.fingerprint && new.facts.is_ca != Some(true));
         if let Some(new) = newest(same_key.filter(|new| new.facts.not_before_ms > leaf.not_before_ms)) {
             return Source::Renewed(renewal(new, "it is of the same key, and newer"));
         }
@@ -107,7 +109,9 @@ impl<'a> View<'a> {
             return None;
         }
         let candidates = || there.iter().copied().filter(|new| new.facts.is_ca != Some(true) || leaf.is_ca == Some(true));
-        newest(candidates().filter(|new| shares_names(&new.facts, leaf))).or_else(|| candidates().next())
+        // With other names only where no other can be meant: a bundle of many is not renewed by what is left in it.
+        let only = || candidates().next().filter(|_| candidates().count() == 1);
+        newest(candidates().filter(|new| shares_names(&new.facts, leaf))).or_else(only)
     }
 
     /// A path and where it leads, both without their digits.
@@ -144,8 +148,16 @@ pub(super) fn shares_names(one: &KeyFacts, other: &KeyFacts) -> bool {
 
 /// Whether a configuration of that program names the file: `nginx: /etc/nginx/sites-enabled/shop:12`.
 fn is_used_by(certificate: &KnownCertificate, exe: &str) -> bool {
-    let program = exe.rsplit('/').next().unwrap_or(exe);
-    certificate.used_by.iter().any(|user| user.split_once(':').is_some_and(|(name, _)| name == program))
+    certificate.used_by.iter().any(|user| user.split_once(':').is_some_and(|(name, _)| is_program(name, exe)))
+}
+
+/// Whether `exe` is the server that is known as `name`: `/usr/sbin/apache2`, `/usr/lib/postfix/sbin/master`.
+fn is_program(name: &str, exe: &str) -> bool {
+    const OTHERWISE: [(&str, &str); 6] =
+        [("apache", "httpd"), ("openldap", "slapd"), ("bind", "named"), ("mysql", "mariadbd"), ("redis", "valkey-server"), ("kubernetes", "kube-apiserver")];
+    let (directory, program) = exe.rsplit_once('/').unwrap_or(("", exe));
+    let alike = !program.is_empty() && (program.starts_with(name) || name.starts_with(program));
+    alike || directory.split('/').any(|part| part == name) || OTHERWISE.contains(&(name, program))
 }
 
 #[cfg(test)]
@@ -158,7 +170,7 @@ mod tests {
     fn certificate(id: &str, path: &str, made: i64) -> KnownCertificate {
         let mut facts = KeyFacts::bare(KeyKind::Certificate, id.into(), format!("key of {id}"), "ec");
         (facts.sans, facts.issuer, facts.not_before_ms) = (vec!["DNS:www.example.org".into()], Some("CN=CA".into()), Some(made));
-        KnownCertificate { facts: Arc::new(facts), path: path.into(), used_by: Vec::new() }
+        KnownCertificate { facts: Arc::new(facts), path: path.into(), held: true, used_by: Vec::new() }
     }
 
     /// What is said of the certificate `old`, made at 1, where these lie here; `before`: where it lay.
@@ -184,8 +196,25 @@ mod tests {
         assert_eq!(paths, BTreeSet::from(["/etc/a.pem".to_owned()]));
         let (source, _) = said(vec![certificate("new", "/etc/a.pem", 2)], &["/etc/a.pem"]);
         assert_eq!(renewed(source), ("/etc/a.pem".into(), "new".into(), "the file held the served certificate before"));
+        let mut wider = certificate("new", "/etc/a.pem", 2);
+        Arc::make_mut(&mut wider.facts).sans.push("DNS:example.org".into());
+        assert_eq!(renewed(said(vec![wider.clone()], &["/etc/a.pem"]).0).1, "new", "renewed with a name more");
+        let mut stranger = wider.clone();
+        Arc::make_mut(&mut stranger.facts).sans = vec!["DNS:other.example".into()];
+        assert_eq!(said(vec![wider, stranger], &["/etc/a.pem"]).0, Source::Nowhere, "taken out of a bundle");
+        let mut trusted = certificate("old", "/etc/ssl/certs/ca-certificates.crt", 1);
+        trusted.held = false;
+        assert_eq!(said(vec![trusted], &[]).0, Source::Nowhere, "that it is trusted is not that it is served from there");
         let backup = vec![certificate("new", "/etc/a.pem", 2), certificate("old", "/root/a.pem.bak", 1)];
         assert_eq!(renewed(said(backup, &["/etc/a.pem"]).0).1, "new", "a copy elsewhere does not make it current");
+    }
+
+    #[test]
+    fn a_server_is_known_by_other_names_than_its_programs() {
+        let servers = [("apache", "/usr/sbin/apache2"), ("apache", "/usr/sbin/httpd"), ("postgresql", "/usr/lib/postgresql/15/bin/postgres")];
+        let more = [("postfix", "/usr/lib/postfix/sbin/master"), ("mysql", "/usr/sbin/mysqld"), ("redis", "/usr/bin/redis-server")];
+        assert!(servers.iter().chain(&more).all(|(name, exe)| is_program(name, exe)));
+        assert!(!is_program("nginx", "/usr/sbin/haproxy") && !is_program("bind", "/usr/bin/python3") && !is_program("nginx", ""));
     }
 
     #[test]

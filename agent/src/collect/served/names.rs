@@ -21,7 +21,7 @@ pub(super) fn names(configured: &[String], known: &Known) -> Vec<String> {
 
 /// Whether a server may show it: not an authority, but for one who signed himself for a host.
 fn is_servers(certificate: &KnownCertificate) -> bool {
-    certificate.facts.is_ca != Some(true) || certificate.facts.sans.iter().any(|san| san.starts_with("DNS:"))
+    certificate.held && (certificate.facts.is_ca != Some(true) || certificate.facts.sans.iter().any(|san| san.starts_with("DNS:")))
 }
 
 fn names_of(leaf: &KnownCertificate) -> Vec<String> {
@@ -57,7 +57,7 @@ mod tests {
         facts.sans = sans.iter().map(|san| (*san).to_owned()).collect();
         facts.subject = Some(format!("O=Example, CN={id}.example.org"));
         facts.is_ca = Some(is_ca);
-        KnownCertificate { facts: Arc::new(facts), path: format!("/{id}"), used_by: Vec::new() }
+        KnownCertificate { facts: Arc::new(facts), path: format!("/{id}"), held: true, used_by: Vec::new() }
     }
 
     #[test]

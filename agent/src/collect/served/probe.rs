@@ -87,7 +87,7 @@ pub(super) fn ask_all(questions: Vec<Question>, clock: &SharedClock, end: Durati
     std::thread::scope(|scope| {
         for _ in 1..threads {
             // Where the host has no thread left, this one does it alone.
-            let _ = std::thread::Builder::new().name("served".into()).stack_size(256 << 10).spawn_scoped(scope, work);
+            let _ = std::thread::Builder::new().name("served".into()).stack_size(512 << 10).spawn_scoped(scope, work);
         }
         work();
     });

@@ -158,3 +158,69 @@ fn xmpp(wire: &mut Wire, domain: &str) -> Result<bool, Hush> {
     wire.take();
     Ok(agrees)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+
+    use keyvigil_common::clock::SystemClock;
+
+    /// What comes of it where the server hears, and then says, these; all that it said beyond is left unread.
+    fn told(dialect: Dialect, talk: Vec<(Vec<u8>, Vec<u8>)>) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            for (hear, say) in talk {
+                let mut heard = vec![0; hear.len()];
+                stream.read_exact(&mut heard).unwrap();
+                assert_eq!(heard, hear, "{}", String::from_utf8_lossy(&heard));
+                stream.write_all(&say).unwrap();
+            }
+        });
+        let mut wire = Wire::connect(to, &SystemClock::shared(), Duration::from_secs(20)).unwrap();
+        let told = begin(&mut wire, dialect, Some("chat.example.org"));
+        drop(wire);
+        server.join().unwrap();
+        told
+    }
+
+    fn mysql(capabilities: u8) -> Vec<u8> {
+        let mut packet = b"\x4a\x00\x00\x00\x0a8.0.36\x00".to_vec();
+        packet.extend([1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0xff, capabilities]);
+        packet.resize(4 + 0x4a, 0);
+        packet
+    }
+
+    #[test]
+    fn protocols_of_bytes_agree_on_tls_or_say_that_they_have_none() {
+        let ssl = greeting::POSTGRES_ASKS_TLS.to_vec();
+        assert_eq!(told(Dialect::Postgres, vec![(ssl.clone(), b"S".to_vec())]), Ok(()));
+        assert_eq!(told(Dialect::Postgres, vec![(ssl.clone(), b"N".to_vec())]), Err("speaks postgres without TLS".into()));
+        assert_eq!(told(Dialect::Postgres, vec![(ssl, Vec::new())]), Err("closes the connection when asked for TLS in postgres".into()));
+        assert_eq!(told(Dialect::Mysql, vec![(Vec::new(), mysql(0xff)), (greeting::mysql_asks_tls(), Vec::new())]), Ok(()));
+        assert_eq!(told(Dialect::Mysql, vec![(Vec::new(), mysql(0xf7))]), Err("speaks mysql without TLS".into()));
+        let ldap = |code| b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01".iter().copied().chain([code, 4, 0, 4, 0]).collect::<Vec<u8>>();
+        assert_eq!(told(Dialect::Ldap, vec![(greeting::LDAP_ASKS_TLS.to_vec(), ldap(0))]), Ok(()));
+        assert!(told(Dialect::Ldap, vec![(greeting::LDAP_ASKS_TLS.to_vec(), ldap(2))]).is_err());
+    }
+
+    #[test]
+    fn a_chat_server_is_asked_for_the_name_that_is_wanted() {
+        let stream = "<stream:stream xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams' to='chat.example.org' version='1.0'>";
+        let features = |what: &str| format!("<?xml version='1.0'?><stream:stream id='1'><stream:features>{what}</stream:features>").into_bytes();
+        let starttls = "<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>";
+        let proceed = b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>".to_vec();
+        let talk = vec![(stream.into(), features(starttls)), (starttls.into(), proceed)];
+        assert_eq!(told(Dialect::Xmpp, talk), Ok(()));
+        assert_eq!(told(Dialect::Xmpp, vec![(stream.into(), features("<bind/>"))]), Err("speaks xmpp without TLS".into()));
+    }
+
+    #[test]
+    fn a_line_or_an_answer_without_an_end_is_given_up() {
+        assert!(told(Dialect::Imap, vec![(Vec::new(), vec![b'x'; 20_000])]).is_err());
+        assert!(told(Dialect::Smtp, vec![(Vec::new(), b"220-more\r\n".repeat(1_000))]).is_err_and(|why| why.contains("without an end")));
+    }
+}

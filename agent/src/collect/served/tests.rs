@@ -10,7 +10,7 @@ use keyvigil_common::key::{KeyFacts, Place, Sighting};
 
 use super::*;
 use crate::collect::tests::FakeHost;
-use crate::parse;
+use crate::testkit;
 use crate::testkit::Workshop;
 
 /// What the sensor may ask: these ports.
@@ -57,7 +57,7 @@ impl Host {
         let held: Vec<(Arc<KeyFacts>, Place)> = files
             .iter()
             .flat_map(|file| {
-                let objects = parse::keys(&self.shop.read(file)).objects;
+                let objects = testkit::keys(&self.shop.read(file)).objects;
                 objects.into_iter().map(|object| (Arc::new(object.facts), Place::at(self.shop.path(file).to_string_lossy())))
             })
             .collect();
@@ -65,7 +65,7 @@ impl Host {
     }
 
     fn id(&self, certificate: &str) -> String {
-        parse::keys(&self.shop.read(certificate)).objects[0].facts.id.clone()
+        testkit::keys(&self.shop.read(certificate)).objects[0].facts.id.clone()
     }
 }
 
@@ -91,7 +91,7 @@ fn s_server(shop: &Workshop, port: u16, arguments: &str) -> Server {
     let mut server = Server(child.unwrap());
     let listens = || {
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        parse::procfs::tcp::listening(&table).any(|found| found.address.port() == port)
+        crate::parse::procfs::tcp::listening(&table).any(|found| found.address.port() == port)
     };
     while !listens() {
         assert!(server.0.try_wait().unwrap().is_none(), "openssl {all} has ended");

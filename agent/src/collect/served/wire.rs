@@ -107,3 +107,38 @@ impl Wire {
         std::mem::take(&mut self.inbox)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    use keyvigil_common::clock::{ManualClock, SystemClock};
+
+    /// A connection to a server that says `x` for ever.
+    fn to_chatterbox(clock: &SharedClock, patience: Duration) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            let mut stream = listener.accept().unwrap().0;
+            while stream.write_all(&[b'x'; 1_000]).is_ok() {}
+        });
+        Wire::connect(to, clock, patience).unwrap()
+    }
+
+    #[test]
+    fn nobody_is_listened_to_for_ever() {
+        let mut wire = to_chatterbox(&SystemClock::shared(), Duration::from_secs(60));
+        let hush = loop {
+            if let Err(hush) = wire.hear(Duration::MAX) {
+                break hush;
+            }
+        };
+        assert_eq!((hush, wire.inbox.len()), (Hush::Endless, SERVED_ANSWER_BYTES_MAX));
+        let clock = ManualClock::at(0);
+        let mut wire = to_chatterbox(&(clock.clone() as SharedClock), Duration::from_secs(60));
+        assert_eq!(wire.hear(Duration::MAX), Ok(()));
+        clock.advance(Duration::from_secs(60));
+        assert_eq!(wire.hear(Duration::MAX), Err(Hush::Silence), "however much it has to say");
+    }
+}

@@ -5,7 +5,8 @@ use std::path::Path;
 use keyvigil_common::key::KeyKind;
 use proptest::prelude::*;
 
-use crate::testkit::{Workshop, all, damaged, keys, only};
+use crate::parse::keys;
+use crate::testkit::{Workshop, all, damaged, only};
 
 /// Base64url without padding.
 fn url64(shop: &Workshop, bytes: &[u8]) -> String {

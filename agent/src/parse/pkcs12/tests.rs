@@ -4,9 +4,9 @@ use keyvigil_common::key::Role;
 use proptest::prelude::*;
 
 use super::super::der::encode;
-use super::super::keys::{Found, keys, keys_with};
+use super::super::keys::Found;
 use super::*;
-use crate::testkit::Workshop;
+use crate::testkit::{Workshop, keys, keys_with};
 
 fn passwords(list: &[&str]) -> Vec<Password> {
     list.iter().map(|text| Password::new((*text).to_owned())).collect()

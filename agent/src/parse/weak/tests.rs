@@ -3,8 +3,7 @@
 use keyvigil_common::key::KeyKind;
 
 use super::*;
-use crate::parse::keys;
-use crate::testkit::Workshop;
+use crate::testkit::{Workshop, keys};
 
 fn weaknesses(modulus: &BigUint, exponent: &[u8]) -> Vec<String> {
     let mut facts = KeyFacts::bare(KeyKind::PublicKey, String::new(), String::new(), "rsa");

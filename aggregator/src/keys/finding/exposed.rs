@@ -1,0 +1,77 @@
+//! Private keys that lie where others reach them: readable, replaceable, or without a password in a home directory. Reach
+//! is what the agent worked out from the file and every directory above it; where it could not, the file's own mode is all
+//! there is, and the finding says so.
+
+use keyvigil_common::finding::{FindingKind, Severity};
+use keyvigil_common::key::KeyKind;
+
+use super::super::record::{KeyRecord, PlaceRecord};
+use super::view::{View, held};
+use super::{Draft, Finding};
+
+const OTHERS_READ: u32 = 0o004;
+
+pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
+    for key in view.own().filter(|key| key.facts.kind.is_private() && !key.facts.algorithm.ends_with("-sk")) {
+        let files: Vec<&PlaceRecord> = held(key).filter(|p| p.place.path.starts_with('/')).collect();
+        out.extend(readable(key, &files));
+        out.extend(open_directory(key, &files));
+        out.extend(unencrypted(key, &files));
+    }
+}
+
+fn readable(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
+    let known = |p: &PlaceRecord| p.place.reach.is_some();
+    let by_mode = |p: &PlaceRecord| !known(p) && p.place.mode.is_some_and(|mode| mode & OTHERS_READ != 0);
+    let places: Vec<&PlaceRecord> = files.iter().copied().filter(|p| p.place.reach.is_some_and(|r| r.read) || by_mode(p)).collect();
+    let first = places.first()?;
+    let (path, sure) = (first.place.path.clone(), places.iter().any(|p| known(p)));
+    let modes = first.place.mode.map(|mode| format!("{mode:04o}"));
+    let severity = if sure && key.facts.encrypted != Some(true) { Severity::Critical } else { Severity::Warning };
+    let mut draft = Draft::about(FindingKind::PrivateKeyReadable, severity, key, places);
+    draft =
+        draft.with("judged by", if sure { "the file and every directory above it" } else { "the file's mode alone: a directory above may keep others out" });
+    if let Some(mode) = modes {
+        draft = draft.with("mode", mode);
+    }
+    let title = format!("Every user can read the private key {path}{}", draft.on());
+    let after = if severity == Severity::Critical { " Then replace the key: who read it, has it." } else { "" };
+    Some(draft.finish(title, format!("`chmod o-rwx {path}`.{after}")))
+}
+
+fn open_directory(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
+    let written: Vec<&PlaceRecord> = files.iter().copied().filter(|p| p.place.reach.is_some_and(|r| r.write)).collect();
+    if let Some(first) = written.first() {
+        let path = first.place.path.clone();
+        let draft = Draft::about(FindingKind::PrivateKeyInOpenDirectory, Severity::Critical, key, written);
+        let title = format!("Every user can replace the private key {path}{}", draft.on());
+        return Some(
+            draft.finish(title, format!("Take the right to write from others, of the file and of each directory above it: `namei -l {path}` shows them.")),
+        );
+    }
+    // sshd's directory is open to all by design; what a name there tells, everybody knows.
+    let listed = |p: &&PlaceRecord| p.place.reach.is_some_and(|r| r.list) && !p.place.path.starts_with("/etc/ssh/");
+    let places: Vec<&PlaceRecord> = files.iter().copied().filter(listed).collect();
+    let path = places.first()?.place.path.clone();
+    let directory = path.rsplit_once('/').map_or("/", |(directory, _)| directory).to_owned();
+    let draft = Draft::about(FindingKind::PrivateKeyInOpenDirectory, Severity::Info, key, places);
+    let title = format!("Every user can list {directory}, where the private key {}{} lies", draft.name(), draft.on());
+    Some(draft.finish(title, format!("`chmod o-rx {directory}`, if nothing else in it is for everybody.")))
+}
+
+fn unencrypted(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
+    let concerned = matches!(key.facts.kind, KeyKind::PrivateKey | KeyKind::SshPrivateKey) && key.facts.encrypted == Some(false);
+    let places: Vec<&PlaceRecord> = files.iter().copied().filter(|p| concerned && p.place.home.is_some()).collect();
+    let first = places.first()?;
+    let (path, user) = (first.place.path.clone(), first.place.home.clone().unwrap_or_default());
+    // Services have homes too, and nobody there who could type a password.
+    let person = places.iter().any(|p| p.place.path.starts_with("/home/") || p.place.path.starts_with("/root/"));
+    let severity = if person { Severity::Warning } else { Severity::Info };
+    let draft = Draft::about(FindingKind::UnencryptedKeyInHome, severity, key, places).with("user", user.clone());
+    let title = format!("The private key {path}{} of {user} needs no password", draft.on());
+    let remedy = match key.facts.kind {
+        KeyKind::SshPrivateKey => format!("`ssh-keygen -p -f {path}` sets one; `ssh-agent` saves typing it."),
+        _ => format!("`openssl pkey -aes256 -in {path} -out NEW` sets one."),
+    };
+    Some(draft.finish(title, remedy))
+}

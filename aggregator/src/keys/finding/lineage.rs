@@ -1,0 +1,58 @@
+//! Which certificates were replaced without taking each other's place: those of an archive of renewals, or of a directory
+//! named after the date. Same names, same use and same issuer on the same host, with a newer one that is valid and nothing
+//! that still uses the old one.
+
+use std::collections::HashMap;
+
+use keyvigil_common::key::{KeyKind, Role};
+
+use super::super::record::{KeyRecord, Status};
+use super::view::{Standing, View, is_used};
+
+/// What two certificates of one line have in common on a host.
+type Line<'a> = (&'a str, Vec<&'a str>, &'a str, &'a [String]);
+
+pub(super) fn superseded<'a>(view: &View<'a>) -> HashMap<&'a str, Standing> {
+    let mut lines: HashMap<Line<'a>, Vec<&'a KeyRecord>> = HashMap::new();
+    for key in view.own().filter(|key| key.facts.kind == KeyKind::Certificate && key.facts.is_ca != Some(true)) {
+        let Some((names, issuer)) = names(key) else { continue };
+        for host in hosts(key) {
+            lines.entry((host, names.clone(), issuer, &key.facts.usage)).or_default().push(key);
+        }
+    }
+    // Of each older one, the hosts where it was replaced, and by what.
+    let mut replaced: HashMap<&str, (usize, &KeyRecord, &KeyRecord)> = HashMap::new();
+    for ((host, ..), line) in lines.into_iter().filter(|(_, line)| line.len() > 1) {
+        let valid = |key: &&&KeyRecord| key.status(view.now_ms) == Status::Active && key.facts.not_before_ms.is_none_or(|from| from <= view.now_ms);
+        let Some(newest) = line.iter().filter(valid).max_by_key(|key| age(key)) else { continue };
+        for old in line.iter().filter(|old| age(old) < age(newest) && !old.live().any(|p| p.host == host && is_used(p))) {
+            replaced.entry(&old.facts.id).or_insert((0, old, newest)).0 += 1;
+        }
+    }
+    let everywhere = replaced.into_iter().filter(|(_, (count, old, _))| *count == hosts(old).len());
+    everywhere.map(|(id, (_, _, newest))| (id, Standing { superseded_by: Some(newest.facts.id.clone()), ..Standing::default() })).collect()
+}
+
+fn age(key: &KeyRecord) -> (Option<i64>, Option<i64>, &str) {
+    (key.facts.not_before_ms, key.facts.not_after_ms, &key.facts.id)
+}
+
+fn hosts(key: &KeyRecord) -> Vec<&str> {
+    let mut hosts: Vec<&str> = key.live().filter(|p| p.place.role != Role::Peer).map(|p| p.host.as_str()).collect();
+    hosts.sort_unstable();
+    hosts.dedup();
+    hosts
+}
+
+/// The names it is for, and who issued it. An authority that renews its intermediates keeps the name of its organisation.
+fn names(key: &KeyRecord) -> Option<(Vec<&str>, &str)> {
+    let facts = &key.facts;
+    let mut names: Vec<&str> = facts.sans.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        names.extend(facts.subject.as_deref().filter(|subject| !subject.is_empty()));
+    }
+    names.sort_unstable();
+    let issuer = facts.issuer.as_deref()?;
+    let organisation = issuer.split(',').map(str::trim).find(|part| part.starts_with("O="));
+    (!names.is_empty()).then_some((names, organisation.unwrap_or(issuer)))
+}

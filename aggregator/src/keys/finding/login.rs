@@ -1,0 +1,61 @@
+//! Keys that may log in and should not: revoked ones, and ones that nobody has used since use is observed. While nothing
+//! observes use, nothing is said of it: no record is no proof of no use.
+
+use std::collections::HashMap;
+
+use keyvigil_common::finding::{FindingKind, Severity};
+use keyvigil_common::key::{KeyKind, Role};
+
+use super::super::name::length;
+use super::super::record::{KeyRecord, PlaceRecord};
+use super::view::View;
+use super::{Draft, Finding};
+
+/// How long must have been observed before a key counts as unused.
+const UNUSED_MS: i64 = 90 * 86_400_000;
+
+pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
+    // What lists revoke by fingerprint, with the list.
+    let mut listed: HashMap<&str, (&KeyRecord, Option<&str>)> = HashMap::new();
+    for list in view.own().filter(|key| key.facts.kind == KeyKind::Crl) {
+        let lines = list.facts.revokes.iter().filter(|line| line.what.starts_with("SHA256:"));
+        listed.extend(lines.map(|line| (line.what.as_str(), (list, line.reason.as_deref()))));
+    }
+    for key in view.own() {
+        let places: Vec<&PlaceRecord> = key.live().filter(|p| p.place.role == Role::Authorized).collect();
+        if !places.is_empty() {
+            out.extend(revoked(view, &listed, key, &places));
+            out.extend(unused(view, key, places));
+        }
+    }
+}
+
+fn revoked(view: &View<'_>, listed: &HashMap<&str, (&KeyRecord, Option<&str>)>, key: &KeyRecord, places: &[&PlaceRecord]) -> Option<Finding> {
+    let list = listed.get(key.facts.fingerprint.as_str());
+    let told = view.cluster(&key.facts.fingerprint).find(|other| view.is_revoked(other));
+    if list.is_none() && told.is_none() {
+        return None;
+    }
+    let path = places.first().map(|p| p.place.path.clone()).unwrap_or_default();
+    let mut draft = Draft::about(FindingKind::AuthorizedKeyRevoked, Severity::Critical, key, places.to_vec());
+    if let Some((list, reason)) = list {
+        let at = list.live().next().map(|p| format!("{} on {}", p.place.path, p.host)).unwrap_or_default();
+        draft = draft.with("revoked by", reason.map_or(at.clone(), |reason| format!("{at}: {reason}")));
+    } else if let Some(why) = told.and_then(|key| key.facts.revocation.clone()) {
+        draft = draft.with("revoked by", why);
+    }
+    let title = format!("The revoked key {} may still log in{}", draft.name(), draft.on());
+    let remedy = format!("Remove its line from {path}, and from every other file named here. `RevokedKeys` in sshd_config refuses it everywhere.");
+    Some(draft.finish(title, remedy))
+}
+
+fn unused(view: &View<'_>, key: &KeyRecord, places: Vec<&PlaceRecord>) -> Option<Finding> {
+    let began = view.observed_since_ms?.max(places.iter().map(|p| p.first_seen_ms).max()?);
+    let observed = view.now_ms - began;
+    if key.last_used_ms.is_some() || observed < UNUSED_MS {
+        return None;
+    }
+    let draft = Draft::about(FindingKind::AuthorizedKeyNeverUsed, Severity::Info, key, places).since(began).with("observed for", length(observed));
+    let title = format!("Nobody was seen to log in with {}{} in {}", draft.name(), draft.on(), length(observed));
+    Some(draft.finish(title, "If nobody needs it, remove its line from authorized_keys."))
+}

@@ -1,0 +1,25 @@
+//! Revoked keys and certificates that are still in use: served, named by a configuration, or relied on to check others.
+
+use keyvigil_common::finding::{FindingKind, Severity};
+use keyvigil_common::key::{KeyKind, Role};
+
+use super::super::record::PlaceRecord;
+use super::view::{View, is_used};
+use super::{Draft, Finding};
+
+pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
+    for key in view.own().filter(|key| key.facts.kind != KeyKind::Crl && view.is_revoked(key)) {
+        let in_use = |p: &&PlaceRecord| is_used(p) || p.place.role == Role::Trusted;
+        let places: Vec<&PlaceRecord> = key.live().filter(in_use).filter(|p| p.place.role != Role::Authorized).collect();
+        if places.is_empty() {
+            continue;
+        }
+        let mut draft = Draft::about(FindingKind::RevokedInUse, Severity::Critical, key, places);
+        draft.since_ms = key.revoked_ms;
+        if let Some(why) = &key.facts.revocation {
+            draft = draft.with("revoked by", why.clone());
+        }
+        let title = format!("{}{} is revoked and still in use", draft.name(), draft.on());
+        out.push(draft.finish(title, "Who checks for revocation refuses it: issue a new one with a new key, install it, and reload whoever uses it."));
+    }
+}

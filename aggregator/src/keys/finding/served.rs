@@ -1,0 +1,89 @@
+//! What is wrong with what ports serve: the old certificate after a renewal, a chain that does not hold, no file it comes
+//! from, nobody who vouches for it.
+
+use keyvigil_common::finding::{FindingKind, Severity};
+use keyvigil_common::key::Served;
+
+use super::super::record::{KeyRecord, PlaceRecord};
+use super::view::{View, is_self_signed};
+use super::{Draft, Finding};
+
+const DAY_MS: i64 = 86_400_000;
+
+pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
+    for key in view.own() {
+        let ports: Vec<(&PlaceRecord, &Served)> = key.live().filter_map(|p| Some((p, p.place.served.as_deref()?))).collect();
+        if ports.is_empty() {
+            continue;
+        }
+        out.extend(stale(view, key, &ports));
+        out.extend(chain_fault(key, &ports));
+        out.extend(without_file(key, &ports));
+        out.extend(self_signed(key, &ports));
+    }
+}
+
+type Ports<'a> = [(&'a PlaceRecord, &'a Served)];
+
+fn stale(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
+    let stale: Vec<_> = ports.iter().filter(|(_, served)| served.file_key.is_some()).collect();
+    let (first, served) = stale.first()?;
+    let soon = key.facts.not_after_ms.is_some_and(|end| end - view.now_ms <= 7 * DAY_MS);
+    let severity = if soon { Severity::Critical } else { Severity::Warning };
+    let file = served.file.clone().unwrap_or_else(|| "its file".into());
+    let mut draft = Draft::about(FindingKind::ServedStale, severity, key, stale.iter().map(|(p, _)| *p).collect());
+    draft = draft.with("port", first.place.path.clone()).with("file", file.clone());
+    draft = draft.with("served certificate", key.facts.id.clone()).with("certificate in the file", served.file_key.clone().unwrap_or_default());
+    draft = draft.with("served key", key.facts.fingerprint.clone());
+    if let Some(fingerprint) = &served.file_fingerprint {
+        draft = draft.with("key in the file", fingerprint.clone());
+    }
+    if let Some(process) = process(served) {
+        draft = draft.with("process", process);
+    }
+    let who = served.exe.as_deref().and_then(|exe| exe.rsplit('/').next()).or(served.unit.as_deref()).unwrap_or("The port").to_owned();
+    let title = format!("{who}{} still serves the old certificate of {}, though {file} was renewed", draft.on(), draft.name());
+    let remedy = match (&served.unit, served.pid) {
+        (Some(unit), _) if unit.ends_with(".service") => {
+            format!("`systemctl reload {unit}`, or restart it where it cannot reload; have the renewal do so each time.")
+        }
+        (_, Some(pid)) => format!("Reload process {pid} ({who}), mostly `kill -HUP {pid}`, or restart it; have the renewal do so each time."),
+        _ => "Reload or restart whoever serves the port; have the renewal do so each time.".into(),
+    };
+    Some(draft.finish(title, remedy))
+}
+
+fn process(served: &Served) -> Option<String> {
+    let exe = served.exe.as_deref()?;
+    Some(served.pid.map_or(exe.to_owned(), |pid| format!("{exe} (pid {pid})")))
+}
+
+fn chain_fault(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
+    let faulty: Vec<_> = ports.iter().filter(|(_, served)| served.chain_fault.is_some()).collect();
+    let (_, served) = faulty.first()?;
+    let fault = served.chain_fault.clone().unwrap_or_default();
+    let draft = Draft::about(FindingKind::ServedChainFault, Severity::Warning, key, faulty.iter().map(|(p, _)| *p).collect()).with("fault", fault.clone());
+    let title = format!("The chain that {}{} is served with does not hold: {fault}", draft.name(), draft.on());
+    Some(draft.finish(title, "Serve the certificate with its intermediates, each signed by the next, in one file (`fullchain.pem`)."))
+}
+
+fn without_file(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
+    let lies = |host: &str| key.live().any(|p| p.host == host && p.place.served.is_none());
+    let places: Vec<&PlaceRecord> = ports.iter().filter(|(p, served)| served.file.is_none() && !lies(&p.host)).map(|(p, _)| *p).collect();
+    let (_, served) = ports.first().filter(|_| !places.is_empty())?;
+    let mut draft = Draft::about(FindingKind::ServedWithoutFile, Severity::Info, key, places);
+    if let Some(process) = process(served) {
+        draft = draft.with("process", process);
+    }
+    let title = format!("{}{} is served from no file that is watched", draft.name(), draft.on());
+    Some(draft.finish(title, "If it lies in a file, add its directory to `[keystore] paths` of the agent, so that a renewal is seen."))
+}
+
+fn self_signed(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
+    if !is_self_signed(key) {
+        return None;
+    }
+    let draft = Draft::about(FindingKind::SelfSignedServed, Severity::Info, key, ports.iter().map(|(p, _)| *p).collect());
+    let title = format!("{}{} is served and signed by itself", draft.name(), draft.on());
+    Some(draft.finish(title, "Who connects must trust exactly this certificate, or checks nothing: have an authority sign it, if others connect."))
+}

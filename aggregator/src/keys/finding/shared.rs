@@ -1,0 +1,77 @@
+//! Private keys that lie on more than one host, or that more than one service of a host uses: who gets into one of them is
+//! all of them. Copies on one host for one service are its own matter; secrets that two sides hold are meant to be shared.
+
+use std::collections::BTreeSet;
+
+use keyvigil_common::finding::{FindingKind, Severity};
+use keyvigil_common::key::KeyKind;
+
+use super::super::record::{KeyRecord, PlaceRecord};
+use super::view::{View, held};
+use super::{Draft, Finding};
+
+pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
+    for (fingerprint, cluster) in view.clusters() {
+        let private: Vec<&KeyRecord> = cluster.into_iter().filter(|key| key.facts.kind.is_private() && key.facts.kind != KeyKind::SymmetricKey).collect();
+        let places: Vec<&PlaceRecord> = private.iter().flat_map(|key| held(key)).filter(|p| p.place.served.is_none()).collect();
+        let Some(first) = private.first() else { continue };
+        let services: BTreeSet<&str> = places.iter().flat_map(|p| &p.place.used_by).map(|user| service(user)).collect();
+        // A token's handle opens nothing without the token.
+        if places.len() < 2 || first.facts.algorithm.ends_with("-sk") {
+            continue;
+        }
+        let kind = if is_host_key(&places) { FindingKind::SshHostKeyShared } else { FindingKind::PrivateKeyShared };
+        let mut draft = Draft { keys: private.clone(), ..Draft::new(kind, Severity::Warning, fingerprint) };
+        draft.since_ms = second_host(&places);
+        draft.places = places;
+        let hosts = draft.hosts().len();
+        match (kind, hosts) {
+            (FindingKind::SshHostKeyShared, 2..) => {
+                draft.severity = Severity::Critical;
+                let title = format!("{hosts} hosts prove who they are with the same SSH host key");
+                let remedy =
+                    "The hosts were copied from one image: on all but one, `rm /etc/ssh/ssh_host_*`, `ssh-keygen -A`, restart sshd, and tell who connects.";
+                out.push(draft.finish(title, remedy));
+            }
+            (_, 2..) => {
+                let title = format!("The private key of {} lies on {hosts} hosts", subject(view, first));
+                let remedy = "Whoever gets it from one host is all of them: make a key on each host, and have each its own certificate.";
+                out.push(draft.finish(title, remedy));
+            }
+            _ if services.len() > 1 => {
+                draft.severity = Severity::Info;
+                let names = services.into_iter().collect::<Vec<_>>().join(", ");
+                let title = format!("The private key of {}{} is used by {names}", subject(view, first), draft.on());
+                let draft = draft.with("services", names);
+                out.push(draft.finish(title, "If one of them is broken into, the others are too: give each service its own key."));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// What the key is for: the certificate's name says it better than the file's.
+fn subject(view: &View<'_>, key: &KeyRecord) -> String {
+    let certificate =
+        view.cluster(&key.facts.fingerprint).filter(|other| other.facts.kind == KeyKind::Certificate).max_by_key(|other| other.facts.not_after_ms);
+    super::name(certificate.unwrap_or(key))
+}
+
+/// `nginx` of `nginx: /etc/nginx/nginx.conf:12`.
+pub(super) fn service(user: &str) -> &str {
+    user.split_once(':').map_or(user, |(service, _)| service.trim())
+}
+
+fn is_host_key(places: &[&PlaceRecord]) -> bool {
+    places.iter().any(|p| p.place.path.rsplit('/').next().is_some_and(|file| file.starts_with("ssh_host_")))
+}
+
+/// When it was first seen on a second host.
+fn second_host(places: &[&PlaceRecord]) -> Option<i64> {
+    let mut firsts: Vec<(&str, i64)> = places.iter().map(|p| (p.host.as_str(), p.first_seen_ms)).collect();
+    firsts.sort_unstable();
+    firsts.dedup_by_key(|(host, _)| *host);
+    let mut times: Vec<i64> = firsts.into_iter().map(|(_, at)| at).collect();
+    times.sort_unstable();
+    times.get(1).or(times.first()).copied()
+}

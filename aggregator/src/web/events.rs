@@ -1,0 +1,116 @@
+//! `/api/v1/events`, `/api/v1/gaps`.
+
+use axum::Json;
+use axum::extract::{RawQuery, State};
+use serde_json::{Value, json};
+
+use super::problem::Problem;
+use super::{App, params::Params};
+use crate::ingest::GapRecord;
+use crate::keys::EventRecord;
+use crate::store::ledger::{self, Stored};
+use keyvigil_common::event::EventKind;
+use keyvigil_common::limits::PAGE_ROWS_MAX;
+use keyvigil_common::wire::Class;
+
+const ROWS_DEFAULT: usize = 100;
+
+/// Events that are wanted, newest first.
+pub(super) async fn read(
+    app: &App,
+    range: (i64, i64),
+    before: (i64, i64),
+    limit: usize,
+    wanted: impl Fn(&EventRecord) -> bool + Send + 'static,
+) -> Result<Vec<Stored<EventRecord>>, Problem> {
+    let tenant = app.tenant;
+    let select = move |connection: &rusqlite::Connection, ring: &keyvigil_common::seal::KeyRing| {
+        let mut out: Vec<Stored<EventRecord>> = Vec::new();
+        ledger::events(connection, ring, tenant, range, before, |stored: Stored<EventRecord>| {
+            if wanted(&stored.record) {
+                out.push(stored);
+            }
+            out.len() < limit
+        })?;
+        Ok(out)
+    };
+    Ok(app.store.read(select).await?)
+}
+
+/// Events, newest first.
+pub(super) async fn list(State(app): State<App>, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
+    let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
+    params.only(&["kind", "host", "key", "start_time", "end_time", "limit", "cursor"])?;
+    let now_ms = app.clock.now_ms();
+    let kinds = params
+        .list("kind")
+        .iter()
+        .map(|name| EventKind::from_name(name).ok_or_else(|| Problem::none_of("kind", name, EventKind::ALL.iter().map(|k| k.as_str()))))
+        .collect::<Result<Vec<_>, _>>()?;
+    let (host, key) = (params.get("host").map(str::to_owned), params.get("key").map(str::to_owned));
+    let range = (params.instant("start_time", now_ms)?.unwrap_or(0), params.instant("end_time", now_ms)?.unwrap_or(i64::MAX));
+    let limit = params.number("limit", ROWS_DEFAULT, PAGE_ROWS_MAX)?;
+    let before = match params.get("cursor") {
+        None => (i64::MAX, i64::MAX),
+        Some(text) => {
+            let parts = text.split_once(':').and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
+            parts.ok_or_else(|| Problem::bad_request("cursor must be what next_cursor said"))?
+        }
+    };
+    let wanted = move |event: &EventRecord| {
+        (kinds.is_empty() || kinds.contains(&event.kind))
+            && host.as_ref().is_none_or(|host| *host == event.host)
+            && key.as_ref().is_none_or(|key| event.key.as_ref() == Some(key))
+    };
+    let events = read(&app, range, before, limit, wanted).await?;
+    let next = events.last().filter(|_| events.len() == limit).map(|last| format!("{}:{}", last.at_ms, last.id));
+    Ok(Json(json!({"next_cursor": next, "events": events.iter().map(as_json).collect::<Vec<_>>()})))
+}
+
+/// An event as the API shows it.
+pub(super) fn as_json(stored: &Stored<EventRecord>) -> Value {
+    let event = &stored.record;
+    json!({"id": stored.id.to_string(), "kind": event.kind, "time": event.at_ms, "host": event.host, "key": event.key, "path": event.path,
+           "actor": event.actor, "message": event.message, "evidence": event.evidence})
+}
+
+/// Declared losses, newest first.
+pub(super) async fn gaps(State(app): State<App>, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
+    let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
+    params.only(&["host", "class", "limit", "cursor"])?;
+    let (tenant, limit) = (app.tenant, params.number("limit", ROWS_DEFAULT, PAGE_ROWS_MAX)?);
+    let (host, class) = (params.get("host").map(str::to_owned), params.get("class").map(str::to_owned));
+    if let Some(class) = class.as_ref().filter(|class| !Class::KEPT.iter().any(|known| known.as_str() == **class)) {
+        return Err(Problem::none_of("class", class, Class::KEPT.map(Class::as_str)));
+    }
+    // "Nothing was lost" must not be the answer for a host that was never heard of.
+    let stranger = host.clone().filter(|host| !app.fleet.list(app.tenant).iter().any(|agent| agent.host == *host));
+    let before = match params.get("cursor") {
+        None => i64::MAX,
+        Some(text) => text.parse().map_err(|_| Problem::bad_request("cursor must be what next_cursor said"))?,
+    };
+    let read = move |connection: &rusqlite::Connection, ring: &keyvigil_common::seal::KeyRing| {
+        let mut out = Vec::new();
+        ledger::gaps(connection, ring, tenant, before, |stored: Stored<GapRecord>| {
+            let gap = &stored.record;
+            if host.as_ref().is_none_or(|host| *host == gap.host) && class.as_ref().is_none_or(|class| *class == gap.class) {
+                out.push(stored);
+            }
+            out.len() < limit
+        })?;
+        Ok(out)
+    };
+    let gaps: Vec<Stored<GapRecord>> = app.store.read(read).await?;
+    if let Some(host) = stranger.filter(|_| gaps.is_empty()) {
+        return Err(Problem::not_found(&format!("a host {host:?}")));
+    }
+    let next = gaps.last().filter(|_| gaps.len() == limit).map(|last| last.id.to_string());
+    let gaps: Vec<Value> = gaps
+        .iter()
+        .map(|Stored { record: gap, .. }| {
+            json!({"host": gap.host, "class": gap.class, "cause": gap.cause, "first_seq": gap.first_seq, "last_seq": gap.last_seq,
+                   "items": gap.known_items(), "time": gap.at_ms, "epoch": gap.epoch})
+        })
+        .collect();
+    Ok(Json(json!({"next_cursor": next, "gaps": gaps})))
+}

@@ -1,0 +1,70 @@
+//! The inventory as CSV (RFC 4180): one row a key, lists within a cell separated by `; `.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use crate::keys::{Findings, KeyRecord, name};
+use crate::web::query::field;
+use keyvigil_common::finding::FindingKind;
+
+const HEAD: &str = "id,fingerprint,name,kind,algorithm,bits,curve,status,severity,findings,not_before,not_after,subject,issuer,sans,serial,hosts,places,first_seen,last_seen\r\n";
+/// Entries of a list in one cell: a public CA lies on every host.
+const LISTED_MAX: usize = 100;
+
+pub(super) fn rows(keys: Vec<Arc<KeyRecord>>, found: Arc<Findings>, now_ms: i64) -> impl Iterator<Item = String> {
+    std::iter::once(HEAD.to_owned()).chain(keys.into_iter().map(move |key| row(&key, &found, now_ms)))
+}
+
+fn row(key: &KeyRecord, found: &Findings, now_ms: i64) -> String {
+    let facts = &key.facts;
+    let kinds = found.kinds(key);
+    let findings = FindingKind::ALL.iter().filter(|kind| kinds & kind.bit() != 0).map(|kind| kind.as_str());
+    let mut out = String::with_capacity(512);
+    let text = |value: &Option<String>| value.clone().unwrap_or_default();
+    let number = |value: Option<i64>| value.map(instant).unwrap_or_default();
+    let cells = [
+        facts.id.clone(),
+        facts.fingerprint.clone(),
+        name(key),
+        facts.kind.as_str().to_owned(),
+        facts.algorithm.clone(),
+        facts.bits.map(|bits| bits.to_string()).unwrap_or_default(),
+        text(&facts.curve),
+        found.status(key, now_ms).as_str().to_owned(),
+        found.worst(key).map(|severity| severity.as_str().to_owned()).unwrap_or_default(),
+        list(findings),
+        number(facts.not_before_ms),
+        number(facts.not_after_ms),
+        text(&facts.subject),
+        text(&facts.issuer),
+        list(facts.sans.iter().map(String::as_str)),
+        text(&facts.serial),
+        list(key.hosts()),
+        list(key.live().map(|p| p.place.path.as_str()).collect::<BTreeSet<_>>()),
+        instant(key.first_seen_ms),
+        instant(key.last_seen_ms),
+    ];
+    for (at, cell) in cells.iter().enumerate() {
+        let _ = write!(out, "{}{}", if at > 0 { "," } else { "" }, field(cell));
+    }
+    out.push_str("\r\n");
+    out
+}
+
+/// RFC 3339, which spreadsheets read.
+fn instant(ms: i64) -> String {
+    jiff::Timestamp::from_millisecond(ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
+}
+
+fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    let mut items = items.into_iter();
+    let mut out = items.by_ref().take(LISTED_MAX).collect::<Vec<_>>().join("; ");
+    match items.count() {
+        0 => {}
+        more => {
+            let _ = write!(out, "; and {more} more");
+        }
+    }
+    out
+}
