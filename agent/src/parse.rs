@@ -2,6 +2,7 @@
 
 pub mod algorithm;
 pub mod ber;
+pub mod cgroup;
 pub mod der;
 pub mod document;
 pub mod encryption;

@@ -6,7 +6,9 @@
 
 mod budget;
 mod catch_up;
+mod containers;
 mod disk;
+mod gather;
 mod glob;
 mod homes;
 mod lineage;
@@ -30,29 +32,26 @@ mod walk;
 mod watcher;
 mod watches;
 
-use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use keyvigil_common::clock::{SharedClock, SystemClock};
-use keyvigil_common::key::Place;
-use keyvigil_common::limits::{KEYSTORE_NAMED_MAX, KEYSTORE_SCAN_SECONDS_MAX};
 
 use self::budget::Budget;
 use self::catch_up::FirstLook;
+use self::containers::Containers;
 use self::disk::Disk;
+use self::gather::{Before, Gathered};
 use self::glob::escape;
 use self::homes::Homes;
 use self::memory::Memory;
 use self::metrics::Totals;
 pub(super) use self::metrics::{METRICS, tag};
-use self::model::{Observed, Scan, Version};
 use self::pattern::Pattern;
 pub(crate) use self::pattern::is_pattern;
 use self::places::PLACES;
-use self::reader::Seen;
 use self::site::{Looked, Site, Wanted as SiteWanted};
 use self::tracker::{GRACE, Tracker};
 use self::walk::Root;
@@ -62,8 +61,6 @@ use crate::rootfs::RootFs;
 
 /// How often all keys are told again, so that an aggregator that lost its state heals.
 const RESEND: Duration = Duration::from_secs(6 * 3_600);
-/// How coarse the kernel's times of changes are, ms.
-const CTIME_MS: i64 = 100;
 /// When to look again after new watches were set.
 const SOON: Duration = Duration::from_millis(300);
 
@@ -76,6 +73,7 @@ pub(super) struct Keystore {
     own: usize,
     exclude: Vec<Pattern>,
     named: bool,
+    containers: bool,
     started_ms: i64,
     tracker: Tracker,
     memory: Memory,
@@ -149,6 +147,7 @@ impl Keystore {
             own,
             exclude: patterns(&config.exclude),
             named: config.named_files,
+            containers: config.containers,
             started_ms: context.started_ms,
             tracker: Tracker::default(),
             memory: Memory::default(),
@@ -165,49 +164,21 @@ impl Keystore {
 
     fn scan(&mut self, budget: &Budget, at: At, sink: &mut Sink) -> io::Result<()> {
         let looked_ms = self.clock.now_ms();
+        let ended = self.containers(sink);
         let kept: Vec<Pattern> = self.memory.kept.iter().map(|path| Pattern::new(&escape(path))).collect();
         let mut looks = Vec::new();
         for site in &mut self.sites {
             let kept = if site.prefix.is_empty() { &kept[..] } else { &[] };
-            looks.push(site.look(SiteWanted { paths: &self.paths, exclude: &self.exclude, kept, named: self.named }, at, budget)?);
-        }
-        let mut scan = Scan::default();
-        let mut kept = BTreeSet::new();
-        for (site, looked) in self.sites.iter().zip(&looks) {
-            let known = &self.tracker.files;
-            for Seen { mut observed, pattern, changed_ms } in site.reader.observe(|path| known.contains_key(path)) {
-                let path = observed.place.path.clone();
-                observed.baseline = self.memory.hidden.covers(&path)
-                    || match self.paths.get(pattern) {
-                        Some(pattern) => !site.is_known && !self.memory.roots.contains_key(&pattern.text),
-                        // Nobody knows how long a file was there that is named only now.
-                        None => self.looked_ms.is_none_or(|before| changed_ms < before - CTIME_MS),
-                    };
-                if pattern >= self.paths.len() && !observed.objects.is_empty() && site.prefix.is_empty() && kept.len() < KEYSTORE_NAMED_MAX {
-                    kept.insert(path.clone());
-                }
-                scan.files.insert(path, observed);
-            }
-            for (path, trouble) in &looked.found.troubles {
-                let path = site.reader.name(path);
-                let place = Cow::Owned(Place::at(path.clone()));
-                let troubles = std::slice::from_ref(trouble);
-                let observed = Observed { objects: &[], troubles, place, version: Version::default(), fresh: true, baseline: false };
-                scan.files.entry(path).or_insert(observed);
-            }
-            scan.names.extend(looked.names.iter().cloned());
-            scan.hidden.0.extend(looked.hidden.0.iter().cloned());
-            if let Some(late) = looked.late {
-                let why = format!("a look may take {KEYSTORE_SCAN_SECONDS_MAX} s and was not done: {late} files and some directories wait for the next one");
-                sink.absent(format!("keystore scan {}", site.prefix).trim_end(), why);
+            let looked = site.look(SiteWanted { paths: &self.paths, exclude: &self.exclude, kept, named: self.named }, at, budget);
+            match looked {
+                Err(e) if site.prefix.is_empty() => return Err(e),
+                looked => looks.push(looked),
             }
         }
-        for (path, observed) in &scan.files {
-            if let Some(trouble) = observed.troubles.iter().find(|trouble| trouble.hides()) {
-                sink.absent(path, &trouble.detail);
-            }
-        }
-        let changes = self.tracker.update(at, &scan);
+        let before = Before { tracker: &self.tracker, memory: &self.memory, paths: &self.paths, looked_ms: self.looked_ms };
+        let Gathered { scan, mut kept } = gather::gather(&self.sites, &looks, &before, sink);
+        let mut changes = self.tracker.leave_all(|path| ended(path));
+        changes.extend(self.tracker.update(at, &scan));
         let hidden = scan.hidden;
         let before = self.memory.clone();
         self.catch_up(at, sink);
@@ -218,13 +189,42 @@ impl Keystore {
         }
         // One that is hidden now, or misses a moment, stays asked for.
         kept.extend(before.kept.iter().filter(|path| self.tracker.files.contains_key(*path)).cloned());
-        (self.memory.hidden, self.memory.kept) = (hidden, kept);
-        self.roots(&looks[0].found.roots, sink);
+        let unseen = hidden.unseen(self.looked_ms.map(|_| &before.hidden));
+        (self.memory.hidden, self.memory.kept) = (unseen, kept);
+        let [Ok(host), ..] = &looks[..] else { return Ok(()) };
+        self.roots(&host.found.roots, sink);
         self.memory.remember(&before, &mut self.tracker, sink);
         self.known.write(self.tracker.held().map(|held| (&held.facts, &held.place)));
-        self.watch(&looks[0], sink);
+        self.watch(host, sink);
+        self.sites.iter_mut().zip(&looks).for_each(|(site, looked)| site.is_known |= looked.is_ok());
         self.looked_ms = Some(looked_ms);
         Ok(())
+    }
+
+    /// Which containers there are now; of which paths it is known that theirs has ended.
+    fn containers(&mut self, sink: &mut Sink) -> impl Fn(&str) -> bool + use<> {
+        let found = if self.containers { containers::find(&self.root) } else { Ok(Containers::default()) };
+        let Containers { running, blind } = match found {
+            Ok(found) => found,
+            Err(e) => Containers { blind: Some(e.to_string()), ..Containers::default() },
+        };
+        // Who cannot be seen may run still; but not whoever was seen by this process before.
+        let is_sure = blind.is_none();
+        if let Some(blind) = blind {
+            sink.absent("containers", blind);
+        }
+        let gone = self.sites.extract_if(1.., |site| !running.contains_key(&site.prefix));
+        let gone: Vec<String> = gone.map(|site| site.prefix).collect();
+        let known: HashSet<String> = self.sites.iter().map(|site| site.prefix.clone()).collect();
+        let new = running.iter().filter(|(prefix, _)| !known.contains(*prefix)).map(|(prefix, root)| Site::new(prefix, RootFs::new(root)));
+        self.sites.extend(new.collect::<Vec<_>>());
+        // The process by which it is entered may be another one now.
+        for site in &mut self.sites {
+            site.enter(running.get(&site.prefix));
+        }
+        let lies_in = |prefixes: &[String], path: &str| prefixes.iter().any(|prefix| path.starts_with(prefix.as_str()));
+        let running: Vec<String> = running.into_keys().collect();
+        move |path| containers::is_inside(path) && !lies_in(&running, path) && (is_sure || lies_in(&gone, path))
     }
 
     /// What a former process remembered.
@@ -235,7 +235,9 @@ impl Keystore {
         let mut homes = Homes::default();
         drop(Disk::open_root(&self.root).map(|disk| homes.refresh(&disk)));
         let covers = |list: &[Pattern], path: &Path| list.iter().any(|pattern| pattern.covers(path, &homes));
-        let is_asked = |path: &str| (covers(&self.paths, Path::new(path)) || memory.kept.contains(path)) && !covers(&self.exclude, Path::new(path));
+        let is_asked = |path: &str| {
+            containers::is_inside(path) || (covers(&self.paths, Path::new(path)) || memory.kept.contains(path)) && !covers(&self.exclude, Path::new(path))
+        };
         let dirty = &mut tracker.dirty;
         // What was told of a file without keys is forgotten by the next scan if it is not so any more.
         tracker.files.retain(|path, state| state.objects.is_empty() || is_asked(path) || !dirty.insert(path.clone()));

@@ -28,4 +28,9 @@ impl Budget {
     pub(super) fn is_over(&self) -> bool {
         self.spent() >= Duration::from_secs(KEYSTORE_SCAN_SECONDS_MAX)
     }
+
+    /// Whether no more files are to be looked for, so that there is time to read those that were found.
+    pub(super) fn is_half_over(&self) -> bool {
+        self.spent() >= Duration::from_secs(KEYSTORE_SCAN_SECONDS_MAX) / 2
+    }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::memory::Memory;
-use super::model::{Change, Held, Hidden, Object, Observed, Scan, Version};
+use super::model::{Change, Held, Hidden, Object, Observed, Scan, Version, is_below};
 use super::tracker::{GRACE, Tracker};
 use crate::collect::At;
 
@@ -31,10 +31,10 @@ impl FirstLook {
         for (path, held) in &self.files {
             let Some(place) = held.first().map(|held| held.place.clone()) else {
                 // It could not be read: what lies in it is not known.
-                scan.hidden.0.insert(path.into());
+                scan.hidden.blocked.insert(path.into());
                 continue;
             };
-            let was_hidden = memory.hidden.covers(path);
+            let was_hidden = is_below(&memory.hidden, Path::new(path));
             let baseline = was_hidden || !was_looked_at(Path::new(path));
             let observed = Observed { objects: &objects[path], troubles: &[], place: Cow::Owned(place), version: Version::default(), fresh: true, baseline };
             scan.files.insert(path.clone(), observed);

@@ -94,7 +94,8 @@ fn purpose(held: &Held) -> Option<String> {
         names.extend(facts.subject.as_deref().filter(|subject| !subject.is_empty()));
     }
     let mut usage: Vec<&str> = facts.usage.iter().map(String::as_str).collect();
-    (names.sort_unstable(), usage.sort_unstable());
+    names.sort_unstable();
+    usage.sort_unstable();
     (is_certificate && !names.is_empty()).then(|| format!("{} {names:?} {usage:?}", facts.kind.as_str()))
 }
 

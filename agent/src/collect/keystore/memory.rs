@@ -2,12 +2,13 @@
 //! its keys, for each configured path that it was looked at. No secret can be in it. Called by the sensor.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use keyvigil_common::key::{KeyFacts, Place};
 use serde::{Deserialize, Serialize};
 
-use super::model::{FileState, Held, Hidden};
+use super::model::{FileState, Held};
 use super::tracker::Tracker;
 use crate::collect::Sink;
 
@@ -37,7 +38,8 @@ struct Key {
 pub(super) struct Memory {
     /// Configured paths that were looked at, and whether something was there.
     pub(super) roots: BTreeMap<String, bool>,
-    pub(super) hidden: Hidden,
+    /// Paths below which nobody has seen anything yet.
+    pub(super) hidden: BTreeSet<PathBuf>,
     /// Key files outside of the configured paths that configurations have named, and that are still there.
     pub(super) kept: BTreeSet<String>,
 }

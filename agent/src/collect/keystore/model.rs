@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use keyvigil_common::crl::Lines;
 use keyvigil_common::key::{KeyFacts, KeyKind, Place, Role};
-use serde::{Deserialize, Serialize};
 
 use super::trouble::Trouble;
 use crate::collect::At;
@@ -84,14 +83,43 @@ impl fmt::Display for Version {
     }
 }
 
-/// Paths below which nothing could be seen.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Hidden(pub(super) BTreeSet<PathBuf>);
+/// What a scan did not see.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Hidden {
+    /// Paths below which nothing could be seen.
+    pub(super) blocked: BTreeSet<PathBuf>,
+    /// Those of them for which there only was no time.
+    pub(super) late: BTreeSet<PathBuf>,
+    /// Directories that were seen, if some were not: what lies right in them is not hidden by one above them.
+    pub(super) visited: BTreeSet<PathBuf>,
+}
 
 impl Hidden {
-    pub(super) fn covers(&self, path: &str) -> bool {
-        !self.0.is_empty() && Path::new(path).ancestors().any(|above| self.0.contains(above))
+    pub(super) fn covers(&self, path: &Path) -> bool {
+        let nearest = |above: &Path| if self.blocked.contains(above) { Some(true) } else { self.visited.contains(above).then_some(false) };
+        !self.blocked.is_empty() && path.ancestors().find_map(nearest).unwrap_or(false)
     }
+
+    /// Adds what was hidden of another host.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.blocked.extend(other.blocked.iter().cloned());
+        self.late.extend(other.late.iter().cloned());
+        self.visited.extend(other.visited.iter().cloned());
+    }
+
+    /// What nobody has seen yet, where `before` was not seen until now (`None`: nothing was): what lies there is not new when it is
+    /// seen first.
+    pub(super) fn unseen(&self, before: Option<&BTreeSet<PathBuf>>) -> BTreeSet<PathBuf> {
+        let Some(before) = before else { return self.blocked.clone() };
+        let is_new = |path: &&PathBuf| !self.late.contains(*path) || is_below(before, path);
+        let still = before.iter().filter(|path| self.covers(path) && is_below(&self.late, path));
+        self.blocked.iter().filter(is_new).chain(still).cloned().collect()
+    }
+}
+
+/// Whether `path` is one of `prefixes`, or lies below one.
+pub(super) fn is_below(prefixes: &BTreeSet<PathBuf>, path: &Path) -> bool {
+    !prefixes.is_empty() && path.ancestors().any(|above| prefixes.contains(above))
 }
 
 /// All that a scan saw.

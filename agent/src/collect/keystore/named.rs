@@ -68,7 +68,7 @@ impl Naming {
                 }
             }
         }
-        if look.budget.is_over() {
+        if look.budget.is_half_over() {
             // Not all was read: what was known stays.
             self.seen = None;
             return;
@@ -112,7 +112,7 @@ impl Reading<'_> {
     }
 
     fn file(&mut self, path: &Path, parse: Parse, program: &str, env: &mut Env, depth: usize) {
-        if depth > KEYSTORE_INCLUDES_MAX || self.look.budget.is_over() || !self.read.insert(path.to_owned()) {
+        if depth > KEYSTORE_INCLUDES_MAX || self.look.budget.is_half_over() || !self.read.insert(path.to_owned()) {
             return;
         }
         let Some(left) = self.left.checked_sub(1) else {

@@ -82,6 +82,13 @@ impl Site {
         }
     }
 
+    /// Goes in by another root, where one is given.
+    pub(super) fn enter(&mut self, root: Option<&PathBuf>) {
+        if let Some(root) = root {
+            self.root = RootFs::new(root);
+        }
+    }
+
     /// Looks once.
     ///
     /// # Errors
@@ -103,14 +110,20 @@ impl Site {
         let users = Users::of(&self.naming, wanted.paths.len(), &found.files);
         let names = found.files.iter().map(|file| self.reader.name(&file.path)).collect();
         let hides = found.troubles.iter().filter(|(_, trouble)| trouble.hides()).map(|(path, _)| path);
-        let mut hidden: BTreeSet<PathBuf> = hides.chain(&found.unvisited).cloned().collect();
-        let is_hidden = |path: &Path| path.ancestors().any(|above| hidden.contains(above));
+        let late = found.unvisited.iter().cloned().collect();
+        let mut hidden = Hidden { blocked: hides.chain(&found.unvisited).cloned().collect(), late, visited: BTreeSet::new() };
+        if !hidden.late.is_empty() {
+            hidden.visited = found.directories.keys().cloned().collect();
+        }
         let files = walk::one_name_each(std::mem::take(&mut found.files));
-        let late = self.reader.read(&look, files, &mut Owners::new(&self.root), is_hidden);
-        hidden.extend(late.iter().filter_map(|path| path.parent()).map(Path::to_owned));
+        let late = self.reader.read(&look, files, &mut Owners::new(&self.root), |path| hidden.covers(path));
+        let unread: BTreeSet<PathBuf> = late.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
+        hidden.blocked.extend(unread.iter().cloned());
+        hidden.late.extend(unread);
         let late = (!late.is_empty() || !self.rest.is_empty()).then_some(late.len());
         self.describe(&disk, &users);
-        let hidden = Hidden(hidden.iter().map(|path| PathBuf::from(self.reader.name(path))).collect());
+        let named = |paths: BTreeSet<PathBuf>| paths.iter().map(|path| PathBuf::from(self.reader.name(path))).collect();
+        let hidden = Hidden { blocked: named(hidden.blocked), late: named(hidden.late), visited: named(hidden.visited) };
         Ok(Looked { disk, found, names, hidden, late })
     }
 
@@ -136,10 +149,10 @@ impl Site {
         found.asked.extend(self.naming.files.iter().cloned());
         found.asked.push("/etc/passwd".into());
         for (named, root) in self.naming.uses.iter().zip(&found.roots[wanted.paths.len()..]) {
-            if let (Some(path), Some(user), Root::Missing) = (&named.path, &named.must, root) {
-                if is_asked(path) {
-                    found.troubles.push((path.clone(), Trouble::missing(user)));
-                }
+            if let (Some(path), Some(user), Root::Missing) = (&named.path, &named.must, root)
+                && is_asked(path)
+            {
+                found.troubles.push((path.clone(), Trouble::missing(user)));
             }
         }
     }

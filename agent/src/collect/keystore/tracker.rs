@@ -3,6 +3,7 @@
 //! the sensor once a scan.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,7 +167,7 @@ impl Tracker {
     /// Marks the keys of files that were not seen, where they would have been.
     fn absent_files(&mut self, at: At, scan: &Scan<'_>) {
         for (path, state) in &mut self.files {
-            if scan.files.contains_key(path) || scan.hidden.covers(path) {
+            if scan.files.contains_key(path) || scan.hidden.covers(Path::new(path)) {
                 continue;
             }
             if state.told.take().is_some() {

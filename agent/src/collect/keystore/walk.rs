@@ -137,7 +137,7 @@ impl Walk<'_> {
     fn pattern(&mut self, pattern: usize) {
         let Ask { disk, homes, patterns, budget, .. } = self.ask;
         let configured = patterns[pattern];
-        if budget.is_over() {
+        if budget.is_half_over() {
             // Nobody knows what stands behind it.
             self.found.unvisited.extend(configured.begins(homes));
             self.found.roots[pattern] = Root::Blind;
@@ -182,10 +182,12 @@ impl Walk<'_> {
         let mut outcome = Root::Seen;
         let mut stack = vec![at];
         while let Some(at) = stack.pop() {
-            if self.ask.budget.is_over() {
-                self.found.unvisited.extend(stack.iter().chain([&at]).map(|directory| directory.path.clone()));
-                self.found.rest.directories.extend(stack);
-                self.found.rest.directories.push(at);
+            if self.ask.budget.is_half_over() {
+                // The last walk may have left some that were visited first this time.
+                let late = stack.into_iter().chain([at]).filter(|directory| !self.found.directories.contains_key(&directory.path));
+                let before = self.found.rest.directories.len();
+                self.found.rest.directories.extend(late);
+                self.found.unvisited.extend(self.found.rest.directories[before..].iter().map(|directory| directory.path.clone()));
                 return Root::Blind;
             }
             let depth = at.depth;

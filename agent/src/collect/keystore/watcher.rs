@@ -53,7 +53,12 @@ impl Shared {
             let below = self.wanted.directories.range(path.to_owned()..).map(|(directory, _)| directory);
             self.lost.extend(below.take_while(|directory| directory.starts_with(path)).cloned());
         }
-        change == Change::Unknown || self.wanted.cares(path)
+        if change == Change::Unknown {
+            // Which of them went is among what was lost.
+            self.lost.extend(self.wanted.directories.keys().cloned());
+            return true;
+        }
+        self.wanted.cares(path)
     }
 }
 
@@ -202,6 +207,19 @@ mod tests {
         assert_eq!(fault.unwrap(), "8193 directories; 8192 are watched, the others are looked at by the timer");
         let none_left = explain(Path::new("/keys"), notify::Error::new(notify::ErrorKind::MaxFilesWatch));
         assert_eq!(none_left, "/keys: no more watches (raise fs.inotify.max_user_watches); changes are found by the timer");
+    }
+
+    #[test]
+    fn after_changes_were_lost_everything_is_watched_anew_and_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let (sender, pokes) = sync_channel(10);
+        let mut watcher = Watcher::start(Poke::new(move || sender.send(()).unwrap()));
+        let wanted = || wanted([dir.path().to_owned()].into_iter());
+        assert_eq!((watcher.watch(wanted()), watcher.watch(wanted())), ((None, true), (None, false)));
+        assert!(lock(&watcher.shared).take(Path::new("/"), Change::Unknown));
+        let _ = watcher.hints.try_send(Hint::Changed);
+        pokes.recv().unwrap();
+        assert_eq!((watcher.watch(wanted()), watcher.watch(wanted())), ((None, true), (None, false)));
     }
 
     #[test]

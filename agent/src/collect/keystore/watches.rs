@@ -137,6 +137,17 @@ mod tests {
     }
 
     #[test]
+    fn changes_that_were_lost_may_be_anywhere() {
+        let (tell, told) = sync_channel(10);
+        let tell = move |path: &Path, change| tell.send((path.to_owned(), change)).unwrap();
+        // As notify says it when the kernel's queue was too short.
+        pass(Ok(Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan)), &tell);
+        pass(Err(notify::Error::generic("read failed")), &tell);
+        drop(tell);
+        assert_eq!(told.iter().collect::<Vec<_>>(), vec![(PathBuf::from("/"), Change::Unknown); 2]);
+    }
+
+    #[test]
     fn openings_and_readings_wake_nobody() {
         for whole in [false, true] {
             let dir = tempfile::tempdir().unwrap();

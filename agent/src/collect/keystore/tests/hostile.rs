@@ -106,7 +106,7 @@ fn without_permission_a_directory_is_named_and_its_keys_are_not_gone() {
 }
 
 /// Runs `look` on a thread that is nobody's and has no capabilities.
-fn thread_as_nobody<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
+pub(super) fn thread_as_nobody<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> T {
     let nobody = rustix::fs::Uid::from_raw(65_534);
     let run = move || {
         // Only this thread: the raw system call, unlike the C library's, leaves the others alone.
@@ -161,4 +161,101 @@ fn a_crowded_directory_blinds_nobody_else() {
     fs::remove_file(host.shop.path("late/k.pem")).unwrap();
     let removed = host.settle();
     assert_eq!(removed.iter().map(|event| event.path.as_deref().unwrap()).collect::<Vec<_>>(), ["/keys/k.pem", "/late/k.pem"]);
+}
+
+/// A clock on which every question takes a second.
+#[derive(Debug, Default)]
+struct Ticking(std::sync::atomic::AtomicU64);
+
+impl keyvigil_common::clock::Clock for Ticking {
+    fn now_ms(&self) -> i64 {
+        SystemClock::shared().now_ms()
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+    }
+
+    fn since_boot(&self) -> Duration {
+        self.monotonic()
+    }
+
+    fn sleep(&self, _: Duration) -> keyvigil_common::clock::Sleep {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[test]
+fn a_look_that_takes_too_long_goes_on_the_next_time_and_nothing_is_gone_for_it() {
+    let mut host = Host::new(&["/a", "/b"]);
+    host.context.keystore.named_files = false;
+    host.sensor = Keystore::new(&host.context);
+    host.sensor.clock = std::sync::Arc::new(Ticking::default());
+    for n in 0..30 {
+        host.shop.ec_key(&format!("{}/{n}/k.pem", if n % 2 == 0 { "a" } else { "b" }));
+    }
+    let (mut told, mut events, mut looks) = (HashSet::new(), Vec::new(), 0);
+    while told.len() < 30 && looks < 100 {
+        let sink = host.look();
+        host.pass(Duration::from_secs(60));
+        assert!(told.len() >= 30 || sink.blind.iter().any(|(what, _)| what == "keystore scan"), "{:?}", sink.blind);
+        told.extend(sink.sightings.iter().map(|sighting| sighting.place.path.clone()));
+        events.extend(sink.events);
+        looks += 1;
+    }
+    assert!((3..40).contains(&looks), "{looks}");
+    assert!(events.is_empty(), "all of them were there before: {events:?}");
+    fs::remove_file(host.shop.path("a/28/k.pem")).unwrap();
+    host.shop.ec_key("b/29/new.pem");
+    for _ in 0..20 {
+        events.extend(host.look().events);
+        host.pass(Duration::from_secs(60));
+    }
+    let mut said: Vec<_> = events.iter().map(|event| (event.kind.as_str(), event.path.as_deref().unwrap())).collect();
+    said.sort_unstable();
+    assert_eq!(said, [("created", "/b/29/new.pem"), ("removed", "/a/28/k.pem")]);
+}
+
+#[test]
+fn a_file_that_turns_into_a_pipe_is_never_opened() {
+    let shop = Workshop::new();
+    let key = fs::read(shop.ec_key("key.pem")).unwrap();
+    shop.run("mkfifo", "pipe");
+    shop.write("keys/k.pem", &key);
+    let disk = Disk::open_root(&RootFs::new(shop.root())).unwrap();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let is_over = || stop.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over() {
+                fs::hard_link(shop.path("pipe"), shop.path("next")).unwrap();
+                fs::rename(shop.path("next"), shop.path("keys/k.pem")).unwrap();
+                shop.write("next", &key);
+                fs::rename(shop.path("next"), shop.path("keys/k.pem")).unwrap();
+            }
+        });
+        let writer = scope.spawn(|| {
+            let mut opened = 0;
+            while !is_over() {
+                // Only with a reader a pipe can be opened for writing at once.
+                let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::NONBLOCK;
+                opened += usize::from(rustix::fs::open(shop.path("pipe"), flags, rustix::fs::Mode::empty()).is_ok());
+            }
+            opened
+        });
+        let (mut keys, mut refused) = (0, 0);
+        for _ in 0..100_000 {
+            match disk.read(Path::new("/keys/k.pem")) {
+                Ok(_) => keys += 1,
+                Err(e) if e.kind() == io::ErrorKind::InvalidInput => refused += 1,
+                Err(_) => {}
+            }
+            if keys > 200 && refused > 200 {
+                break;
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        assert!(keys > 200 && refused > 200, "{keys} {refused}");
+        assert_eq!(writer.join().unwrap(), 0);
+    });
 }

@@ -1,13 +1,14 @@
 //! The tracker against a model of a disk under random actions: whoever follows its sightings knows what lies where.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use keyvigil_common::key::{KeyFacts, KeyKind};
+use keyvigil_common::key::{KeyFacts, KeyKind, Place};
 use proptest::prelude::*;
 
 use super::*;
-use crate::collect::keystore::model::{Hidden, Object, Version};
+use crate::collect::keystore::model::{Hidden, Object, Observed, Scan, Version};
 use crate::parse::Within;
 
 /// Ids of the keys in each file, in their order.

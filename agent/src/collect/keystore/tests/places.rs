@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use keyvigil_common::key::{Reach, Role};
+use keyvigil_common::key::{Place, Reach, Role};
 
 use super::*;
 
@@ -53,7 +53,8 @@ fn usual_places_are_looked_at_and_missing_ones_are_not_missed() {
     let sink = host.look();
     let mut told: Vec<&str> = sink.sightings.iter().map(|sighting| &sighting.place.path[1..]).collect();
     let mut expected = paths.to_vec();
-    (told.sort_unstable(), expected.sort_unstable());
+    told.sort_unstable();
+    expected.sort_unstable();
     assert_eq!(told, expected);
     assert!(sink.blind.is_empty(), "{:?}", sink.blind);
     let ups = |sink: &Sink| sink.samples.iter().filter(|sample| sample.series.metric_id == metrics::UP).count();
@@ -174,7 +175,8 @@ fn hostile_configurations_end() {
 fn who_can_get_at_a_key_depends_on_every_directory_above_it() {
     let mut host = Host::new(&["/keys"]);
     host.shop.ec_key("keys/closed/k.pem");
-    (chmod(&host, "keys/closed", 0o700), chmod(&host, "keys/closed/k.pem", 0o644));
+    chmod(&host, "keys/closed", 0o700);
+    chmod(&host, "keys/closed/k.pem", 0o644);
     let sink = host.look();
     assert_eq!(place(&sink, "/keys/closed/k.pem").reach, Some(Reach { read: false, write: false, list: false }));
     assert!(sink.events.is_empty(), "nobody can read it where it lies");
@@ -183,7 +185,8 @@ fn who_can_get_at_a_key_depends_on_every_directory_above_it() {
     assert_eq!(place(&sink, "/keys/closed/k.pem").reach, Some(Reach { read: true, write: false, list: true }));
     assert_eq!(kinds(&sink.events), [EventKind::PolicyViolation], "though nothing happened to the file");
     assert!(host.settle().is_empty());
-    (chmod(&host, "keys/closed/k.pem", 0o600), chmod(&host, "keys", 0o777));
+    chmod(&host, "keys/closed/k.pem", 0o600);
+    chmod(&host, "keys", 0o777);
     let sink = host.look();
     assert_eq!(kinds(&sink.events), [], "it was exposed before");
     assert_eq!(place(&sink, "/keys/closed/k.pem").reach, Some(Reach { read: false, write: true, list: true }), "another may be put in its place");

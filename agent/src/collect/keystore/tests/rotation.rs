@@ -47,7 +47,8 @@ fn host(paths: &[&str]) -> Host {
 #[test]
 fn a_pair_that_is_replaced_in_two_steps() {
     let mut host = host(&["/keys"]);
-    (copy(&host.shop, "old.pem", "keys/c.pem"), copy(&host.shop, "old.key", "keys/c.key"));
+    copy(&host.shop, "old.pem", "keys/c.pem");
+    copy(&host.shop, "old.key", "keys/c.key");
     let steps: [&dyn Fn(&Workshop); 2] = [&|shop| copy(shop, "new.key", "keys/c.key"), &|shop| copy(shop, "new.pem", "keys/c.pem")];
     assert_eq!(told(&mut host, &steps), ["rotated /keys/c.key", "rotated /keys/c.pem"]);
 }
@@ -86,12 +87,15 @@ fn certbot() {
 fn a_new_name_in_the_same_directory() {
     for goes in [false, true] {
         let mut host = host(&["/keys"]);
-        (copy(&host.shop, "old.pem", "keys/2025.pem"), copy(&host.shop, "old.key", "keys/2025.key"));
+        copy(&host.shop, "old.pem", "keys/2025.pem");
+        copy(&host.shop, "old.key", "keys/2025.key");
         host.shop.certificate("keys/other.pem", "o.key", "other", 30);
         let renew = |shop: &Workshop| {
-            (copy(shop, "new.pem", "keys/2026.pem"), copy(shop, "new.key", "keys/2026.key"));
+            copy(shop, "new.pem", "keys/2026.pem");
+            copy(shop, "new.key", "keys/2026.key");
             if goes {
-                (fs::remove_file(shop.path("keys/2025.pem")).unwrap(), fs::remove_file(shop.path("keys/2025.key")).unwrap());
+                fs::remove_file(shop.path("keys/2025.pem")).unwrap();
+                fs::remove_file(shop.path("keys/2025.key")).unwrap();
             }
         };
         assert_eq!(told(&mut host, &[&renew]), ["rotated /keys/2026.key", "rotated /keys/2026.pem"], "the old one goes: {goes}");
@@ -101,13 +105,15 @@ fn a_new_name_in_the_same_directory() {
 #[test]
 fn a_new_path_that_the_configuration_names_instead() {
     let mut host = host(&["/none"]);
-    (copy(&host.shop, "old.pem", "a/c.pem"), copy(&host.shop, "old.key", "a/k.pem"));
+    copy(&host.shop, "old.pem", "a/c.pem");
+    copy(&host.shop, "old.key", "a/k.pem");
     let config = |shop: &Workshop, dir: &str, lines: &str| {
         shop.write("etc/nginx/nginx.conf", format!("{lines}ssl_certificate /{dir}/c.pem;\nssl_certificate_key /{dir}/k.pem;\n"));
     };
     config(&host.shop, "a", "");
     let steps: [&dyn Fn(&Workshop); 1] = [&|shop| {
-        (copy(shop, "new.pem", "b/c.pem"), copy(shop, "new.key", "b/k.pem"));
+        copy(shop, "new.pem", "b/c.pem");
+        copy(shop, "new.key", "b/k.pem");
         config(shop, "b", "# renewed\n");
     }];
     assert_eq!(told(&mut host, &steps), ["rotated /b/c.pem", "rotated /b/k.pem"]);
@@ -122,10 +128,9 @@ fn what_is_alike_and_no_successor() {
     let mut host = host(&["/keys"]);
     copy(&host.shop, "old.pem", "keys/a/c.pem");
     host.shop.write("etc/nginx/nginx.conf", "ssl_certificate /keys/named/one.pem; ssl_certificate /keys/named/two.pem;");
-    (copy(&host.shop, "old.pem", "keys/named/one.pem"), copy(&host.shop, "old.pem", "keys/copy/c.pem"));
-    let mut steps: Vec<&dyn Fn(&Workshop)> = Vec::new();
-    steps.push(&|shop| copy(shop, "old.pem", "keys/copy/again.pem"));
-    steps.push(&|shop| copy(shop, "new.pem", "keys/named/two.pem"));
+    copy(&host.shop, "old.pem", "keys/named/one.pem");
+    copy(&host.shop, "old.pem", "keys/copy/c.pem");
+    let steps: [&dyn Fn(&Workshop); 2] = [&|shop| copy(shop, "old.pem", "keys/copy/again.pem"), &|shop| copy(shop, "new.pem", "keys/named/two.pem")];
     assert_eq!(told(&mut host, &steps), ["created /keys/copy/again.pem", "created /keys/named/two.pem"], "a copy; one beside another that is in use");
     let mut host = self::host(&["/keys"]);
     copy(&host.shop, "new.pem", "keys/new.pem");

@@ -1,0 +1,44 @@
+//! `/proc/PID/cgroup`: which container a process belongs to, as its engine names the control group. Called by the keystore
+//! sensor.
+
+/// Digits of an id that people use.
+const SHORT: usize = 12;
+
+/// The container that a process with this `cgroup` file is in: the first digits of its id (Docker, Podman, containerd, CRI-O), or
+/// its name (LXC, systemd-nspawn).
+#[must_use]
+pub fn container(text: &str) -> Option<String> {
+    let mut parts = text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/')).rev();
+    // The innermost one: containers run in containers.
+    parts.find_map(of_part)
+}
+
+/// `docker-<id>.scope`, `cri-containerd-<id>.scope`, `libpod-<id>`, `<id>`, `lxc.payload.<name>`, `machine-<name>.scope`.
+fn of_part(part: &str) -> Option<String> {
+    let part = part.strip_suffix(".scope").or_else(|| part.strip_suffix(".service")).unwrap_or(part);
+    if let Some(name) = part.strip_prefix("lxc.payload.").or_else(|| part.strip_prefix("machine-")).or_else(|| part.strip_prefix("systemd-nspawn@")) {
+        return Some(name.replace("\\x2d", "-")).filter(|name| !name.is_empty());
+    }
+    let id = part.rsplit('-').next().unwrap_or(part);
+    let is_id = id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    is_id.then(|| id[..SHORT].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_name_their_groups_in_their_own_ways() {
+        let id = "0123456789abcdef".repeat(4);
+        let named = |group: &str| container(&format!("12:cpu:/\n0::{group}\n"));
+        for group in
+            ["/docker/ID", "/system.slice/docker-ID.scope", "/machine.slice/libpod-ID.scope/container", "/kubepods.slice/pod1.slice/cri-containerd-ID.scope"]
+        {
+            assert_eq!(named(&group.replace("ID", &id)).as_deref(), Some("0123456789ab"), "{group}");
+        }
+        assert_eq!(named("/lxc.payload.web-1/system.slice/x.service").as_deref(), Some("web-1"));
+        assert_eq!(named(r"/machine.slice/machine-deb\x2d12.scope/payload").as_deref(), Some("deb-12"));
+        assert_eq!([named("/system.slice/nginx.service"), named("/"), container("")], [None, None, None]);
+    }
+}
