@@ -1,6 +1,6 @@
 //! The keyring sensor: keys that the kernel holds (of file systems, Kerberos, network file systems, trusted and encrypted ones,
-//! the kernel's own authorities), from `/proc/keys`. That shows each viewer only what it may view, so other users' keys may be
-//! missing here. Payloads are never read: a key is known by its number, type, owner and description. The kernel tells the rest of
+//! the kernel's own authorities), from `/proc/keys`. That shows each viewer only what it may view, so other users' keys are
+//! missing here; how many, `/proc/key-users` tells. Payloads are never read: a key is known by its number, type, owner and description. The kernel tells the rest of
 //! a key's life in whole units, so its end is told to within one of them, and anew only when it turns out to be another.
 
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ use crate::rootfs::RootFs;
 
 const FILE: &str = "/proc/keys";
 const KEYS: &str = "crypto.keyring.keys";
+const HIDDEN: &str = "crypto.keyring.hidden";
+const USERS_FILE: &str = "/proc/key-users";
 const BLIND: &str = "crypto.keyring";
 /// How often all keys are told again, so that an aggregator that lost its state heals.
 const RESEND: Duration = Duration::from_secs(6 * 3_600);
@@ -26,8 +28,10 @@ const REMEMBERED: &str = "keys";
 /// How far a told end may be off in any case, ms: an instant is that of a scrape.
 const ACCURACY_MS: i64 = 30_000;
 
-pub(super) const METRICS: &[MetricDef] =
-    &[gauge(KEYS, Unit::Count, "Keys in the kernel's keyrings that the agent may view, by type; keyrings themselves left out.")];
+pub(super) const METRICS: &[MetricDef] = &[
+    gauge(KEYS, Unit::Count, "Keys in the kernel's keyrings that the agent may view, by type; keyrings themselves left out."),
+    gauge(HIDDEN, Unit::Count, "Keys and keyrings of the host's users that the agent may not view, and so says nothing of."),
+];
 
 /// Sensor `keyring`.
 #[derive(Debug)]
@@ -93,6 +97,9 @@ impl Keyring {
         }
         for (kind, count) in types {
             sink.gauge(KEYS, &[("type", kind)], f64::from(count));
+        }
+        if let Some(users) = sink.read(&self.root, USERS_FILE, HIDDEN) {
+            sink.gauge(HIDDEN, &[], proc_keys::held_by_users(&users).saturating_sub(listing.all) as f64);
         }
     }
 }

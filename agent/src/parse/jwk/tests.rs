@@ -70,6 +70,13 @@ fn a_jwk_has_the_fingerprint_of_the_same_key_in_pem() {
 }
 
 #[test]
+fn coordinates_without_their_leading_zeros_are_the_same_key() {
+    let id = |x: &str| only(format!(r#"{{"kty":"EC","crv":"P-256","x":"{x}","y":"{}"}}"#, "A".repeat(43)).as_bytes(), "/k").facts.id;
+    // Thirty bytes of zero, and then 1 and 2.
+    assert_eq!(id("AQI"), id("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAQI"));
+}
+
+#[test]
 fn a_set_holds_keys_of_all_kinds_and_certificates() {
     let shop = Workshop::new();
     shop.certificate("c.pem", "c.key", "x", 30);

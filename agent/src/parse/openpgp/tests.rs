@@ -91,6 +91,16 @@ fn the_newest_self_signature_tells_the_end_and_a_revoked_user_is_left_out() {
 }
 
 #[test]
+fn a_subkey_lasts_no_longer_than_its_primary() {
+    let gpg = Gpg::new();
+    let id = gpg.key("a@example.org", "ed25519", "cert", "10d");
+    gpg.run(&format!("--passphrase '' --quick-add-key {id} cv25519 encr 20d"));
+    gpg.run(&format!("--passphrase '' --quick-add-key {id} cv25519 encr never"));
+    let found = facts(&gpg.run("--export"));
+    assert_eq!(found.iter().map(|facts| facts.not_after_ms).collect::<Vec<_>>(), [found[0].not_after_ms; 3]);
+}
+
+#[test]
 fn a_revoked_key_says_when_and_why_and_takes_its_subkeys_along() {
     let gpg = Gpg::new();
     let id = gpg.key("a@example.org", "ed25519", "cert", "never");
