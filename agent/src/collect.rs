@@ -148,11 +148,23 @@ pub struct KeystoreConfig {
     pub named_files: bool,
     /// Whether containers that run here are looked at as well.
     pub containers: bool,
+    /// Passwords of key stores, tried in this order.
+    pub password: Vec<StorePassword>,
+}
+
+/// `[[keystore.password]]`: a password, by the file that holds it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct StorePassword {
+    /// The stores, or directories in which they lie; same form as `paths`, without homes.
+    pub path: String,
+    /// File whose first line is the password. Not readable by everyone.
+    pub file: std::path::PathBuf,
 }
 
 impl Default for KeystoreConfig {
     fn default() -> Self {
-        Self { paths: Vec::new(), extra_paths: Vec::new(), exclude: Vec::new(), named_files: true, containers: false }
+        Self { paths: Vec::new(), extra_paths: Vec::new(), exclude: Vec::new(), named_files: true, containers: false, password: Vec::new() }
     }
 }
 
@@ -277,9 +289,9 @@ pub const COLLECTORS: &[Row] = &[
     row("clock", (30, 300), 5, clock::METRICS, |c| Box::new(clock::Clock::new(c))),
     row("own", (10, 60), 5, own::METRICS, |c| Box::new(own::Own::new(c))),
     row("keystore", (60, 300), 50, keystore::METRICS, |c| Box::new(keystore::Keystore::new(c))),
+    row("keyring", (30, 120), 5, keyring::METRICS, |c| Box::new(keyring::Keyring::new(c))),
     // Each look asks servers of this host: seldom, and when a certificate on disk changes.
     row("served", (60, 3_600), 50, served::METRICS, |c| Box::new(served::Served::new(c))),
-    row("keyring", (30, 120), 5, keyring::METRICS, |c| Box::new(keyring::Keyring::new(c))),
     row("temperature", (30, 300), 10, temperature::METRICS, |c| Box::new(temperature::Temperature::new(c))),
 ];
 

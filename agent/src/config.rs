@@ -134,7 +134,15 @@ impl Config {
         if self.buffer.max_bytes < 1 << 20 {
             faults.push("buffer.max_bytes: must be at least 1048576 (1 MiB)".into());
         }
-        let KeystoreConfig { paths, extra_paths, exclude, named_files: _, containers: _ } = &self.keystore;
+        let KeystoreConfig { paths, extra_paths, exclude, named_files: _, containers: _, password } = &self.keystore;
+        for (at, password) in password.iter().enumerate() {
+            if !password.path.starts_with('/') {
+                faults.push(format!("keystore.password.{at}: path must be the absolute path of the stores that the password opens"));
+            }
+            if !password.file.is_absolute() {
+                faults.push(format!("keystore.password.{at}: file must be the absolute path of the file whose first line is the password"));
+            }
+        }
         let wrong = paths.iter().chain(extra_paths).chain(exclude).filter(|path| !is_key_path(path));
         faults.extend(wrong.map(|path| format!("keystore: {path:?} is not an absolute path, nor below homes (~*/ or ~NAME/)")));
         faults.extend(self.served.faults());

@@ -7,10 +7,8 @@ use std::process::{Command, Stdio};
 
 use keyvigil_common::{hex, sha256};
 
-use crate::parse::keys::Parsed;
-use crate::parse::pbe::Password;
-
-use crate::parse::{self, Found};
+use crate::parse::Found;
+use crate::parse::keys::{Parsed, keys_at, looks_like_keys};
 
 /// The one object of a file at `path`.
 pub(crate) fn only(bytes: &[u8], path: &str) -> Found {
@@ -25,6 +23,11 @@ pub(crate) fn all(bytes: &[u8], path: &str) -> Vec<Found> {
     let parsed = parse::keys(bytes, Path::new(path));
     assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
     parsed.objects
+}
+
+/// What the file at `path` holds, read without passwords.
+pub(crate) fn keys(bytes: &[u8], path: &Path) -> Parsed {
+    keys_at(bytes, path)
 }
 
 /// `bytes` with some of them changed, and half of them cut off, as damaged and hostile files are.
@@ -95,16 +98,6 @@ impl Drop for Gpg {
     }
 }
 
-/// What lies in a file of which nothing but its bytes tells what it is.
-pub(crate) fn keys(bytes: &[u8]) -> Parsed {
-    keys_with(bytes, &[])
-}
-
-/// The same with passwords.
-pub(crate) fn keys_with(bytes: &[u8], passwords: &[Password]) -> Parsed {
-    parse::keys::keys_with(bytes, Path::new("/srv/file"), passwords)
-}
-
 /// A directory that is removed with all that was made in it.
 pub(crate) struct Workshop(tempfile::TempDir);
 
@@ -140,7 +133,7 @@ impl Workshop {
     pub(crate) fn run(&self, program: &str, arguments: &str) -> Vec<u8> {
         // An empty argument is written `''`.
         let list = arguments.split_ascii_whitespace().map(|argument| if argument == "''" { "" } else { argument });
-        let out = Command::new(program).args(list).current_dir(self.root()).output().unwrap();
+        let out = Command::new(program).args(list).current_dir(self.root()).stdin(Stdio::null()).output().unwrap();
         assert!(out.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&out.stderr));
         out.stdout
     }

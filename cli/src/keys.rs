@@ -8,13 +8,14 @@ use serde_json::Value;
 
 use crate::args::{Findings, KeyFilter, Keys, OfKeys, Output};
 use crate::ask::{Done, as_json, rows};
-use crate::print::{Failed, cell, clean, failed, relative, short, table, time, width};
+use crate::print::{Failed, cell, clean, failed, fitted, relative, short, table, time};
 
 /// Rows of one page of the API.
 const PAGE: usize = 1_000;
 const ROWS_DEFAULT: usize = 100;
-/// What the columns besides the name take, spaces included.
-const OTHER_COLUMNS: usize = 82;
+/// What the columns besides the name may take at most, spaces included: the rest of 100 is for the name.
+#[cfg(test)]
+const OTHER_COLUMNS: usize = 84;
 /// Places of one key that are shown.
 const PLACES_SHOWN: usize = 50;
 
@@ -85,25 +86,17 @@ async fn list(client: &Client, args: &KeyFilter, output: Output) -> Done {
         return Ok(());
     }
     let now = client.status().await.map_err(failed)?["now"].as_i64().unwrap_or(0);
-    let name_width = width().saturating_sub(OTHER_COLUMNS).clamp(16, 60);
     let lines = rows(&page["keys"], |key| {
-        vec![
-            short(&cell(&key["name"]), name_width),
-            kind(key).to_owned(),
-            short(&algorithm(key), 10),
-            ends(key, now),
-            place(key),
-            cell(&key["status"]),
-            worst(key),
-        ]
+        vec![cell(&key["name"]), kind(key).to_owned(), short(&algorithm(key), 10), ends(key, now), place(key), cell(&key["status"]), worst(key)]
     });
     if lines.is_empty() {
         say("no keys match");
         return Ok(());
     }
-    table(&["NAME", "KIND", "ALGORITHM", "ENDS", "HOSTS", "STATUS", "FINDINGS"], &lines);
+    let shown = lines.len();
+    fitted(&["NAME", "KIND", "ALGORITHM", "ENDS", "HOSTS", "STATUS", "FINDINGS"], lines);
     let hidden = if args.trust_store { "" } else { "; --trust-store adds the public CAs that the system ships" };
-    say(&format!("{} of {} keys{hidden}", lines.len(), page["total"]));
+    say(&format!("{shown} of {} keys{hidden}", page["total"]));
     Ok(())
 }
 

@@ -48,6 +48,24 @@ pub(crate) fn failed(error: ClientError) -> Failed {
     Failed::new(code, format!("{error}{hint}"))
 }
 
+/// Prints rows under a head like [`table`], the first column cut so that all fit into the terminal.
+pub(crate) fn fitted(head: &[&str], mut rows: Vec<Vec<String>>) {
+    const LEAST: usize = 16;
+    let column = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).chain([head[at].len()]).max().unwrap_or(0);
+    let others: usize = (1..head.len()).map(|at| column(at) + 2).sum();
+    let room = width().saturating_sub(others).max(LEAST);
+    for name in rows.iter_mut().filter_map(|row| row.first_mut()) {
+        *name = if name.starts_with('/') { tail(name, room) } else { short(name, room) };
+    }
+    table(head, &rows);
+}
+
+/// The end of a path, which tells it from its neighbours.
+fn tail(path: &str, width: usize) -> String {
+    let length = path.chars().count();
+    if length <= width { path.to_owned() } else { format!("…{}", path.chars().skip(length - width.saturating_sub(1)).collect::<String>()) }
+}
+
 /// Prints rows under a head, columns as wide as they need.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
@@ -68,7 +86,7 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
 }
 
 /// Columns of the terminal; where there is none, of a page that is 100 wide. `COLUMNS` says otherwise.
-pub(crate) fn width() -> usize {
+fn width() -> usize {
     let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse::<usize>().ok());
     let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
     told.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(100)
@@ -118,6 +136,11 @@ mod tests {
     fn what_a_certificate_says_cannot_steer_the_terminal() {
         assert_eq!(cell(&json!("CN=\u{1b}[2Jevil\n")), "CN=?[2Jevil?");
         assert_eq!((short("abcdef", 4).as_str(), cell(&json!(null)).as_str()), ("abc…", "-"));
+    }
+
+    #[test]
+    fn of_a_path_the_end_is_kept() {
+        assert_eq!((tail("/etc/ssl/private/shop.key", 12).as_str(), tail("/a", 12).as_str()), ("…te/shop.key", "/a"));
     }
 
     #[test]

@@ -80,8 +80,12 @@ pub const KEY_SNIFF_BYTES: usize = 64 << 10;
 /// Key objects taken from one file; the largest CA bundles hold some 150.
 pub const KEYS_PER_FILE_MAX: usize = 2_000;
 /// Rounds of hashing that are done to open one key store with the passwords configured for it: some seconds of one core. Java asks
-/// for 10,000 a key, the most careful for a million.
-pub const KEY_FILE_ITERATIONS_MAX: u64 = 10_000_000;
+/// for 10,000 a key, NSS and GnuTLS for 600,000.
+pub const KEY_FILE_ITERATIONS_MAX: u64 = 20_000_000;
+/// Bytes of a file that holds a password.
+pub const PASSWORD_FILE_BYTES_MAX: u64 = 4_096;
+/// Bytes of a list of weak keys that are read; Debian's have 2 MB.
+pub const BLACKLIST_BYTES_MAX: u64 = 16 << 20;
 /// Key objects that one agent keeps track of; the rest of what lies below the configured paths is reported as not looked at.
 pub const KEYSTORE_KEYS_MAX: usize = 20_000;
 /// Bytes of an SSH key's comment: a name, not a document.
@@ -106,6 +110,8 @@ pub const KEYSTORE_INCLUDES_MAX: usize = 8;
 pub const KEYSTORE_NAMED_MAX: usize = 4_000;
 /// Containers whose files are looked at.
 pub const KEYSTORE_CONTAINERS_MAX: usize = 64;
+/// Keys that one look tells of only because they are there; the others are told by the next ones. What happened is told at once.
+pub const KEYSTORE_SIGHTINGS_MAX: usize = 2_000;
 /// Directories that are watched for changes; each takes about 1 kB of the kernel's memory. Others wait for the next scan.
 pub const KEYSTORE_WATCHES_MAX: usize = 8_192;
 /// Certificates of one host whose end is a series of its own; those that end soonest come first.

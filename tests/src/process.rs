@@ -151,6 +151,12 @@ impl Agent {
         Self(command.stdin(Stdio::piped()).spawn().expect("it starts"))
     }
 
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     /// kill -9.
     pub fn kill(mut self) {
         let _ = self.0.kill();

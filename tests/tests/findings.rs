@@ -43,6 +43,7 @@ async fn fleet(harness: &Harness) -> [Running; 2] {
         set_mode(&path, 0o600);
     }
     set_mode(&web.join("weak.key"), 0o644);
+    tool(&web, "ssh-keygen -q -t ed25519 -N secret -C test@host -f id_ed25519");
     [host(harness, "web", &web).await, host(harness, "db", &db).await]
 }
 
@@ -64,6 +65,8 @@ async fn faults_of_real_files_are_found_told_once_and_end_when_they_are_mended()
     assert!(readable["remedy"].as_str().is_some_and(|text| text.contains("chmod o-rwx")), "{readable}");
     assert!(finding(&client, "expiring").await.is_some_and(|f| f["severity"] == "warning"));
     assert_eq!(finding(&client, "certificate_without_key").await, None, "both have theirs");
+    let exposed = client.findings(&[("kind", "private_key_readable")]).await.expect("findings");
+    assert_eq!(exposed["total"], 1, "the public half of a key is for everybody: {exposed}");
 
     let page = client.keys(&[("finding", "private_key_readable")]).await.expect("keys");
     assert_eq!(page["total"], 1, "{page}");
@@ -151,7 +154,7 @@ async fn csv_and_cbom_hold_all_of_real_keys() {
     until("all of them", || async { client.keys(&[]).await.ok().filter(|page| page["total"] == 5) }).await;
 
     let mut csv = Vec::new();
-    client.keys_csv(&[], |piece| Ok(csv.extend_from_slice(piece))).await.expect("CSV");
+    client.keys_csv(&[], |piece| std::io::Write::write_all(&mut csv, piece)).await.expect("CSV");
     let csv = String::from_utf8(csv).expect("text");
     assert_eq!(csv.matches("\r\n").count(), 6, "a head and five rows: {csv}");
     assert!(csv.contains(",'=cmd(),"), "no spreadsheet takes it for a formula: {csv}");
@@ -160,7 +163,7 @@ async fn csv_and_cbom_hold_all_of_real_keys() {
 
     for version in ["1.6", "1.7"] {
         let mut bom = Vec::new();
-        client.cbom(&[("version", version)], |piece| Ok(bom.extend_from_slice(piece))).await.expect("a CBOM");
+        client.cbom(&[("version", version)], |piece| std::io::Write::write_all(&mut bom, piece)).await.expect("a CBOM");
         let parsed: Value = serde_json::from_slice(&bom).expect("JSON");
         assert_eq!(parsed["specVersion"], version);
         assert!(validate(version, &bom) >= 5 + 3, "five keys and what they are made of");

@@ -1,12 +1,13 @@
 //! The keystore sensor: every key and certificate below the configured paths, where it lies, who may read it, and what
 //! became of it since the last look. Reads only what changed; never keeps or sends a private byte; says what it could not
 //! see. The parts: `site` looks at one host: `walk` finds files, `named` those that configurations name, `reader` reads
-//! them, `reach` says who else can. `tracker` compares, `report` and `metrics` tell, `memory` remembers over a restart, `watcher` and
-//! `watches` wake. Called by the sampler, on its timer and when poked.
+//! them, `parser` makes keys of them, `reach` says who else can. `tracker` compares, `report` and `metrics` tell, `memory` remembers over
+//! a restart, `watcher` and `watches` wake. Called by the sampler, on its timer and when poked.
 
 mod budget;
 mod catch_up;
 mod containers;
+mod debian;
 mod disk;
 mod gather;
 mod glob;
@@ -18,6 +19,7 @@ mod model;
 mod named;
 pub(super) mod owner;
 mod pair;
+mod parser;
 mod pattern;
 mod places;
 mod reach;
@@ -32,12 +34,13 @@ mod walk;
 mod watcher;
 mod watches;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use keyvigil_common::clock::{SharedClock, SystemClock};
+use keyvigil_common::limits::KEYSTORE_SIGHTINGS_MAX;
 
 use self::budget::Budget;
 use self::catch_up::FirstLook;
@@ -49,6 +52,8 @@ use self::homes::Homes;
 use self::memory::Memory;
 use self::metrics::Totals;
 pub(super) use self::metrics::{METRICS, tag};
+use self::model::{Change, Held};
+use self::parser::Parser;
 use self::pattern::Pattern;
 pub(crate) use self::pattern::is_pattern;
 use self::places::PLACES;
@@ -74,6 +79,7 @@ pub(super) struct Keystore {
     exclude: Vec<Pattern>,
     named: bool,
     containers: bool,
+    parser: Parser,
     started_ms: i64,
     tracker: Tracker,
     memory: Memory,
@@ -85,6 +91,8 @@ pub(super) struct Keystore {
     totals: Totals,
     /// When all keys were last told (monotonic).
     resent: Option<Duration>,
+    /// Files whose keys are to be told still.
+    untold: BTreeSet<String>,
     /// When the latest scan began, Unix ms by our own clock.
     looked_ms: Option<i64>,
     /// For how long a scan takes.
@@ -148,6 +156,7 @@ impl Keystore {
             exclude: patterns(&config.exclude),
             named: config.named_files,
             containers: config.containers,
+            parser: Parser::new(&context.root, &config.password),
             started_ms: context.started_ms,
             tracker: Tracker::default(),
             memory: Memory::default(),
@@ -156,6 +165,7 @@ impl Keystore {
             watcher: None,
             totals: Totals::default(),
             resent: None,
+            untold: BTreeSet::new(),
             looked_ms: None,
             clock: SystemClock::shared(),
             known: context.known.clone(),
@@ -169,12 +179,14 @@ impl Keystore {
         let mut looks = Vec::new();
         for site in &mut self.sites {
             let kept = if site.prefix.is_empty() { &kept[..] } else { &[] };
-            let looked = site.look(SiteWanted { paths: &self.paths, exclude: &self.exclude, kept, named: self.named }, at, budget);
+            let wanted = SiteWanted { paths: &self.paths, exclude: &self.exclude, kept, named: self.named };
+            let looked = site.look(wanted, at, budget, &self.parser);
             match looked {
                 Err(e) if site.prefix.is_empty() => return Err(e),
                 looked => looks.push(looked),
             }
         }
+        self.parser.rest();
         let before = Before { tracker: &self.tracker, memory: &self.memory, paths: &self.paths, looked_ms: self.looked_ms };
         let Gathered { scan, mut kept } = gather::gather(&self.sites, &looks, &before, sink);
         let mut changes = self.tracker.leave_all(|path| ended(path));
@@ -182,6 +194,7 @@ impl Keystore {
         let hidden = scan.hidden;
         let before = self.memory.clone();
         self.catch_up(at, sink);
+        let changes = self.pace(changes);
         report::report(changes, sink, &mut self.totals);
         self.resend(at, sink);
         if matches!(self.unknown_past, UnknownPast::Untold) {
@@ -264,17 +277,36 @@ impl Keystore {
         self.resent = None;
     }
 
-    /// Tells all keys that this scan has not told, when it is time.
+    /// Tells, when it is time, all keys that this scan has not told: some at each scan, until all are.
     fn resend(&mut self, at: At, sink: &mut Sink) {
-        if self.resent.is_some_and(|resent| at.monotonic.saturating_sub(resent) < RESEND) {
-            return;
-        }
-        self.resent = Some(at.monotonic);
         let told: HashSet<(String, u32)> =
             sink.sightings.iter().filter(|sighting| !sighting.gone).map(|sighting| (sighting.place.path.clone(), sighting.place.slot)).collect();
-        for held in self.tracker.held().filter(|held| !told.contains(&(held.place.path.clone(), held.place.slot))) {
-            report::sighting(sink, &held.facts, held.place.clone(), false, None);
+        let is_untold = |held: &&Held| held.missing.is_none() && !told.contains(&(held.place.path.clone(), held.place.slot));
+        if self.resent.is_none_or(|resent| at.monotonic.saturating_sub(resent) >= RESEND) {
+            self.resent = Some(at.monotonic);
+            let untold = self.tracker.files.iter().filter(|(_, state)| state.objects.iter().any(|held| is_untold(&held)));
+            self.untold.extend(untold.map(|(path, _)| path.clone()));
         }
+        while sink.sightings.len() < KEYSTORE_SIGHTINGS_MAX {
+            let Some(path) = self.untold.pop_first() else { return };
+            let held = self.tracker.files.get(&path).into_iter().flat_map(|state| &state.objects);
+            held.filter(is_untold).for_each(|held| report::sighting(sink, &held.facts, held.place.clone(), false, None));
+        }
+    }
+
+    /// Of keys that are only told to be there, as many as fit; the others come later. What happened is told at once.
+    fn pace(&mut self, changes: Vec<Change>) -> Vec<Change> {
+        let mut left = KEYSTORE_SIGHTINGS_MAX;
+        let mut now = |change: &Change| {
+            let Change::Seen(_, place) = change else { return true };
+            let fits = left.checked_sub(1);
+            match fits {
+                Some(rest) => left = rest,
+                None => drop(self.untold.insert(place.path.clone())),
+            }
+            fits.is_some()
+        };
+        changes.into_iter().filter(|change| now(change)).collect()
     }
 
     /// Whether each configured path could be looked at. One that never existed is nobody's loss, nor is one that is only usual.
@@ -326,7 +358,7 @@ impl Keystore {
         }
         if self.tracker.is_waiting() {
             watcher.wake_in(GRACE);
-        } else if is_new || late.is_some() {
+        } else if is_new || late.is_some() || !self.untold.is_empty() {
             watcher.wake_in(SOON);
         }
     }

@@ -1,5 +1,5 @@
-//! `/proc/PID/cgroup`: which container a process belongs to, as its engine names the control group. Called by the keystore
-//! sensor.
+//! `/proc/PID/cgroup`: which service or container a process belongs to, as systemd and the engines name the control group. Called
+//! by the sensors of keys and of what is served. Forms: cgroups(7).
 
 /// Digits of an id that people use.
 const SHORT: usize = 12;
@@ -24,6 +24,24 @@ fn of_part(part: &str) -> Option<String> {
     is_id.then(|| id[..SHORT].to_owned())
 }
 
+/// The systemd unit of a process, `nginx.service`, or `container 0123456789ab`.
+#[must_use]
+pub fn unit(text: &str) -> Option<String> {
+    if let Some(container) = container(text) {
+        return Some(format!("container {container}"));
+    }
+    let mut named = None;
+    for line in text.lines() {
+        let mut fields = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+        // Version 2 has no controllers; of version 1 the hierarchy of systemd knows most.
+        if controllers.is_empty() || controllers == "name=systemd" {
+            named = path.rsplit('/').find(|part| part.ends_with(".service") || part.ends_with(".scope")).or(named);
+        }
+    }
+    named.map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -40,5 +58,24 @@ mod tests {
         assert_eq!(named("/lxc.payload.web-1/system.slice/x.service").as_deref(), Some("web-1"));
         assert_eq!(named(r"/machine.slice/machine-deb\x2d12.scope/payload").as_deref(), Some("deb-12"));
         assert_eq!([named("/system.slice/nginx.service"), named("/"), container("")], [None, None, None]);
+    }
+
+    #[test]
+    fn services_and_containers_are_named_as_their_tools_name_them() {
+        let id = "0123456789abcdef".repeat(4);
+        for (text, expected) in [
+            ("0::/system.slice/nginx.service\n".to_owned(), Some("nginx.service")),
+            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service\n".to_owned(), Some("web.service")),
+            ("0::/user.slice/user-0.slice/session-3.scope\n".to_owned(), Some("session-3.scope")),
+            (format!("0::/system.slice/docker-{id}.scope\n"), Some("container 0123456789ab")),
+            (format!("12:pids:/docker/{id}\n1:name=systemd:/docker/{id}\n"), Some("container 0123456789ab")),
+            (format!("0::/kubepods.slice/kubepods-pod7.slice/cri-containerd-{id}.scope\n"), Some("container 0123456789ab")),
+            ("0::/lxc.payload.web/system.slice/nginx.service\n".to_owned(), Some("container web")),
+            ("4:memory:/system.slice/a.service\n1:name=systemd:/system.slice/b.service\n".to_owned(), Some("b.service")),
+            ("0::/\n".to_owned(), None),
+            ("nonsense".to_owned(), None),
+        ] {
+            assert_eq!(unit(&text).as_deref(), expected, "{text}");
+        }
     }
 }

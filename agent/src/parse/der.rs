@@ -1,5 +1,7 @@
 //! What kind of object some DER is, by its structure. Called by the parsers of keys beside it.
 
+use keyvigil_common::limits::KEY_FILE_BYTES_MAX;
+
 pub use keyvigil_common::der::*;
 
 /// What an object is, by its structure.
@@ -29,6 +31,8 @@ pub enum Form {
     Pkcs7,
     /// PKCS#12.
     Pkcs12,
+    /// Bouncy Castle's key store for FIPS.
+    Bcfks,
 }
 
 /// Form of the DER object at the start of `bytes`.
@@ -77,6 +81,8 @@ fn signed_form(tbs: &[u8]) -> Option<Form> {
         [SEQUENCE, SEQUENCE, time, ..] if is_time(time) => Some(Form::Crl),
         [INTEGER, SEQUENCE, SEQUENCE, SEQUENCE] => Some(Form::Certificate),
         [INTEGER, SEQUENCE, SEQUENCE, ..] => Some(Form::Request),
+        // What is encrypted, and with a sequence behind it, how it is authenticated.
+        [SEQUENCE, OCTET_STRING] => Some(Form::Bcfks),
         _ => None,
     }
 }
@@ -92,8 +98,8 @@ pub enum Sniff {
     Other,
 }
 
-/// Whether `bytes`, the first of a file of `file_length` bytes, are a DER object. The length must fit exactly: `0` in a text
-/// file has the same code as `SEQUENCE`.
+/// Whether `bytes`, the first of a file of `file_length` bytes, are a DER object, behind which others may follow. A short
+/// length must fit exactly: `0` in a text file has the same code as `SEQUENCE`.
 #[must_use]
 pub fn sniff(bytes: &[u8], file_length: u64) -> Sniff {
     let Some((SEQUENCE, head, length)) = header(bytes) else { return Sniff::Other };
@@ -102,7 +108,7 @@ pub fn sniff(bytes: &[u8], file_length: u64) -> Sniff {
     let certain = head >= 3 && matches!(bytes.get(head), Some(&SEQUENCE | &INTEGER | &OID));
     match total.cmp(&file_length) {
         std::cmp::Ordering::Equal => Sniff::Whole,
-        std::cmp::Ordering::Less if certain && file_length - total <= 2 => Sniff::Whole,
+        std::cmp::Ordering::Less if certain && file_length <= KEY_FILE_BYTES_MAX => Sniff::Whole,
         std::cmp::Ordering::Greater if certain => Sniff::Truncated,
         _ => Sniff::Other,
     }

@@ -102,6 +102,8 @@ fn password_scheme(oid: &str) -> String {
         "1.2.840.113549.1.12.1.4" => "pbe-sha1-2des".into(),
         "1.2.840.113549.1.12.1.5" => "pbe-sha1-rc2-128".into(),
         "1.2.840.113549.1.12.1.6" => "pbe-sha1-rc2-40".into(),
+        // Sun's own, of JCEKS.
+        "1.3.6.1.4.1.42.2.19.1" => "pbe-md5-3des".into(),
         other => format!("unknown ({other})"),
     }
 }

@@ -12,9 +12,8 @@ use keyvigil_common::crl::{Crl, Lines};
 use keyvigil_common::key::{KeyFacts, KeyKind, Role};
 use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
-use super::der::{self, CONTEXT_0, Form, Reader, Sniff};
-use super::pbe::Password;
-use super::{algorithm, ber, openpgp, openssh, pem, pkcs12, private_key, x509};
+use super::der::{self, CONTEXT_0, CONTEXT_1, Form, Reader, Sniff};
+use super::{algorithm, ber, jks, openpgp, openssh, pem, pkcs12, private_key, x509};
 
 /// One object of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,25 +183,34 @@ impl Parsed {
 pub fn looks_like_keys(head: &[u8], length: u64, path: &Path) -> bool {
     let head = &head[..head.len().min(KEY_SNIFF_BYTES)];
     let other = || formats::before_pem(head, path).or_else(|| formats::after_der(head, path)).is_some();
-    pem::is_pem(head) || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
+    let is_text = pem::is_pem(head) || pem::from_utf16(head).is_some_and(|text| pem::is_pem(&text));
+    is_text || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
 }
 
-/// Reads all keys in `bytes`, the whole of the file at `path`, without any password.
+/// Whether `bytes`, the whole of a file, are a store that a password may open, or vouch for.
 #[must_use]
-pub fn keys(bytes: &[u8], path: &Path) -> Parsed {
-    keys_with(bytes, path, &[])
+pub fn takes_password(bytes: &[u8]) -> bool {
+    jks::is_store(bytes) || ber::is_indefinite(bytes) || der::form(bytes) == Some(Form::Pkcs12) || pem::find(bytes, b"-----BEGIN PKCS12").is_some()
 }
 
-/// Reads all keys in `bytes`, the whole of the file at `path`; stores that are encrypted are opened by one of `passwords`.
+/// Reads all keys in `bytes`, the whole of a file of any name.
 #[must_use]
-pub fn keys_with(bytes: &[u8], path: &Path, passwords: &[Password]) -> Parsed {
+pub fn keys(bytes: &[u8]) -> Parsed {
+    keys_at(bytes, Path::new(""))
+}
+
+/// The same of the file at `path`.
+#[must_use]
+pub fn keys_at(bytes: &[u8], path: &Path) -> Parsed {
     let mut parsed = Parsed::default();
+    let text = pem::from_utf16(bytes);
+    let bytes = text.as_ref().map_or(bytes, |text| text.as_slice());
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
     if let Some(format) = formats::before_pem(head, path) {
         (format.read)(bytes, path, &mut parsed);
     } else if pem::is_pem(head) {
-        from_pem(bytes, path, passwords, &mut parsed);
-    } else if !from_whole_der(bytes, passwords, &mut parsed)
+        from_pem(bytes, path, &mut parsed);
+    } else if !from_whole_der(bytes, &mut parsed)
         && let Some(format) = formats::after_der(head, path)
     {
         (format.read)(bytes, path, &mut parsed);
@@ -215,8 +223,8 @@ pub fn keys_with(bytes: &[u8], path: &Path, passwords: &[Password]) -> Parsed {
 pub(super) fn embedded(bytes: &[u8], offset: usize, within: &Within, parsed: &mut Parsed) {
     let mut inner = Parsed::default();
     if pem::is_pem(bytes) {
-        from_pem(bytes, Path::new(""), &[], &mut inner);
-    } else if !from_whole_der(bytes, &[], &mut inner) {
+        from_pem(bytes, Path::new(""), &mut inner);
+    } else if !from_whole_der(bytes, &mut inner) {
         inner.fault(0, FaultClass::Corrupt, "neither PEM nor DER".into());
     }
     for found in inner.objects {
@@ -232,11 +240,11 @@ pub(super) fn embedded(bytes: &[u8], offset: usize, within: &Within, parsed: &mu
     }
 }
 
-/// Whether the bytes are one DER object, or BER of indefinite length, and then what it holds.
-fn from_whole_der(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) -> bool {
+/// Whether the bytes are DER, or BER of indefinite length, and then what they hold.
+fn from_whole_der(bytes: &[u8], parsed: &mut Parsed) -> bool {
     if ber::is_indefinite(bytes) {
         match ber::to_der(bytes) {
-            Some(der) if der::form(&der).is_some() => from_der("der", 0, &der, passwords, parsed),
+            Some(der) if der::form(&der).is_some() => from_der("der", 0, &der, parsed),
             Some(_) => {}
             None => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
         }
@@ -245,15 +253,40 @@ fn from_whole_der(bytes: &[u8], passwords: &[Password], parsed: &mut Parsed) -> 
     match der::sniff(bytes, bytes.len() as u64) {
         // Other things than keys are DER, too.
         Sniff::Whole if der::form(bytes).is_none() => {}
-        Sniff::Whole => from_der("der", 0, bytes, passwords, parsed),
+        Sniff::Whole => from_ders(bytes, parsed),
         Sniff::Truncated => parsed.fault(0, FaultClass::Truncated, "the file ends before the object in it does".into()),
         Sniff::Other => return false,
     }
     true
 }
 
-fn from_pem(bytes: &[u8], path: &Path, passwords: &[Password], parsed: &mut Parsed) {
+/// One object behind the other. What stands behind a certificate that OpenSSL trusts is stepped over.
+fn from_ders(bytes: &[u8], parsed: &mut Parsed) {
+    let mut reader = Reader::new(bytes);
+    let mut offset = 0;
+    while let Some(element) = reader.element() {
+        if der::form(element.raw).is_some() {
+            if !parsed.has_room(offset) {
+                return;
+            }
+            from_der("der", offset, element.raw, parsed);
+        }
+        offset += element.raw.len();
+    }
+    let rest = &bytes[offset..];
+    if rest.iter().any(|byte| *byte != 0 && !byte.is_ascii_whitespace()) && parsed.has_room(offset) {
+        parsed.fault(offset, FaultClass::Corrupt, format!("the last {} bytes of the file are nothing that is known here", rest.len()));
+    }
+}
+
+fn from_pem(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
+    // OpenSSL names a key's curve in a block before it, too.
+    let mut curve = None;
     for block in pem::blocks(bytes) {
+        if block.label == "EC PARAMETERS" {
+            curve = block.body.ok();
+            continue;
+        }
         if !is_ours(block.label) {
             continue;
         }
@@ -263,7 +296,10 @@ fn from_pem(bytes: &[u8], path: &Path, passwords: &[Password], parsed: &mut Pars
         match &block.body {
             // Its check sum is not base64.
             _ if block.label.starts_with("PGP ") => openpgp::armoured(&block, path, parsed),
-            Ok(body) => from_block(&block, body, passwords, parsed),
+            Ok(body) if der::form(body) == Some(Form::EcPrivateKey) => {
+                parsed.object(block.offset, Within::own("pem"), private_key::ec_on(body, curve.as_ref().map(|curve| curve.as_slice())));
+            }
+            Ok(body) => from_block(&block, body, parsed),
             Err(broken) => {
                 let (class, what) = match broken {
                     pem::Broken::NoEnd => (FaultClass::Truncated, "has no END line"),
@@ -280,12 +316,12 @@ fn from_pem(bytes: &[u8], path: &Path, passwords: &[Password], parsed: &mut Pars
 /// Whether a block with that label is a key or certificate. Parameters and OpenPGP messages are not.
 fn is_ours(label: &str) -> bool {
     let signed = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
-    signed.contains(&label)
-        || ["PKCS7", "CMS", "PKCS12", "PUBLIC KEY", "RSA PUBLIC KEY", "PGP PUBLIC KEY BLOCK", "PGP PRIVATE KEY BLOCK"].contains(&label)
-        || label.ends_with("PRIVATE KEY")
+    let messages = ["PKCS7", "PKCS #7 SIGNED DATA", "CMS", "PKCS12"];
+    let public = ["PUBLIC KEY", "RSA PUBLIC KEY", "PGP PUBLIC KEY BLOCK", "PGP PRIVATE KEY BLOCK"];
+    signed.contains(&label) || messages.contains(&label) || public.contains(&label) || label.ends_with("PRIVATE KEY")
 }
 
-fn from_block(block: &pem::Block<'_>, body: &[u8], passwords: &[Password], parsed: &mut Parsed) {
+fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
     let definite = if ber::is_indefinite(body) { ber::to_der(body) } else { None };
     let body = definite.as_ref().map_or(body, |der| der.as_slice());
     let form = der::form(body);
@@ -297,7 +333,7 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], passwords: &[Password], parse
         }
         "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" | "DSA PRIVATE KEY" | "ANY PRIVATE KEY" => {
             if form.is_some_and(is_private) {
-                from_der("pem", block.offset, body, passwords, parsed);
+                from_der("pem", block.offset, body, parsed);
             } else {
                 parsed.fault(block.offset, FaultClass::Corrupt, format!("the {} block holds no private key", block.label));
             }
@@ -306,7 +342,7 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], passwords: &[Password], parse
             parsed.fault(block.offset, FaultClass::Unsupported, format!("a private key of a kind that is not known here ({label})"));
         }
         label if form.is_none_or(is_private) => parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else")),
-        _ => from_der("pem", block.offset, body, passwords, parsed),
+        _ => from_der("pem", block.offset, body, parsed),
     }
 }
 
@@ -314,7 +350,7 @@ fn is_private(form: Form) -> bool {
     matches!(form, Form::Pkcs8 | Form::EncryptedPkcs8 | Form::RsaPrivateKey | Form::EcPrivateKey | Form::DsaPrivateKey)
 }
 
-fn from_der(format: &str, offset: usize, der: &[u8], passwords: &[Password], parsed: &mut Parsed) {
+fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
     let facts = match der::form(der) {
         Some(Form::Certificate) => x509::certificate(der),
         Some(Form::Request) => x509::request(der),
@@ -324,10 +360,13 @@ fn from_der(format: &str, offset: usize, der: &[u8], passwords: &[Password], par
         Some(Form::Pkcs8) => private_key::pkcs8(der),
         Some(Form::EncryptedPkcs8) => private_key::encrypted_pkcs8(der),
         Some(Form::RsaPrivateKey) => private_key::rsa(der),
-        Some(Form::EcPrivateKey) => private_key::ec(der),
+        Some(Form::EcPrivateKey) => private_key::ec_on(der, None),
         Some(Form::DsaPrivateKey) => private_key::dsa(der),
         Some(Form::Pkcs7) => return from_pkcs7(format, offset, der, parsed),
-        Some(Form::Pkcs12) => return pkcs12::read(offset, der, passwords, parsed),
+        Some(Form::Pkcs12) => return pkcs12::read(offset, der, parsed),
+        Some(Form::Bcfks) => {
+            return parsed.fault(offset, FaultClass::Unsupported, "a key store of Bouncy Castle (BCFKS): convert it to PKCS#12".into());
+        }
         None => Err("not a key or certificate".into()),
     };
     parsed.object(offset, Within::own(format), facts);
@@ -337,22 +376,28 @@ fn public_key(der: &[u8]) -> Result<KeyFacts, String> {
     algorithm::facts_of_spki(KeyKind::PublicKey, der).ok_or_else(|| "the public key does not parse".into())
 }
 
-/// The certificates that a PKCS#7 message carries (RFC 2315, SignedData).
+/// The certificates and revocation lists that a PKCS#7 message carries (RFC 2315, SignedData).
 fn from_pkcs7(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {
-    let certificates = || {
+    let carried = || {
         let mut info = Reader::new(der).sequence()?;
         info.element()?;
         let mut signed = Reader::new(info.take(CONTEXT_0)?).sequence()?;
         (0..3).try_for_each(|_| signed.element().map(drop))?;
-        signed.take(CONTEXT_0)
+        Some((signed.take(CONTEXT_0).unwrap_or_default(), signed.take(CONTEXT_1).unwrap_or_default()))
     };
-    let Some(list) = certificates() else { return };
-    let mut list = Reader::new(list);
-    while let Some(element) = list.element() {
-        if !parsed.has_room(offset) {
-            return;
+    let Some((certificates, lists)) = carried() else { return };
+    for (body, is_lists) in [(certificates, false), (lists, true)] {
+        let mut body = Reader::new(body);
+        while let Some(element) = body.element() {
+            if !parsed.has_room(offset) {
+                return;
+            }
+            if is_lists {
+                parsed.list(offset, Within::own(format), element.raw);
+            } else {
+                parsed.object(offset, Within::own(format), x509::certificate(element.raw));
+            }
         }
-        parsed.object(offset, Within::own(format), x509::certificate(element.raw));
     }
 }
 

@@ -48,6 +48,23 @@ pub enum Broken {
     Empty,
 }
 
+/// A file in UTF-16, as redirecting into one makes it on Windows, in everyone's form; `None` where it is not.
+#[must_use]
+pub fn from_utf16(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let unit: fn([u8; 2]) -> u16 = match bytes {
+        [0xff, 0xfe, ..] | [b'-', 0, b'-', 0, ..] => u16::from_le_bytes,
+        [0xfe, 0xff, ..] | [0, b'-', 0, b'-', ..] => u16::from_be_bytes,
+        _ => return None,
+    };
+    // Large enough for all of it: growing would leave a copy behind that nobody wipes.
+    let mut out = Zeroizing::new(Vec::with_capacity(bytes.len() / 2 * 3));
+    for character in char::decode_utf16(bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]))) {
+        let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+    }
+    Some(out)
+}
+
 /// Whether a file with these first bytes has PEM in it.
 #[must_use]
 pub fn is_pem(head: &[u8]) -> bool {
@@ -123,7 +140,8 @@ fn split_headers(body: &[u8]) -> (Vec<(String, String)>, &[u8]) {
     let mut headers: Vec<(String, String)> = Vec::new();
     let mut rest = body;
     loop {
-        let length = find(rest, b"\n").map_or(rest.len(), |at| at + 1);
+        // Older Macs end lines with a carriage return alone.
+        let length = rest.iter().position(|b| matches!(b, b'\n' | b'\r')).map_or(rest.len(), |at| at + 1);
         let line = rest[..length].trim_ascii();
         let colon = line.iter().position(|b| *b == b':');
         if let Some(colon) = colon.filter(|_| headers.len() < HEADERS_MAX) {
@@ -200,7 +218,7 @@ mod tests {
 
     #[test]
     fn blocks_are_found_whatever_lies_around_them() {
-        let files: [&[u8]; 7] = [
+        let files: [&[u8]; 8] = [
             b"-----BEGIN X-----\nAQID\n-----END X-----\n",
             b"\xef\xbb\xbf-----BEGIN X-----\r\nAQ\r\nID\r\n-----END X-----\r\n",
             b"# M\xfcller's key, see -----BEGIN Y----- below\n\n-----BEGIN X-----\nAQID\n-----END X-----",
@@ -208,10 +226,23 @@ mod tests {
             b"-----BEGIN X----- AQID -----END X-----",
             b"-----BEGIN X-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAQID\n-----END X-----\n",
             b"-----BEGIN X-----\n\nAQID\n\n-----END X-----\n",
+            b"junk\r-----BEGIN X-----\rProc-Type: 4,ENCRYPTED\rDEK-Info: AES-128-CBC,00\r\rAQ\rID\r-----END X-----\r",
         ];
         for file in files {
             assert_eq!(read(file), [("X".into(), Ok(vec![1, 2, 3]))], "{}", String::from_utf8_lossy(file));
         }
+    }
+
+    #[test]
+    fn utf_16_is_read_in_both_orders_with_a_mark_and_without() {
+        let text = "\u{feff}-----BEGIN X-----\r\nAQID\r\n-----END X-----\r\n";
+        for text in [text, text.trim_start_matches('\u{feff}')] {
+            let files = [text.encode_utf16().flat_map(u16::to_le_bytes).collect(), text.encode_utf16().flat_map(u16::to_be_bytes).collect::<Vec<_>>()];
+            for file in files {
+                assert_eq!(read(&from_utf16(&file).unwrap()), [("X".into(), Ok(vec![1, 2, 3]))]);
+            }
+        }
+        assert!(from_utf16(b"-----BEGIN").is_none() && from_utf16(&[0x30, 0x82]).is_none());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::der::{CONTEXT_0, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, oid_te
 use super::encryption::{authentication, encryption};
 use super::keys::{FaultClass, Parsed, Within};
 use super::pbe::{self, Budget, Closed, Password};
-use super::{private_key, x509};
+use super::{given, private_key, x509};
 
 const FORMAT: &str = "pkcs12";
 
@@ -29,8 +29,12 @@ struct Safe {
 }
 
 /// Reads the store `der`.
-pub(super) fn read(offset: usize, der: &[u8], passwords: &[Password], parsed: &mut Parsed) {
-    let broken = |parsed: &mut Parsed, reason: &str| parsed.fault(offset, FaultClass::Corrupt, format!("the PKCS#12 store {reason}"));
+pub(super) fn read(offset: usize, der: &[u8], parsed: &mut Parsed) {
+    let broken = |parsed: &mut Parsed, reason: &str| {
+        if parsed.has_room(offset) {
+            parsed.fault(offset, FaultClass::Corrupt, format!("the PKCS#12 store {reason}"));
+        }
+    };
     let Some(der) = ber::to_der(der) else { return broken(parsed, "does not parse") };
     let Some(Outer { kind, contents, mac }) = outer(&der) else { return broken(parsed, "does not parse") };
     if kind != DATA {
@@ -39,8 +43,16 @@ pub(super) fn read(offset: usize, der: &[u8], passwords: &[Password], parsed: &m
     }
     let Some(contents) = Reader::new(contents).take(OCTET_STRING) else { return broken(parsed, "has no contents") };
     let Some(safes) = ber::to_der(contents) else { return broken(parsed, "has contents that do not parse") };
-    let mut opener =
-        Opener { passwords, chosen: None, fits: false, is_forged: false, budget: Budget(KEY_FILE_ITERATIONS_MAX), too_costly: false, unknown: false };
+    let passwords = given::passwords();
+    let mut opener = Opener {
+        passwords: &passwords,
+        chosen: None,
+        fits: false,
+        is_forged: false,
+        budget: Budget(KEY_FILE_ITERATIONS_MAX),
+        too_costly: false,
+        unknown: false,
+    };
     opener.choose(mac, contents, &safes);
     let (open, closed) = opener.safes(&safes);
     let mut bags = Vec::new();
@@ -203,7 +215,9 @@ impl<'a> Opener<'a> {
         } else {
             (FaultClass::WrongPassword, format!("a PKCS#12 store {how} that none of the {tried} passwords configured for it opens"))
         };
-        parsed.fault(offset, class, reason);
+        if parsed.has_room(offset) {
+            parsed.fault(offset, class, reason);
+        }
     }
 }
 
@@ -295,7 +309,7 @@ fn protected(mut facts: KeyFacts, kdf: Option<&str>) -> KeyFacts {
 /// there: the hash of a secret would help to guess it.
 fn secret(der: &[u8], opener: &mut Opener<'_>) -> Result<KeyFacts, String> {
     let id = hex(&sha256(der));
-    let mut facts = KeyFacts::bare(KeyKind::SymmetricKey, id.clone(), id, "unknown (encrypted)");
+    let mut facts = KeyFacts::bare(KeyKind::SymmetricKey, id.clone(), id, private_key::ENCRYPTED);
     let mut reader = Reader::new(der).sequence().ok_or("the secret key does not parse")?;
     let (Some(scheme), Some(closed)) = (reader.sequence(), reader.take(OCTET_STRING)) else {
         return Ok(facts);

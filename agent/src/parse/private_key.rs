@@ -15,6 +15,8 @@ use super::algorithm::{DSA_OID, EC_OID, RSA_OID, describe, facts_of_spki};
 use super::der::{BIT_STRING, CONTEXT_0, CONTEXT_1, INTEGER, OCTET_STRING, OID, Reader, SEQUENCE, encode, oid_text};
 use super::encryption::encryption;
 
+/// Algorithm of a key that is encrypted whole.
+pub const ENCRYPTED: &str = "unknown (encrypted)";
 const BROKEN: &str = "the private key does not parse";
 
 /// Facts of a PKCS#1 private key.
@@ -37,13 +39,13 @@ pub fn rsa_public_key(der: &[u8]) -> Result<KeyFacts, String> {
     facts_of_spki(KeyKind::PublicKey, &spki).ok_or_else(|| "the public key does not parse".into())
 }
 
-/// Facts of a SEC 1 private key that names its own curve.
+/// Facts of a SEC 1 private key that names its own curve, or else is on `curve`.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn ec(der: &[u8]) -> Result<KeyFacts, String> {
+pub fn ec_on(der: &[u8], curve: Option<&[u8]>) -> Result<KeyFacts, String> {
     let key = EcKey::read(der).ok_or(BROKEN)?;
-    let parameters = key.parameters.ok_or("the key does not say which curve it is on")?;
+    let parameters = key.parameters.or(curve).ok_or("the key does not say which curve it is on")?;
     let identifier = encode(SEQUENCE, &[&encode(OID, &[EC_OID]), parameters]);
     from_parts(&identifier, key.public(parameters), der)
 }
@@ -87,7 +89,7 @@ pub fn pkcs8(der: &[u8]) -> Result<KeyFacts, String> {
             "1.2.840.113549.1.1.10" => rsa_public(private).map(|(n, e)| rsa_public_der(n, e)),
             "1.3.101.112" => ed25519_public(Reader::new(private).take(OCTET_STRING).ok_or(BROKEN)?),
             "1.3.101.110" => x25519_public(Reader::new(private).take(OCTET_STRING).ok_or(BROKEN)?),
-            name => ml_dsa_public(name, der),
+            name => ml_dsa_public(name, der).or_else(|| contained_public(name, private)),
         },
     };
     from_parts(identifier.raw, public, der)
@@ -103,7 +105,7 @@ pub fn encrypted_pkcs8(der: &[u8]) -> Result<KeyFacts, String> {
     if reader.take(OCTET_STRING).is_none_or(<[u8]>::is_empty) {
         return Err("the encrypted private key is empty".into());
     }
-    let mut facts = locked(der, "unknown (encrypted)");
+    let mut facts = locked(der, ENCRYPTED);
     facts.kdf = Some(encryption(scheme).unwrap_or_else(|| "unknown".into()));
     Ok(facts)
 }
@@ -115,7 +117,7 @@ pub fn legacy_encrypted(label: &str, dek_info: &str, body: &[u8]) -> KeyFacts {
         "RSA PRIVATE KEY" => "rsa",
         "EC PRIVATE KEY" => "ec",
         "DSA PRIVATE KEY" => "dsa",
-        _ => "unknown (encrypted)",
+        _ => ENCRYPTED,
     };
     let mut facts = locked(body, algorithm);
     let cipher = dek_info.split(',').next().unwrap_or_default().to_ascii_lowercase();
@@ -240,6 +242,30 @@ fn ed25519_public(seed: &[u8]) -> Option<Vec<u8>> {
 pub(super) fn x25519_public(scalar: &[u8]) -> Option<Vec<u8>> {
     let key = agreement::PrivateKey::from_private_key(&X25519, scalar).ok()?;
     Some(key.compute_public_key().ok()?.as_ref().to_vec())
+}
+
+/// The public half where the private one contains it: of SLH-DSA (FIPS 205, figure 15) it is the second half, in the long form
+/// of ML-KEM (FIPS 203, algorithm 16) it stands between the two secrets.
+fn contained_public(oid: &str, private: &[u8]) -> Option<Vec<u8>> {
+    let last: usize = oid.rsplit_once('.')?.1.parse().ok()?;
+    if oid.starts_with("2.16.840.1.101.3.4.3.") && (20..=31).contains(&last) {
+        let private = Reader::new(private).take(OCTET_STRING).unwrap_or(private);
+        return matches!(private.len(), 64 | 96 | 128).then(|| private[private.len() / 2..].to_vec());
+    }
+    let rank = oid.strip_prefix("2.16.840.1.101.3.4.4.").and(Some(last + 1)).filter(|rank| (2..=4).contains(rank))?;
+    let mut reader = Reader::new(private);
+    let long = match reader.tag()? {
+        OCTET_STRING => reader.take(OCTET_STRING)?,
+        // With the seed before it.
+        SEQUENCE => {
+            let mut both = reader.sequence()?;
+            both.take(OCTET_STRING)?;
+            both.take(OCTET_STRING)?
+        }
+        _ => return None,
+    };
+    let secret = 384 * rank;
+    (long.len() == 2 * secret + 96).then(|| long[secret..2 * secret + 32].to_vec())
 }
 
 fn ml_dsa_public(oid: &str, der: &[u8]) -> Option<Vec<u8>> {

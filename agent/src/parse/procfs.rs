@@ -2,7 +2,6 @@
 //! Documentation/admin-guide/iostats.rst of the kernel. Columns that older kernels lack are `None`, never zero; a line that
 //! makes no sense is passed over. Called by `collect/*`.
 
-pub mod cgroup;
 pub mod disk;
 pub mod memory;
 pub mod mounts;
@@ -89,7 +88,7 @@ mod tests {
         net::sockstat(text).count();
         net::snmp(text).count();
         tcp::listening(text).count();
-        let _ = cgroup::unit(text);
+        let _ = crate::parse::cgroup::unit(text);
     }
 
     const FILES: [&str; 12] = [

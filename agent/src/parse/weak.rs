@@ -3,9 +3,6 @@
 //! (CVE-2017-15361); Debian's openssl-blacklist and openssh-blacklist (CVE-2008-0166); the CA/Browser Forum's baseline
 //! requirements 6.1.1.3 for close primes.
 
-use std::cell::RefCell;
-use std::sync::Arc;
-
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use keyvigil_common::hex;
 use keyvigil_common::key::KeyFacts;
@@ -13,6 +10,7 @@ use md5::{Digest, Md5};
 use num_bigint::BigUint;
 
 use super::der::{bit_length, magnitude};
+use super::given;
 
 /// Made by Infineon's library: the primes are of a form that can be found.
 pub const ROCA: &str = "roca";
@@ -37,31 +35,6 @@ const SMALL_PRIMES_BELOW: usize = 1_000;
 const ROCA_PRIMES_UP_TO: u32 = 167;
 /// Steps of Fermat's method, as the baseline requirements ask of authorities.
 const FERMAT_STEPS: u32 = 100;
-
-/// Lists of keys that are known to be weak, as Debian's packages install them.
-pub trait Blacklist: Send + Sync {
-    /// Whether the list for keys of this kind and size (`RSA-2048`) has one of the 20 last hex digits of a key's hashes.
-    fn has(&self, list: &str, endings: &[String]) -> bool;
-}
-
-thread_local! {
-    /// For the time of one parse: no parser has an argument for it, and none but this file asks.
-    static BLACKLIST: RefCell<Option<Arc<dyn Blacklist>>> = const { RefCell::new(None) };
-}
-
-/// Runs `parse`, in which RSA keys are looked up in `blacklist`.
-pub fn with_blacklist<T>(blacklist: Arc<dyn Blacklist>, parse: impl FnOnce() -> T) -> T {
-    /// Also where `parse` panics.
-    struct Forget;
-    impl Drop for Forget {
-        fn drop(&mut self) {
-            BLACKLIST.set(None);
-        }
-    }
-    BLACKLIST.set(Some(blacklist));
-    let _forget = Forget;
-    parse()
-}
 
 /// Fills in the public exponent of an RSA key and what is wrong with its numbers, given as big-endian bytes.
 pub fn rsa(facts: &mut KeyFacts, modulus: &[u8], exponent: &[u8]) {
@@ -201,8 +174,7 @@ fn is_square(number: &BigUint) -> bool {
 }
 
 fn is_blacklisted<const N: usize>(list: &str, endings: impl Fn() -> [String; N]) -> bool {
-    let blacklist = BLACKLIST.with_borrow(Clone::clone);
-    blacklist.is_some_and(|blacklist| blacklist.has(list, &endings()))
+    given::blacklist().is_some_and(|blacklist| blacklist.has(list, &endings()))
 }
 
 /// As openssl-blacklist names a key: the end of the SHA-1 of what `openssl rsa -modulus` prints.

@@ -174,6 +174,18 @@ function one(path) {
   return (
     found && {
       key: found,
+      findings: found.findings.map((kind) => ({
+        id: `${found.id.slice(0, 8)}${kind.length}`,
+        kind,
+        severity: kind === 'not_quantum_safe' ? 'info' : found.severity,
+        hosts: [...new Set(found.places.map((p) => p.host))],
+        places: found.places.map((p) => ({ host: p.host, path: p.path })),
+        places_total: found.places.length,
+        title: `${found.places[0].path}: ${kind.replaceAll('_', ' ')}`,
+        evidence: { mode: found.places[0].mode },
+        remedy: 'Make a new key, replace what carries this one, then remove it.',
+        since: found.first_seen,
+      })),
       related: keys().filter((k) => k.fingerprint === found.fingerprint),
       events: events().filter((e) => e.key === found.id),
     }

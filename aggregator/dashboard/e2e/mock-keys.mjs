@@ -13,6 +13,8 @@ function place(host, path, over = {}) {
     first_seen: STARTED,
     last_seen: Date.now() - 8 * S,
     gone: false,
+    kind: null,
+    role: 'held',
     ...over,
   };
 }
@@ -38,6 +40,8 @@ function key(name, over) {
     encrypted: null,
     kdf: null,
     status: 'active',
+    findings: ['not_quantum_safe'],
+    severity: 'info',
     first_seen: STARTED,
     last_seen: Date.now() - 8 * S,
     last_used: null,
@@ -90,6 +94,8 @@ export function keys() {
       signature_algorithm: null,
       encrypted: false,
       places: secret('/etc/nginx/tls/api.example.org.key', 'web-1', '0644'),
+      findings: ['private_key_readable', 'not_quantum_safe'],
+      severity: 'critical',
     }),
     key('backup key', {
       kind: 'private_key',

@@ -104,7 +104,18 @@ struct Shared {
     /// Public keys of certificates, with their algorithm.
     public_keys: BTreeMap<String, Algorithm>,
     /// Protocols by name and version, with their cipher suites and what is served by them.
-    protocols: BTreeMap<(&'static str, String), (BTreeSet<String>, BTreeSet<String>)>,
+    protocols: BTreeMap<Protocol, Spoken>,
+}
+
+/// Name and version.
+type Protocol = (&'static str, String);
+
+/// How a protocol is spoken.
+#[derive(Debug, Default)]
+struct Spoken {
+    suites: BTreeSet<String>,
+    /// References of what is served by it.
+    refs: BTreeSet<String>,
 }
 
 impl Shared {
@@ -125,9 +136,9 @@ impl Shared {
                     None if file.starts_with("ssh_host_") => ("ssh", "2.0".to_owned(), None),
                     None => continue,
                 };
-                let (suites, refs) = shared.protocols.entry((protocol.0, protocol.1)).or_default();
-                suites.extend(protocol.2);
-                refs.insert(component::reference(key));
+                let spoken = shared.protocols.entry((protocol.0, protocol.1)).or_default();
+                spoken.suites.extend(protocol.2);
+                spoken.refs.insert(component::reference(key));
             }
         }
         shared
@@ -139,7 +150,7 @@ impl Shared {
             json!({"type": "cryptographic-asset", "bom-ref": public_reference(fingerprint), "name": format!("public key {fingerprint:.12}"),
                    "cryptoProperties": {"assetType": "related-crypto-material", "relatedCryptoMaterialProperties": of}})
         };
-        let protocol = |((kind, version), (suites, refs)): (&(&str, String), &(BTreeSet<String>, BTreeSet<String>))| {
+        let protocol = |((kind, version), Spoken { suites, refs }): (&Protocol, &Spoken)| {
             let mut of = json!({"type": kind, "cryptoRefArray": refs});
             if !version.is_empty() {
                 of["version"] = version.as_str().into();
@@ -156,7 +167,7 @@ impl Shared {
     fn links(&self) -> impl Iterator<Item = Value> {
         let public =
             self.public_keys.iter().map(|(fingerprint, algorithm)| json!({"ref": public_reference(fingerprint), "dependsOn": [algorithm.reference()]}));
-        let protocols = self.protocols.iter().map(|((kind, version), (_, refs))| json!({"ref": protocol_reference(kind, version), "dependsOn": refs}));
+        let protocols = self.protocols.iter().map(|((kind, version), spoken)| json!({"ref": protocol_reference(kind, version), "dependsOn": spoken.refs}));
         public.chain(protocols)
     }
 }

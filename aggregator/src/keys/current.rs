@@ -30,6 +30,8 @@ pub struct Findings {
     pub all: Vec<Finding>,
     /// Positions in `all` of the findings of each key.
     by_key: HashMap<String, Vec<u32>>,
+    /// Positions of the summaries of algorithms, by id.
+    summaries: HashMap<String, u32>,
     standing: HashMap<String, Standing>,
 }
 
@@ -52,34 +54,42 @@ impl Findings {
         let view = View::new(keys, now_ms, None);
         let all = finding::all(&view);
         let mut by_key: HashMap<String, Vec<u32>> = HashMap::new();
-        for (at, found) in all.iter().enumerate().filter(|(_, found)| found.kind != FindingKind::NotQuantumSafe) {
+        let mut summaries = HashMap::new();
+        for (at, found) in all.iter().enumerate() {
+            let at = u32::try_from(at).unwrap_or(u32::MAX);
+            if found.kind == FindingKind::NotQuantumSafe {
+                summaries.insert(found.id.clone(), at);
+                continue;
+            }
             for id in &found.keys {
-                by_key.entry(id.clone()).or_default().push(u32::try_from(at).unwrap_or(u32::MAX));
+                by_key.entry(id.clone()).or_default().push(at);
             }
         }
-        Self { at_ms: now_ms, generation: 0, took_ms: 0, all, by_key, standing: view.standings() }
+        Self { at_ms: now_ms, generation: 0, took_ms: 0, all, by_key, summaries, standing: view.standings() }
     }
 
     /// Findings about one key, the worst first; the summaries of algorithms that it is counted in come last.
     pub fn about(&self, key: &KeyRecord) -> impl Iterator<Item = &Finding> {
-        let own = self.by_key.get(&key.facts.id).into_iter().flatten().filter_map(|at| self.all.get(*at as usize));
-        let algorithm = quantum::identity(key);
-        let summary = self.all.iter().filter(move |found| algorithm.as_ref().is_some_and(|id| *id == found.id));
-        own.chain(summary)
+        let summary = quantum::identity(key).and_then(|id| self.summaries.get(&id));
+        self.own(key).chain(summary.and_then(|at| self.all.get(*at as usize)))
+    }
+
+    fn own(&self, key: &KeyRecord) -> impl Iterator<Item = &Finding> {
+        self.by_key.get(&key.facts.id).into_iter().flatten().filter_map(|at| self.all.get(*at as usize))
     }
 
     /// Kinds of the findings about one key, as bits.
     #[must_use]
     pub fn kinds(&self, key: &KeyRecord) -> u32 {
-        let own = self.by_key.get(&key.facts.id).into_iter().flatten().filter_map(|at| self.all.get(*at as usize));
         let summary = if quantum::is_concerned(key) { FindingKind::NotQuantumSafe.bit() } else { 0 };
-        own.fold(summary, |bits, found| bits | found.kind.bit())
+        self.own(key).fold(summary, |bits, found| bits | found.kind.bit())
     }
 
     /// How much the worst of them matters.
     #[must_use]
     pub fn worst(&self, key: &KeyRecord) -> Option<Severity> {
-        self.about(key).map(|found| found.severity).max()
+        let own = self.own(key).map(|found| found.severity).max();
+        own.or_else(|| quantum::is_concerned(key).then_some(Severity::Info))
     }
 
     /// How `key` stands, what the others tell about it included.

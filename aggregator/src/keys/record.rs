@@ -61,6 +61,9 @@ pub struct KeyRecord {
 pub struct PlaceRecord {
     /// Host.
     pub host: String,
+    /// What lies there, where that is told: a key file and its public half are one key, and only one of them is a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<KeyKind>,
     /// Path, owner, mode.
     #[serde(flatten)]
     pub place: Place,
@@ -134,6 +137,7 @@ impl KeyRecord {
     #[must_use]
     pub fn sighted(before: Option<Self>, host: &str, sighting: Sighting) -> Self {
         let Sighting { mut facts, place, at_ms, gone, replaces } = sighting;
+        let kind = facts.kind;
         let mut record = before.unwrap_or_else(|| Self {
             facts: facts.clone(),
             first_seen_ms: at_ms,
@@ -171,7 +175,7 @@ impl KeyRecord {
             record.last_seen_ms = record.last_seen_ms.max(at_ms);
             record.replaces = replaces.filter(|old| *old != record.facts.id).or(record.replaces);
         }
-        record.set_place(host, place, at_ms, gone);
+        record.set_place(host, kind, place, at_ms, gone);
         record
     }
 
@@ -183,12 +187,12 @@ impl KeyRecord {
         }
     }
 
-    fn set_place(&mut self, host: &str, place: Place, at_ms: i64, gone: bool) {
+    fn set_place(&mut self, host: &str, kind: KeyKind, place: Place, at_ms: i64, gone: bool) {
         let known = self.places.iter_mut().find(|p| p.host == host && p.place.path == place.path && p.place.slot == place.slot);
         match known {
             Some(known) => {
                 if !gone {
-                    known.place = place;
+                    (known.kind, known.place) = (Some(kind), place);
                     known.last_seen_ms = known.last_seen_ms.max(at_ms);
                 }
                 known.gone = gone;
@@ -199,7 +203,7 @@ impl KeyRecord {
                 {
                     self.places.remove(at);
                 }
-                self.places.push(PlaceRecord { host: host.to_owned(), place, first_seen_ms: at_ms, last_seen_ms: at_ms, gone });
+                self.places.push(PlaceRecord { host: host.to_owned(), kind: Some(kind), place, first_seen_ms: at_ms, last_seen_ms: at_ms, gone });
             }
         }
     }
@@ -219,6 +223,12 @@ impl KeyRecord {
         } else {
             Status::Active
         }
+    }
+
+    /// Whether what lies in one of its places holds a secret.
+    #[must_use]
+    pub fn is_secret_at(&self, at: &PlaceRecord) -> bool {
+        at.kind.unwrap_or(self.facts.kind).is_private()
     }
 
     /// Where it lies now.

@@ -4,7 +4,7 @@ use axum::extract::{RawQuery, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 
-use super::keys::{is_known, look};
+use super::keys::{apart, is_known, look};
 use super::problem::Problem;
 use super::{App, params::Params, pieces};
 use crate::keys::cbom::{self, Order, VERSIONS};
@@ -22,7 +22,7 @@ pub(super) async fn get(State(app): State<App>, RawQuery(raw): RawQuery) -> Resu
         return Err(Problem::not_found(&format!("a host {host:?}")));
     }
     let order = Order { version, host, trust_store, now_ms: app.clock.now_ms() };
-    let rows = tokio::task::spawn_blocking(move || cbom::rows(keys, found, order)).await.map_err(|e| Problem::internal(&e))?;
+    let rows = apart(move || cbom::rows(keys, found, order)).await?;
     let kind = format!("application/vnd.cyclonedx+json; version={version}");
     Ok(([(header::CONTENT_TYPE, kind)], pieces::body(rows)).into_response())
 }

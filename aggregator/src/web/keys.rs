@@ -51,8 +51,12 @@ const FORMATS: &[&str] = &[
 /// All keys, and what was found about them.
 pub(super) async fn look(app: &App) -> Result<(Vec<Arc<KeyRecord>>, Arc<Findings>), Problem> {
     let (inventory, tenant, clock) = (Arc::clone(&app.inventory), app.tenant, app.clock.clone());
-    let both = tokio::task::spawn_blocking(move || (inventory.all(tenant).1, inventory.findings(tenant, &clock))).await;
-    both.map_err(|e| Problem::internal(&e))
+    apart(move || (inventory.all(tenant).1, inventory.findings(tenant, &clock))).await
+}
+
+/// Work over the whole inventory, off the threads that serve.
+pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| Problem::internal(&e))
 }
 
 /// A page of the inventory; as CSV all of it.
@@ -68,7 +72,11 @@ pub(super) async fn list(State(app): State<App>, headers: HeaderMap, RawQuery(ra
         if let Some(name) = ["limit", "cursor"].into_iter().find(|name| params.get(name).is_some()) {
             return Err(Problem::bad_request(format!("{name} has no place here: CSV holds all rows")));
         }
-        let page = keys::page(&keys, &found, &filter, sort, None, usize::MAX, now_ms);
+        let page = apart({
+            let found = Arc::clone(&found);
+            move || keys::page(&keys, &found, &filter, sort, None, usize::MAX, now_ms)
+        })
+        .await?;
         let rows = csv::rows(page.keys, found, now_ms);
         let name = "attachment; filename=\"keys.csv\"";
         return Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::CONTENT_DISPOSITION, name)], pieces::body(rows)).into_response());
@@ -78,10 +86,12 @@ pub(super) async fn list(State(app): State<App>, headers: HeaderMap, RawQuery(ra
         None => None,
         Some(text) => Some(Cursor::decode(text, sort).ok_or_else(|| Problem::bad_request("cursor must be what next_cursor said, with the same sort"))?),
     };
-    let page = keys::page(&keys, &found, &filter, sort, cursor.as_ref(), limit, now_ms);
-    let keys: Vec<Value> = page.keys.iter().map(|key| json::key(key, &found, now_ms)).collect();
-    let next = page.next.map(|cursor| cursor.encode(sort));
-    Ok(Json(json!({"total": page.total, "next_cursor": next, "found_at": found.at_ms, "keys": keys})).into_response())
+    let answer = apart(move || {
+        let page = keys::page(&keys, &found, &filter, sort, cursor.as_ref(), limit, now_ms);
+        let rows: Vec<Value> = page.keys.iter().map(|key| json::key(key, &found, now_ms)).collect();
+        json!({"total": page.total, "next_cursor": page.next.map(|cursor| cursor.encode(sort)), "found_at": found.at_ms, "keys": rows})
+    });
+    Ok(Json(answer.await?).into_response())
 }
 
 /// Whether the answer is to be CSV: `format` says so, else `Accept`.
@@ -140,7 +150,8 @@ fn named<T: Copy>(params: &Params, name: &str, all: &[T], word_of: impl Fn(T) ->
 /// Figures over all keys.
 pub(super) async fn summary(State(app): State<App>) -> Result<Json<keys::Summary>, Problem> {
     let (keys, found) = look(&app).await?;
-    Ok(Json(keys::summary(&keys, &found, app.clock.now_ms())))
+    let now_ms = app.clock.now_ms();
+    Ok(Json(apart(move || keys::summary(&keys, &found, now_ms)).await?))
 }
 
 fn find(app: &App, id: &str) -> Result<Arc<KeyRecord>, Problem> {

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use keyvigil_agent::parse::{greeting, ocsp, procfs, tls};
+use keyvigil_agent::parse::{cgroup, greeting, ocsp, procfs, tls};
 use keyvigil_common::limits::SERVED_CHAIN_MAX;
 use libfuzzer_sys::fuzz_target;
 
@@ -13,5 +13,5 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = (tls::is_record(bytes), ocsp::answer(bytes, "01"));
     let _ = (greeting::greeting(bytes, 25), greeting::mysql_offers_tls(bytes), greeting::ldap_agrees(bytes));
     let text = String::from_utf8_lossy(bytes);
-    let _ = (procfs::tcp::listening(&text).count(), procfs::cgroup::unit(&text));
+    let _ = (procfs::tcp::listening(&text).count(), cgroup::unit(&text));
 });

@@ -156,7 +156,11 @@ pub(super) enum Change {
 }
 
 impl From<Found> for Object {
-    fn from(Found { slot, facts, within, revokes }: Found) -> Self {
+    fn from(Found { slot, mut facts, within, revokes }: Found) -> Self {
+        // It is held as long as the file lies there.
+        facts.sans.shrink_to_fit();
+        facts.usage.shrink_to_fit();
+        facts.revokes.shrink_to_fit();
         Self { slot, facts: Arc::new(facts), within, revokes }
     }
 }

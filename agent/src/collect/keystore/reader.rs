@@ -14,11 +14,11 @@ use super::budget::Budget;
 use super::disk::{Contents, Disk, Stamp};
 use super::model::{Object, Observed, Version};
 use super::owner::Owners;
+use super::parser::{Parser, PasswordFiles};
 use super::pattern::is_missing;
 use super::trouble::{NOT_A_KEY, Trouble};
 use super::walk::Named;
 use crate::collect::At;
-use crate::parse;
 
 /// A file that changed this shortly before it was read is read again: a second write may leave the same times.
 pub(super) const RACY_NS: i128 = 2_000_000_000;
@@ -29,6 +29,7 @@ pub(super) struct Look<'a> {
     pub(super) disk: &'a Disk,
     pub(super) at: At,
     pub(super) budget: &'a Budget,
+    pub(super) parser: &'a Parser,
 }
 
 /// What all files held when they were last read, by file.
@@ -70,6 +71,8 @@ struct Held {
     place: Place,
     /// Need not be read again while its stamp stays.
     settled: bool,
+    /// Password files for it as they were, where another password may mend something.
+    keys: Option<PasswordFiles>,
     /// Was read in the latest scan.
     fresh: bool,
     /// Not found in the latest scan, which could not look there.
@@ -100,7 +103,7 @@ impl Reader {
         for file in files {
             let mut held = match before.remove(&file.stamp.identity()) {
                 // Its name may tell what its keys are there for.
-                Some(held) if held.settled && held.stamp == file.stamp && held.path == file.path => {
+                Some(held) if held.settled && held.stamp == file.stamp && held.path == file.path && held.has_same_passwords(of.parser) => {
                     Held { fresh: false, hidden: false, pattern: file.pattern, ..held }
                 }
                 // As it was, until there is time.
@@ -211,11 +214,7 @@ impl Reader {
                 match contents {
                     Contents::Other => {}
                     Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
-                    Contents::Bytes(bytes) => {
-                        let parsed = parse::keys(&bytes, &file.path).dated(i64::try_from(stamp.modified_ns / 1_000_000).ok());
-                        objects = parsed.objects.into_iter().map(Object::from).collect();
-                        troubles = parsed.faults.iter().map(Trouble::fault).collect();
-                    }
+                    Contents::Bytes(bytes) => (objects, troubles) = of.parser.parse(&file.path, &bytes, stamp),
                 }
                 let age_ns = i128::from(of.at.wall_ms) * 1_000_000 - stamp.changed_ns.max(stamp.modified_ns);
                 (stamp, age_ns >= RACY_NS)
@@ -242,6 +241,7 @@ impl Reader {
             pattern: file.pattern,
             place,
             settled,
+            keys: troubles.iter().any(Trouble::is_about_passwords).then(|| of.parser.password_files(&file.path)),
             fresh: true,
             hidden: false,
             objects,
@@ -252,6 +252,11 @@ impl Reader {
 }
 
 impl Held {
+    /// Whether no password has changed that might mend something.
+    fn has_same_passwords(&self, parser: &Parser) -> bool {
+        self.keys.as_ref().is_none_or(|keys| *keys == parser.password_files(&self.path))
+    }
+
     /// Takes the lines of its lists from what is left, or leaves a list out and says so.
     fn bound_lists(&mut self, left: &mut usize) {
         for object in &mut self.objects {

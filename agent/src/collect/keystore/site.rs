@@ -11,6 +11,7 @@ use super::homes::Homes;
 use super::model::Hidden;
 use super::named::Naming;
 use super::owner::Owners;
+use super::parser::Parser;
 use super::pattern::Pattern;
 use super::reach::Reaches;
 use super::reader::{Look, Reader, Surroundings};
@@ -93,9 +94,9 @@ impl Site {
     ///
     /// # Errors
     /// The root cannot be opened.
-    pub(super) fn look(&mut self, wanted: Wanted<'_>, at: At, budget: &Budget) -> io::Result<Looked> {
+    pub(super) fn look(&mut self, wanted: Wanted<'_>, at: At, budget: &Budget, parser: &Parser) -> io::Result<Looked> {
         let disk = Disk::open_root(&self.root)?;
-        let look = Look { disk: &disk, at, budget };
+        let look = Look { disk: &disk, at, budget, parser };
         self.homes.refresh(&disk);
         if wanted.named {
             self.naming.refresh(&look, &self.homes);

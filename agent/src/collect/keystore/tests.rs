@@ -8,6 +8,7 @@ mod lockstep;
 mod places;
 mod revoked;
 mod rotation;
+mod stores;
 mod watching;
 
 use std::collections::BTreeMap;

@@ -14,6 +14,7 @@ use super::model::{Change, FileState, Held, Observed, Scan, identity, is_exposed
 use super::pair::pair;
 use super::trouble::Trouble;
 use crate::collect::At;
+use crate::parse::private_key::ENCRYPTED;
 
 /// How long a place may be empty, or a file broken, before that is said: programs write files in several steps.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
@@ -86,7 +87,9 @@ impl Tracker {
     }
 
     fn file(state: &mut FileState, at: At, path: &str, observed: &Observed<'_>, changes: &mut Vec<Change>, arrivals: &mut Vec<Arrival>) {
-        let was_hidden = state.told.as_deref().is_some_and(|told| told.starts_with("permission") || told.starts_with("io"));
+        let was_closed = state.told.as_deref().is_some_and(Trouble::was_about_passwords);
+        let is_closed = observed.troubles.iter().any(Trouble::is_about_passwords);
+        let was_hidden = state.told.as_deref().is_some_and(Trouble::hid);
         Self::troubles(state, at, path, observed, changes);
         let old: Vec<(u32, &KeyFacts)> = state.objects.iter().map(|held| (held.place.slot, held.facts.as_ref())).collect();
         let new: Vec<(u32, &KeyFacts)> = observed.objects.iter().map(|object| (object.slot, object.facts.as_ref())).collect();
@@ -116,8 +119,17 @@ impl Tracker {
         }
         for (o, n) in pairs.replaced {
             let held = Held::new(facts(n), place(n), at);
+            if is_closed && held.facts.algorithm == ENCRYPTED {
+                // The store does not open any more: the key is taken for what it was.
+                continue;
+            }
             let old = std::mem::replace(&mut state.objects[o], held);
             let new = &state.objects[o];
+            if was_closed && old.facts.algorithm == ENCRYPTED {
+                // Known by its block before, and now that its store opens by itself.
+                changes.extend([Change::Left(old.facts, old.place), Change::Seen(Arc::clone(&new.facts), new.place.clone())]);
+                continue;
+            }
             if is_exposed(&new.facts, &new.place) {
                 changes.push(Change::Exposed(Arc::clone(&new.facts), new.place.clone()));
             }
@@ -255,7 +267,12 @@ impl Tracker {
 
     fn arrive(&mut self, arrival: Arrival) {
         self.dirty.insert(arrival.path.clone());
-        self.files.entry(arrival.path).or_default().objects.push(arrival.held);
+        let objects = &mut self.files.entry(arrival.path).or_default().objects;
+        if objects.is_empty() {
+            // Most files hold one key, for which a vector makes room for four.
+            objects.reserve_exact(1);
+        }
+        objects.push(arrival.held);
     }
 
     /// Files from which a key is missing, by the key.

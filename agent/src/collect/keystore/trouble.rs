@@ -1,15 +1,33 @@
 //! What keeps the keystore sensor from reading something: class, reason, and what to do about it. Called by the walk, the
 //! sensor and its reports.
 
-use std::io;
+use std::path::Path;
+use std::{fmt, io};
 
 use keyvigil_common::key::clamp_text;
 
 use crate::parse::keys::{Fault, FaultClass};
 
 /// Reasons under which `crypto.keystore.errors_total` is counted, all of them from the first scan on.
-pub(super) const REASONS: [&str; 12] =
-    ["corrupt", "io", "limit", "loop", "missing", NOT_A_KEY, "not_regular", "permission", "too_large", "too_many", "truncated", "unsupported"];
+pub(super) const REASONS: [&str; 17] = [
+    "corrupt",
+    "internal",
+    "io",
+    "limit",
+    "locked",
+    "loop",
+    "missing",
+    NOT_A_KEY,
+    "not_regular",
+    "password_file",
+    "permission",
+    "too_costly",
+    "too_large",
+    "too_many",
+    "truncated",
+    "unsupported",
+    "wrong_password",
+];
 
 /// A file that is named as a key, and is none.
 pub(super) const NOT_A_KEY: &str = "not_a_key";
@@ -64,6 +82,28 @@ impl Trouble {
         Self { reason: fault.class.as_str(), detail }
     }
 
+    /// A password of the store cannot be had.
+    pub(super) fn password_file(file: &Path, error: impl fmt::Display) -> Self {
+        let mut detail = format!("the password file {}: {error}", file.display());
+        clamp_text(&mut detail);
+        Self { reason: "password_file", detail }
+    }
+
+    /// Whether another password, or a password file that can be read, may mend it.
+    pub(super) fn is_about_passwords(&self) -> bool {
+        Self::was_about_passwords(self.reason)
+    }
+
+    /// Whether troubles that were told, by their signature, were.
+    pub(super) fn was_about_passwords(told: &str) -> bool {
+        ["locked", "wrong_password", "password_file"].iter().any(|reason| told.starts_with(reason))
+    }
+
+    /// Whether troubles that were told, by their signature, hid keys that were there all along.
+    pub(super) fn hid(told: &str) -> bool {
+        Self::was_about_passwords(told) || ["permission", "io", "too_costly", "internal"].iter().any(|reason| told.starts_with(reason))
+    }
+
     /// Whether it hides what lies there, so that nothing there may be said to be gone.
     pub(super) fn hides(&self) -> bool {
         matches!(self.reason, "permission" | "io" | "limit" | "loop" | "too_large")
@@ -85,6 +125,11 @@ impl Trouble {
             "truncated" | "corrupt" => "write the file anew from its source; programs that load it fail, too",
             "missing" | NOT_A_KEY => "put the key there, or correct the configuration: the program fails when it is started next",
             "unsupported" => "nothing: such stores are listed, not opened",
+            "locked" => "put the store's password into a file that only the agent's user can read, and name both in [[keystore.password]]",
+            "wrong_password" => "put the right password into the file that [[keystore.password]] names, or add another",
+            "password_file" => "let the file be there, readable for the agent's user and for nobody else but its owner",
+            "too_costly" => "write the store anew with fewer iterations, or name fewer passwords for it",
+            "internal" => "report it, with the form of the file and the program that wrote it",
             "limit" => "narrow the configured paths or list the directory among them",
             _ => "look at the file system; exclude the path if it is not needed",
         }

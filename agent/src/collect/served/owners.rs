@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use crate::collect::keystore::owner::Owners as Names;
-use crate::parse::procfs::cgroup;
+use crate::parse::cgroup;
 use crate::rootfs::RootFs;
 
 /// What to say where processes could not be looked into.

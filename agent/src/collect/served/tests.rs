@@ -10,7 +10,6 @@ use keyvigil_common::key::{KeyFacts, Place, Sighting};
 
 use super::*;
 use crate::collect::tests::FakeHost;
-use crate::testkit;
 use crate::testkit::Workshop;
 
 /// What the sensor may ask: these ports.
@@ -57,7 +56,7 @@ impl Host {
         let held: Vec<(Arc<KeyFacts>, Place)> = files
             .iter()
             .flat_map(|file| {
-                let objects = testkit::keys(&self.shop.read(file)).objects;
+                let objects = crate::parse::keys(&self.shop.read(file)).objects;
                 objects.into_iter().map(|object| (Arc::new(object.facts), Place::at(self.shop.path(file).to_string_lossy())))
             })
             .collect();
@@ -65,7 +64,7 @@ impl Host {
     }
 
     fn id(&self, certificate: &str) -> String {
-        testkit::keys(&self.shop.read(certificate)).objects[0].facts.id.clone()
+        crate::parse::keys(&self.shop.read(certificate)).objects[0].facts.id.clone()
     }
 }
 

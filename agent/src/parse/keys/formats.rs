@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::Parsed;
-use crate::parse::{gnupg, jwk, keybox, krl, kubeconfig, openpgp, ssh_files, ssh_lines, wireguard};
+use crate::parse::{gnupg, jks, jwk, keybox, krl, kubeconfig, openpgp, ssh_files, ssh_lines, wireguard};
 
 /// One form.
 pub(super) struct Format {
@@ -16,6 +16,7 @@ pub(super) struct Format {
 
 /// Those that are sure of themselves, and then those that may share a file with PEM blocks.
 const BEFORE_PEM: &[Format] = &[
+    Format { looks: |head, _| jks::is_store(head), read: |bytes, _, parsed| jks::read(bytes, parsed) },
     Format { looks: krl::looks, read: krl::read },
     Format { looks: keybox::looks, read: keybox::read },
     Format { looks: ssh_files::looks, read: ssh_files::read },
@@ -26,6 +27,7 @@ const BEFORE_PEM: &[Format] = &[
 
 /// Those that are only looked for where there is neither PEM nor DER.
 const AFTER_DER: &[Format] = &[
+    Format { looks: |head, _| jks::is_bouncy_castle(head), read: |_, _, parsed| jks::of_bouncy_castle(parsed) },
     Format { looks: openpgp::looks, read: openpgp::read },
     Format { looks: wireguard::looks, read: wireguard::read },
     Format { looks: ssh_lines::looks, read: ssh_lines::read },

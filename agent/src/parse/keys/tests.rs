@@ -173,7 +173,98 @@ fn files_with_several_objects_keep_their_order_and_their_slots() {
     shop.openssl("crl2pkcs7 -nocrl -certfile chain.pem -outform der -out chain.p7c");
     assert_eq!((kinds(&shop.read("chain.p7b")).len(), kinds(&shop.read("chain.p7c")).len()), (2, 2));
     shop.openssl("pkcs12 -export -inkey a.key -in a.pem -passout pass:x -out a.p12");
-    assert_eq!(read(&shop.read("a.p12")).faults[0].class, FaultClass::Locked);
+    assert_eq!(keys(&shop.read("a.p12")).faults[0].class, FaultClass::Locked);
+}
+
+#[test]
+fn the_public_half_of_post_quantum_keys_is_found_where_they_contain_it() {
+    use crate::parse::der::{BIT_STRING, INTEGER, OCTET_STRING, OID, SEQUENCE, encode};
+    let key = |last: [u8; 2], private: &[u8]| {
+        let identifier = encode(SEQUENCE, &[&encode(OID, &[&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04], &last])]);
+        let facts = only(&encode(SEQUENCE, &[&encode(INTEGER, &[&[0]]), &identifier, &encode(OCTET_STRING, &[private])]));
+        let spki = move |public: &[u8]| hex(&sha256(&encode(SEQUENCE, &[&identifier, &encode(BIT_STRING, &[&[0], public])])));
+        (facts.algorithm, facts.fingerprint, spki)
+    };
+    // SLH-DSA-SHA2-128s: two secrets of 16 bytes, then the public half.
+    let (algorithm, fingerprint, spki) = key([3, 20], &[[1; 32], [2; 32]].concat());
+    assert_eq!((algorithm.as_str(), fingerprint), ("slh-dsa-sha2-128s", spki(&[2; 32])));
+    // ML-KEM-768: a secret of 1152 bytes, the public half of 1184, a hash and another secret.
+    let long = [vec![1; 1152], vec![2; 1184], vec![3; 64]].concat();
+    let both = encode(SEQUENCE, &[&encode(OCTET_STRING, &[&[9; 64]]), &encode(OCTET_STRING, &[&long])]);
+    for private in [encode(OCTET_STRING, &[&long]), both] {
+        let (algorithm, fingerprint, spki) = key([4, 2], &private);
+        assert_eq!((algorithm.as_str(), fingerprint), ("ml-kem-768", spki(&[2; 1184])));
+    }
+}
+
+#[test]
+fn real_files_with_all_that_people_and_tools_put_around_keys_are_read() {
+    let shop = Workshop::new();
+    shop.certificate("a.pem", "a.key", "a", 10);
+    shop.certificate("b.pem", "b.key", "b", 10);
+    let (a, b, key) = (shop.text("a.pem"), shop.text("b.pem"), shop.text("a.key"));
+    let expected = [KeyKind::Certificate, KeyKind::PrivateKey, KeyKind::Certificate];
+    let whole = format!("{a}{key}{b}");
+    let one_line = |text: &str| {
+        let body: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+        let label = text.lines().next().unwrap().trim_start_matches("-----BEGIN ").trim_end_matches('-');
+        format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n")
+    };
+    let utf16 = whole.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>();
+    let files: [Vec<u8>; 8] = [
+        whole.replace('\n', "\r\n").into_bytes(),
+        whole.replace('\n', "\r").into_bytes(),
+        [b"\xef\xbb\xbf".to_vec(), whole.clone().into_bytes()].concat(),
+        [b"\xff\xfe".to_vec(), utf16].concat(),
+        [a.as_bytes(), b"# Schl\xfcssel\x00\n", key.as_bytes(), &[b'x'; 100_000], b"\n", b.as_bytes()].concat(),
+        format!("Bag Attributes\n    friendlyName: a\n    localKeyID: 01\nsubject=CN = a\n{a}Key Attributes: <No Attributes>\n{key}{b}").into_bytes(),
+        [one_line(&a), one_line(&key), one_line(&b)].concat().into_bytes(),
+        whole.replace("-----END CERTIFICATE-----\n", "-----END CERTIFICATE-----").into_bytes(),
+    ];
+    for (which, file) in files.iter().enumerate() {
+        let read = keys(file);
+        assert!(looks_like_keys(&file[..file.len().min(KEY_SNIFF_BYTES)], file.len() as u64, Path::new("/srv/file")), "{which}");
+        assert!(read.faults.is_empty(), "{which}: {:?}", read.faults);
+        assert_eq!(kinds(file), expected, "{which}");
+    }
+    let cut = &whole[..whole.len() - 60];
+    assert_eq!((kinds(cut.as_bytes()).len(), keys(cut.as_bytes()).faults[0].class), (2, FaultClass::Truncated));
+
+    // One DER object behind the other; as OpenSSL trusts it; with something behind it.
+    shop.openssl("x509 -in a.pem -outform der -out a.der");
+    shop.openssl("x509 -in b.pem -outform der -trustout -addtrust serverAuth -setalias b -out b.der");
+    let both = [shop.read("a.der"), shop.read("b.der")].concat();
+    assert_eq!((kinds(&both).len(), keys(&both).faults.len()), (2, 0));
+    let junk = [shop.read("a.der"), b"nothing".to_vec()].concat();
+    assert_eq!((kinds(&junk).len(), keys(&junk).faults[0].class), (1, FaultClass::Corrupt));
+}
+
+#[test]
+fn a_key_that_does_not_name_its_curve_is_on_that_of_the_block_before_it() {
+    let shop = Workshop::new();
+    shop.openssl("ecparam -name prime256v1 -genkey -out ec.pem");
+    let der = shop.openssl("ec -in ec.pem -outform der");
+    let expected = only(&shop.read("ec.pem")).fingerprint;
+    use crate::parse::der::{Reader, SEQUENCE, encode};
+    let mut inner = Reader::new(&der).sequence().unwrap();
+    let scalar = [inner.element().unwrap().raw, inner.element().unwrap().raw].concat();
+    let bare = armoured("EC PRIVATE KEY", &encode(SEQUENCE, &[&scalar]));
+    assert!(keys(&bare).faults[0].reason.contains("curve"));
+    let parameters = shop.text("ec.pem").split_inclusive("-----END EC PARAMETERS-----\n").next().unwrap().to_owned();
+    assert_eq!(only(&[parameters.as_bytes(), &bare].concat()).fingerprint, expected);
+}
+
+#[test]
+fn revocation_lists_in_a_message_are_read_with_its_certificates() {
+    let shop = Workshop::new();
+    shop.certificate("c.pem", "k.pem", "ca", 10);
+    shop.write("ca.cnf", "[ca]\ndefault_ca=d\n[d]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=7\n");
+    shop.write("index", "");
+    shop.openssl("ca -config ca.cnf -gencrl -keyfile k.pem -cert c.pem -out list.pem");
+    shop.openssl("crl2pkcs7 -in list.pem -certfile c.pem -out both.p7");
+    shop.openssl("crl2pkcs7 -in list.pem -out list.p7");
+    assert_eq!(kinds(&shop.read("both.p7")), [KeyKind::Certificate, KeyKind::Crl]);
+    assert_eq!(kinds(&shop.read("list.p7")), [KeyKind::Crl]);
 }
 
 #[test]
@@ -260,6 +351,40 @@ fn a_file_with_too_many_objects_ends_with_one_fault() {
     let parsed = read(block.repeat(KEYS_PER_FILE_MAX + 10).as_bytes());
     assert_eq!(parsed.faults.len(), KEYS_PER_FILE_MAX + 1);
     assert_eq!(parsed.faults.last().unwrap().class, FaultClass::TooMany);
+}
+
+#[test]
+fn the_seeds_of_the_fuzzer_are_read_and_no_beginning_of_one_panics() {
+    use crate::parse::given::{Given, during};
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fuzz/corpus/keys");
+    let read = |bytes: &[u8]| {
+        let passwords = ["x", "xxxxxx"].map(|text| crate::parse::pbe::Password::new(text.to_owned()));
+        during(Given { passwords: passwords.into(), blacklist: None }, || keys(bytes))
+    };
+    let mut seeds = 0;
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let seed = std::fs::read(&path).unwrap();
+        let whole = read(&seed);
+        assert!(whole.objects.len() == 1 || path.ends_with("bks"), "{}: {whole:?}", path.display());
+        seeds += 1;
+        for length in 0..seed.len() {
+            let cut = read(&seed[..length]);
+            assert!(cut.objects.len() <= 1 && cut.faults.len() <= 2, "{} cut to {length}: {cut:?}", path.display());
+        }
+    }
+    assert!(seeds >= 9);
+}
+
+#[test]
+fn a_store_with_too_many_objects_ends_with_one_fault() {
+    let mut store = [0xfe, 0xed, 0xfe, 0xed, 0, 0, 0, 2, 0, 0, 0xff, 0xff].to_vec();
+    // Each without a name, of a time, and without a certificate that parses.
+    let entry = [&[0, 0, 0, 2, 0, 0][..], &[0; 8], &[0, 5], b"X.509", &[0, 0, 0, 1, 0]].concat();
+    (0..0xffff).for_each(|_| store.extend(&entry));
+    store.extend([0; 20]);
+    let parsed = keys(&store);
+    assert_eq!((parsed.faults.len(), parsed.faults.last().unwrap().class), (KEYS_PER_FILE_MAX + 1, FaultClass::TooMany));
 }
 
 /// One file of each format, made once.

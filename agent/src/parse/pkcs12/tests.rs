@@ -4,12 +4,16 @@ use keyvigil_common::key::Role;
 use proptest::prelude::*;
 
 use super::super::der::encode;
-use super::super::keys::Found;
+use super::super::keys::{Found, keys};
 use super::*;
-use crate::testkit::{Workshop, keys, keys_with};
+use crate::testkit::Workshop;
 
-fn passwords(list: &[&str]) -> Vec<Password> {
-    list.iter().map(|text| Password::new((*text).to_owned())).collect()
+fn passwords(list: &[&str]) -> given::Given {
+    given::Given { passwords: list.iter().map(|text| Password::new((*text).to_owned())).collect(), blacklist: None }
+}
+
+fn keys_with(bytes: &[u8], given: &given::Given) -> Parsed {
+    given::during(given.clone(), || keys(bytes))
 }
 
 /// A certificate `c.pem` with its key `k.pem`, and that of an authority, `ca.pem`.
@@ -83,9 +87,8 @@ fn a_closed_store_tells_what_is_in_clear_how_it_is_protected_and_what_to_do() {
 }
 
 #[test]
-fn a_key_may_have_another_password_than_its_store() {
+fn a_key_in_a_store_without_an_authentication_code_opens_with_any_of_the_passwords() {
     let shop = shop();
-    shop.write("pkcs8.cnf", "");
     let store = export(&shop, "-certpbe NONE -nomac");
     let read = keys_with(&store, &passwords(&["for the key", "s3crét"]));
     assert_eq!((read.objects[2].facts.fingerprint.clone(), read.faults.len()), (shop.spki_sha256("-in k.pem"), 0));

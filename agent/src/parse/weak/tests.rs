@@ -1,9 +1,13 @@
 //! Weak keys made as the faulty programs made them.
 
+use std::sync::Arc;
+
 use keyvigil_common::key::KeyKind;
 
 use super::*;
-use crate::testkit::{Workshop, keys};
+use crate::parse::given::Blacklist;
+use crate::parse::keys;
+use crate::testkit::Workshop;
 
 fn weaknesses(modulus: &BigUint, exponent: &[u8]) -> Vec<String> {
     let mut facts = KeyFacts::bare(KeyKind::PublicKey, String::new(), String::new(), "rsa");
@@ -91,7 +95,7 @@ fn keys_on_debians_lists_are_known_wherever_they_lie() {
         let list: Arc<dyn Blacklist> = Arc::new(List(ending));
         for file in ["k.pem", "c.pem", "k.pub"] {
             let bytes = shop.read(file);
-            let looked_up = with_blacklist(Arc::clone(&list), || keys(&bytes));
+            let looked_up = given::during(given::Given { blacklist: Some(Arc::clone(&list)), ..given::Given::default() }, || keys(&bytes));
             assert_eq!(looked_up.objects[0].facts.weaknesses, [DEBIAN_WEAK], "{file}");
             assert!(keys(&bytes).objects[0].facts.weaknesses.is_empty(), "the list is for one parse");
         }

@@ -1,8 +1,9 @@
 //! Certificates that `openssl` makes against what it says of them, and such as it refuses to make, put together here.
 
 use super::super::der::{BIT_STRING, GENERALIZED_TIME, UTC_TIME, encode};
+use super::super::keys;
 use super::*;
-use crate::testkit::{Workshop, keys};
+use crate::testkit::Workshop;
 
 const UTF8_STRING: u8 = 0x0c;
 

@@ -137,6 +137,7 @@ export interface KeysParams {
   host?: string | undefined;
   kind?: string | undefined;
   status?: string | undefined;
+  finding?: string | undefined;
   expires_before?: string | undefined;
   /** `false` leaves out the public CAs of the system's trust store, `true` shows only them. */
   trust_store?: 'true' | 'false' | undefined;

@@ -19,7 +19,18 @@ export interface QuerySeries {
 }
 
 export type KeyKind =
-  'certificate' | 'private_key' | 'public_key' | 'ssh_private_key' | 'ssh_public_key' | 'ssh_certificate' | 'certificate_request' | 'crl';
+  | 'certificate'
+  | 'private_key'
+  | 'public_key'
+  | 'ssh_private_key'
+  | 'ssh_public_key'
+  | 'ssh_certificate'
+  | 'certificate_request'
+  | 'crl'
+  | 'openpgp_private_key'
+  | 'openpgp_public_key'
+  | 'symmetric_key'
+  | 'kernel_key';
 export const KEY_KINDS: readonly KeyKind[] = [
   'certificate',
   'private_key',
@@ -29,13 +40,22 @@ export const KEY_KINDS: readonly KeyKind[] = [
   'ssh_certificate',
   'certificate_request',
   'crl',
+  'openpgp_private_key',
+  'openpgp_public_key',
+  'symmetric_key',
+  'kernel_key',
 ];
 
 export type KeyStatus = 'active' | 'superseded' | 'expired' | 'revoked' | 'removed';
 export const KEY_STATUSES: readonly KeyStatus[] = ['active', 'superseded', 'expired', 'revoked', 'removed'];
 
+export type Role = 'held' | 'trusted' | 'authorized' | 'peer' | 'served';
+
 export interface Place {
   host: string;
+  /** What lies there: a key file and its public half are one key. */
+  kind: KeyKind | null;
+  role: Role;
   path: string;
   slot: number;
   owner: string | null;
@@ -67,6 +87,9 @@ export interface Key {
   encrypted: boolean | null;
   kdf: string | null;
   status: KeyStatus;
+  /** Kinds of what is wrong with it, and how much the worst matters. */
+  findings: string[];
+  severity: Severity | null;
   first_seen: number;
   last_seen: number;
   last_used: number | null;
@@ -81,8 +104,24 @@ export interface KeysAnswer {
   keys: Key[];
 }
 
+export type Severity = 'info' | 'warning' | 'critical';
+
+export interface Finding {
+  id: string;
+  kind: string;
+  severity: Severity;
+  hosts: string[];
+  places: { host: string; path: string }[];
+  places_total: number;
+  title: string;
+  evidence: Record<string, string>;
+  remedy: string;
+  since: number;
+}
+
 export interface KeyAnswer {
   key: Key;
+  findings: Finding[];
   related: Key[];
   events: KeyEvent[];
 }
@@ -217,9 +256,11 @@ export interface Rule {
   aggregation: string;
   window_seconds: number;
   threshold_value: number | null;
-  kind: 'threshold' | 'key_expiry';
+  kind: 'threshold' | 'key_expiry' | 'finding';
   /** Of a `key_expiry` rule: how long before the end it fires. */
   days?: number[];
+  /** Of a `finding` rule: the kinds that it tells of. */
+  findings?: string[];
   comparison: string;
   duration_seconds: number;
   priority: Priority;

@@ -1,5 +1,6 @@
 // Alerts in words: what a rule watches, where an alert is, how many were firing at a time. Pure.
 import type { Alert, AlertState, Priority, Rule } from '../api/types';
+import { findingWord } from './findings';
 import { listWords, secondsWords, withUnit } from './format';
 import { PRIORITIES } from '../api/types';
 import { SECOND, dateOnly, lengthWords } from './time';
@@ -46,6 +47,11 @@ export function conditionText(rule: Rule): string {
     const days = rule.days ?? [];
     return `a certificate ends within ${listWords(days, 'or')} ${days.length === 1 && days[0] === 1 ? 'day' : 'days'}`;
   }
+  if (rule.kind === 'finding')
+    return `a key has a finding: ${listWords(
+      (rule.findings ?? []).map((kind) => findingWord(kind).toLowerCase()),
+      'or',
+    )}`;
   const window = rule.window_seconds > 0 ? ` (${rule.aggregation} over ${secondsWords(rule.window_seconds)})` : ` (${rule.aggregation})`;
   const duration = rule.duration_seconds > 0 ? ` for ${secondsWords(rule.duration_seconds)}` : '';
   return `${rule.metric_pattern} ${rule.comparison} ${valueText(rule.threshold_value, rule.metric_pattern)}${duration}${window}`;

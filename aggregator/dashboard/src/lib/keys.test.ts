@@ -37,6 +37,8 @@ function key(over: Partial<Key>): Key {
     encrypted: null,
     kdf: null,
     status: 'active',
+    findings: [],
+    severity: null,
     first_seen: 0,
     last_seen: 0,
     last_used: null,
@@ -45,6 +47,8 @@ function key(over: Partial<Key>): Key {
     places: [
       {
         host: 'web-1',
+        kind: null,
+        role: 'held',
         path: '/etc/ssl/a.pem',
         slot: 0,
         owner: null,
@@ -109,7 +113,8 @@ describe('whose end matters', () => {
     const soon = { not_after: NOW + DAY / 2 };
     expect(expiryMatters(key(soon))).toBe(true);
     expect(expiryMatters(key({ ...soon, kind: 'ssh_certificate' }))).toBe(true);
-    for (const over of [{ trust_store: true }, { status: 'removed' }, { status: 'revoked' }, { kind: 'crl' }] as const) {
+    expect(expiryMatters(key({ ...soon, status: 'revoked' }))).toBe(true);
+    for (const over of [{ trust_store: true }, { status: 'removed' }, { kind: 'crl' }, { kind: 'ssh_public_key' }] as const) {
       expect(expiryMatters(key({ ...soon, ...over }))).toBe(false);
       expect(expiryUrgency(key({ ...soon, ...over }), NOW)).toBe('none');
     }

@@ -1,5 +1,5 @@
 // What a key is called, what it is made of, and how urgent its end is. Pure.
-import type { Key, Place } from '../api/types';
+import type { Key, KeyKind, Place, Role } from '../api/types';
 import { DAY } from './time';
 
 /** Value of CN in a distinguished name, in either writing (`CN=a,O=b` or `/O=b/CN=a`). */
@@ -38,13 +38,36 @@ export function hostsOf(key: Key): string[] {
 export type Urgency = 'critical' | 'warning' | 'none' | 'past';
 
 /** Whether somebody should act before it ends, as the aggregator counts it: a credential in use that the system did not ship. */
-export function expiryMatters(key: Pick<Key, 'kind' | 'not_after' | 'status' | 'trust_store'>): boolean {
-  const used = key.status === 'active' || key.status === 'expired';
-  return used && key.not_after !== null && !key.trust_store && (key.kind === 'certificate' || key.kind === 'ssh_certificate');
+export function expiryMatters(key: EndOfKey): boolean {
+  const used = key.status === 'active' || key.status === 'expired' || key.status === 'revoked';
+  const relied = key.places.some((place) => !place.gone && reliesOnEnd(key.kind, place.role));
+  return used && key.not_after !== null && !key.trust_store && relied;
+}
+
+type EndOfKey = Pick<Key, 'kind' | 'not_after' | 'status' | 'trust_store' | 'places'>;
+
+/** Whether something stops working when a key of that kind ends, as far as a place of that role goes. */
+function reliesOnEnd(kind: KeyKind, role: Role): boolean {
+  switch (kind) {
+    case 'certificate':
+    case 'ssh_certificate':
+      return role !== 'peer';
+    case 'openpgp_private_key':
+      return true;
+    case 'openpgp_public_key':
+      return role === 'trusted';
+    case 'ssh_private_key':
+    case 'ssh_public_key':
+      return role === 'authorized';
+    case 'kernel_key':
+      return role === 'held';
+    default:
+      return false;
+  }
 }
 
 /** Red is for now: what ended long ago is past. */
-export function expiryUrgency(key: Pick<Key, 'kind' | 'not_after' | 'status' | 'trust_store'>, now: number): Urgency {
+export function expiryUrgency(key: EndOfKey, now: number): Urgency {
   if (key.not_after === null || !expiryMatters(key)) return 'none';
   const left = key.not_after - now;
   if (left < -30 * DAY) return 'past';

@@ -6,14 +6,14 @@ use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::KeyKind;
 
 use super::super::record::{KeyRecord, PlaceRecord};
-use super::view::{View, held};
+use super::view::{View, secret};
 use super::{Draft, Finding};
 
 const OTHERS_READ: u32 = 0o004;
 
 pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
     for key in view.own().filter(|key| key.facts.kind.is_private() && !key.facts.algorithm.ends_with("-sk")) {
-        let files: Vec<&PlaceRecord> = held(key).filter(|p| p.place.path.starts_with('/')).collect();
+        let files: Vec<&PlaceRecord> = secret(key).filter(|p| p.place.path.starts_with('/')).collect();
         out.extend(readable(key, &files));
         out.extend(open_directory(key, &files));
         out.extend(unencrypted(key, &files));

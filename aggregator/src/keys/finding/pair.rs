@@ -27,7 +27,7 @@ impl<'a> Around<'a> {
         for key in view.own() {
             for p in held(key) {
                 match key.facts.kind {
-                    KeyKind::PrivateKey => {
+                    KeyKind::PrivateKey if key.is_secret_at(p) => {
                         around.keys.entry((&p.host, stem(&p.place.path))).or_default().push(key);
                         if is_sealed(key) {
                             around.sealed.insert((&p.host, directory(&p.place.path)));
@@ -57,7 +57,7 @@ fn alone(view: &View<'_>, around: &Around<'_>, key: &KeyRecord) -> Option<Findin
     if view.standing(key).is_some_and(|s| s.superseded_by.is_some()) {
         return None;
     }
-    let missing = |p: &&PlaceRecord| !lies(view, key, &p.host, |kind| kind == KeyKind::PrivateKey);
+    let missing = |p: &&PlaceRecord| !lies(view, key, &p.host, KeyKind::is_private);
     let namesake = |p: &PlaceRecord| around.keys.get(&(p.host.as_str(), stem(&p.place.path))).is_some_and(|all| all.iter().all(|other| !is_sealed(other)));
     let named = |p: &PlaceRecord| !p.place.used_by.is_empty() && !around.sealed.contains(&(p.host.as_str(), directory(&p.place.path)));
     let places: Vec<&PlaceRecord> = held(key).filter(|p| namesake(p) || named(p)).filter(missing).collect();
@@ -91,7 +91,8 @@ fn keyless(view: &View<'_>, around: &Around<'_>, key: &KeyRecord) -> Option<Find
 
 /// Whether something of that kind with the fingerprint of `key` lies on `host`.
 fn lies(view: &View<'_>, key: &KeyRecord, host: &str, wanted: impl Fn(KeyKind) -> bool) -> bool {
-    view.cluster(&key.facts.fingerprint).any(|other| wanted(other.facts.kind) && other.live().any(|p| p.host == host))
+    let there = |other: &KeyRecord| other.live().any(|p| p.host == host && wanted(p.kind.unwrap_or(other.facts.kind)));
+    view.cluster(&key.facts.fingerprint).any(there)
 }
 
 /// Whether its public half is not known, so that nothing can be said of what it belongs to.

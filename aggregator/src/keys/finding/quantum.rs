@@ -1,7 +1,7 @@
 //! Keys that a large quantum computer would break: nearly all there are today. One finding an algorithm, as an inventory for
 //! the migration; it never alerts, and the list of keys can be filtered by it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Role};
@@ -51,7 +51,8 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
     for (algorithm, keys) in by_algorithm {
         let places: Vec<&PlaceRecord> = keys.iter().flat_map(|key| key.live()).filter(|p| p.place.role != Role::Peer).collect();
         let draft = Draft { keys, places, ..Draft::new(FindingKind::NotQuantumSafe, Severity::Info, algorithm) };
-        let count = draft.keys.len();
+        // A certificate and its private key are one key.
+        let count = draft.keys.iter().map(|key| key.facts.fingerprint.as_str()).collect::<BTreeSet<_>>().len();
         let hosts = draft.hosts().len().to_string();
         let draft = draft.with("keys", count.to_string()).with("hosts", hosts);
         let title = format!("{count} {algorithm} {} not safe from quantum computers", if count == 1 { "key is" } else { "keys are" });

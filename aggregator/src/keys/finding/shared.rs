@@ -7,13 +7,13 @@ use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::KeyKind;
 
 use super::super::record::{KeyRecord, PlaceRecord};
-use super::view::{View, held};
+use super::view::{View, secret};
 use super::{Draft, Finding};
 
 pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
     for (fingerprint, cluster) in view.clusters() {
         let private: Vec<&KeyRecord> = cluster.into_iter().filter(|key| key.facts.kind.is_private() && key.facts.kind != KeyKind::SymmetricKey).collect();
-        let places: Vec<&PlaceRecord> = private.iter().flat_map(|key| held(key)).filter(|p| p.place.served.is_none()).collect();
+        let places: Vec<&PlaceRecord> = private.iter().flat_map(|key| secret(key)).collect();
         let Some(first) = private.first() else { continue };
         let services: BTreeSet<&str> = places.iter().flat_map(|p| &p.place.used_by).map(|user| service(user)).collect();
         // A token's handle opens nothing without the token.

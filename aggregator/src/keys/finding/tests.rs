@@ -298,6 +298,11 @@ fn a_readable_private_key_says_how_sure_that_is() {
     assert_eq!(kinds(vec![at(0o640, None)]), []);
     assert_eq!(kinds(vec![at(0o644, Some(read)).facts(|f| f.encrypted = Some(true))]), [(Kind::PrivateKeyReadable, Severity::Warning)]);
     assert_eq!(kinds(vec![leaf('a', 'f', 60).at("web", "/a.pem").place(|p| p.reach = Some(read))]), [], "a certificate is for everybody");
+    let mut pair = key(KeyKind::SshPrivateKey, 'b', 'f').at("web", "/k").place(|p| p.mode = Some(0o600)).record();
+    let mut half = key(KeyKind::SshPublicKey, 'b', 'f').at("web", "/k.pub").place(|p| (p.mode, p.reach) = (Some(0o644), Some(read)));
+    let place = half.places.remove(0).1;
+    pair = KeyRecord::sighted(Some(pair), "web", Sighting { facts: half.facts, place, at_ms: NOW, gone: false, replaces: None });
+    assert!(all(&View::new([&pair], NOW, None)).iter().all(|f| f.kind == Kind::NotQuantumSafe), "its public half is for everybody");
     let fifty: Vec<&'static str> = (0..50).map(|n| &*Box::leak(format!("web-{n:02}").into_boxed_str())).collect();
     let fleet = fifty.iter().fold(key(KeyKind::SymmetricKey, 'b', 'b'), |key, host| key.at(host, "/k").place(|p| p.reach = Some(read)));
     let one = only(vec![fleet]);

@@ -114,6 +114,11 @@ pub(super) fn held(key: &KeyRecord) -> impl Iterator<Item = &PlaceRecord> {
     key.live().filter(|p| p.place.role == Role::Held)
 }
 
+/// Places where its secret half is somebody's own.
+pub(super) fn secret(key: &KeyRecord) -> impl Iterator<Item = &PlaceRecord> {
+    held(key).filter(|p| key.is_secret_at(p))
+}
+
 /// Whether a configuration names it, or a port serves it.
 pub(super) fn is_used(place: &PlaceRecord) -> bool {
     place.place.served.is_some() || !place.place.used_by.is_empty()

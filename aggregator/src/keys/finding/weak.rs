@@ -34,17 +34,17 @@ fn faults(facts: &KeyFacts) -> Vec<(Severity, String)> {
     let mut out = Vec::new();
     let bits = facts.bits.unwrap_or(u32::MAX);
     match facts.algorithm.as_str() {
-        "rsa" | "rsa-pss" | "dh" if bits < 1_024 => out.push((Severity::Critical, format!("{bits} bits: can be broken by anyone"))),
-        "rsa" | "rsa-pss" | "dh" if bits < 2_048 => out.push((Severity::Warning, format!("{bits} bits: 2048 are the least that is safe"))),
-        "dsa" => out.push((Severity::Warning, "DSA: no longer accepted".into())),
-        "elgamal" if bits < 2_048 => out.push((Severity::Warning, format!("{bits} bits: 2048 are the least that is safe"))),
+        "rsa" | "rsa-pss" | "dh" if bits < 1_024 => out.push((Severity::Critical, format!("{bits} bits, which anyone can break"))),
+        "rsa" | "rsa-pss" | "dh" if bits < 2_048 => out.push((Severity::Warning, format!("{bits} bits, where 2048 are the least that is safe"))),
+        "dsa" => out.push((Severity::Warning, "DSA, which is no longer accepted".into())),
+        "elgamal" if bits < 2_048 => out.push((Severity::Warning, format!("{bits} bits, where 2048 are the least that is safe"))),
         "ec" | "ecdsa" | "ecdh" if bits < 160 => out.push((Severity::Critical, format!("a curve of {bits} bits: can be broken"))),
-        "ec" | "ecdsa" | "ecdh" if bits < 224 => out.push((Severity::Warning, format!("a curve of {bits} bits: 224 are the least that is safe"))),
-        _ if facts.kind == KeyKind::SymmetricKey && bits < 112 => out.push((Severity::Warning, format!("{bits} bits: 112 are the least that is safe"))),
+        "ec" | "ecdsa" | "ecdh" if bits < 224 => out.push((Severity::Warning, format!("a curve of {bits} bits, where 224 are the least that is safe"))),
+        _ if facts.kind == KeyKind::SymmetricKey && bits < 112 => out.push((Severity::Warning, format!("{bits} bits, where 112 are the least that is safe"))),
         _ => {}
     }
     if let Some(exponent) = facts.exponent.filter(|e| is_weak_exponent(*e)) {
-        out.push((Severity::Warning, format!("public exponent {exponent}: use 65537")));
+        out.push((Severity::Warning, format!("public exponent {exponent}, where 65537 is safe")));
     }
     out.extend(facts.weaknesses.iter().map(|weakness| (Severity::Critical, known(weakness))));
     out

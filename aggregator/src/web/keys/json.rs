@@ -31,7 +31,7 @@ fn place(at: &PlaceRecord) -> Value {
                "file_fingerprint": served.file_fingerprint,
                "staple": served.staple.as_ref().map(|staple| json!({"status": staple.status, "this_update": staple.this_update_ms, "next_update": staple.next_update_ms}))})
     });
-    json!({"host": at.host, "path": place.path, "slot": place.slot, "owner": place.owner, "group": place.group,
+    json!({"host": at.host, "kind": at.kind, "path": place.path, "slot": place.slot, "owner": place.owner, "group": place.group,
            "mode": place.mode.map(|m| format!("{m:04o}")), "modified": place.modified_ms,
            "format": place.format, "entry": place.entry, "role": place.role, "used_by": place.used_by, "reach": place.reach, "home": place.home,
            "served": served, "first_seen": at.first_seen_ms, "last_seen": at.last_seen_ms, "gone": at.gone})

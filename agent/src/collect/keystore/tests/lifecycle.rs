@@ -169,6 +169,28 @@ fn a_key_that_appears_is_created_once_with_all_its_places() {
 }
 
 #[test]
+fn many_keys_are_told_some_at_a_time_and_each_of_them_once() {
+    const MOST: usize = KEYSTORE_SIGHTINGS_MAX;
+    let mut host = Host::new(&["/keys"]);
+    let key = host.shop.read(host.shop.ec_key("k.pem").file_name().unwrap().to_str().unwrap());
+    (0..MOST + 500).for_each(|n| drop(host.shop.write(&format!("keys/{n}/k.pem"), &key)));
+    let told = |sink: &Sink| sink.sightings.iter().map(|sighting| sighting.place.path.clone()).collect::<Vec<_>>();
+    let mut all = told(&host.look());
+    assert_eq!(all.len(), MOST);
+    host.shop.ec_key("keys/new.pem");
+    let sink = host.look();
+    assert_eq!((kinds(&sink.events), sink.sightings[0].place.path.as_str()), (vec![EventKind::Created], "/keys/new.pem"), "what happens is told first");
+    all.extend(told(&sink));
+    assert!(host.look().sightings.is_empty());
+    assert_eq!(all.len(), MOST + 501);
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), MOST + 501);
+    host.restart();
+    assert_eq!([told(&host.look()).len(), told(&host.look()).len(), told(&host.look()).len()], [MOST, 501, 0], "after a restart, too");
+}
+
+#[test]
 fn what_happened_while_the_agent_was_down_is_said_when_it_is_back() {
     let mut host = Host::new(&["/keys"]);
     host.shop.certificate("keys/stays.pem", "k1", "a", 1);

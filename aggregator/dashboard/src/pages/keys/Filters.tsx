@@ -1,8 +1,9 @@
-// What narrows the inventory: text, kind, status, public CAs, and what the expiry strip chose. All of it lives in the URL;
+// What narrows the inventory: text, kind, status, finding, public CAs, and what the expiry strip chose. All of it lives in the URL;
 // typing asks once the hand rests.
 import type { JSX } from 'preact';
 import { useEffect, useState } from 'preact/hooks';
 import { KEY_KINDS, KEY_STATUSES } from '../../api/types';
+import { FINDINGS } from '../../lib/findings';
 import { sentence, thousands, words } from '../../lib/format';
 import { publicCas } from '../../lib/keys';
 import { param, setParams } from '../../routes';
@@ -60,6 +61,7 @@ function Choice({ name, label, value, options, usual }: ChoiceProps): JSX.Elemen
 
 const named = (value: string): [string, string] => [value, sentence(words(value))];
 const KINDS = [['', 'All kinds'] as const, ...KEY_KINDS.map(named)];
+const WRONG = [['', 'All findings'] as const, ...FINDINGS];
 const STATUSES = [['all', 'All statuses'] as const, ...KEY_STATUSES.map(named)];
 
 export function Filters({ counts }: { counts: Counts | undefined }): JSX.Element {
@@ -75,6 +77,7 @@ export function Filters({ counts }: { counts: Counts | undefined }): JSX.Element
         options={STATUSES}
         usual={expires === 'past' ? 'expired' : 'active'}
       />
+      <Choice name="finding" label="Finding" value={param('finding') ?? ''} options={WRONG} usual="" />
       <Choice
         name="cas"
         label="Public CA certificates that the system ships"

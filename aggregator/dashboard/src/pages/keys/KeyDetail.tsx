@@ -1,7 +1,8 @@
 // One key: what it is, everywhere it lies, what belongs to it, what happened to it. Decision: rotate, retire, or leave.
 import type { ComponentChildren, JSX } from 'preact';
 import { api } from '../../api/client';
-import type { Key, KeyAnswer, Place } from '../../api/types';
+import type { Finding, Key, KeyAnswer, Place } from '../../api/types';
+import { ordered, severityBadge } from '../../lib/findings';
 import { plural, sentence, words } from '../../lib/format';
 import { algorithmText, keyName, relationWord, worldReadable } from '../../lib/keys';
 import { absolute, dateOnly } from '../../lib/time';
@@ -12,6 +13,7 @@ import { Copy, Fingerprint } from '../../ui/Copy';
 import { EventRows } from '../../ui/EventRows';
 import { Icon } from '../../ui/Icon';
 import { EmptyState, ErrorNote, Panel, Skeleton } from '../../ui/Panel';
+import { Said } from '../../ui/Said';
 import { StateBadge } from '../../ui/StateBadge';
 import { Table, type Column } from '../../ui/Table';
 import { Time } from '../../ui/Time';
@@ -111,7 +113,12 @@ function placeColumns(secret: boolean): readonly Column<Place>[] {
       cell: (place) => [place.owner, place.group].filter((part) => part !== null).join(':') || '–',
       sort: (place) => place.owner,
     },
-    { id: 'mode', title: 'Mode', cell: (place) => <Mode place={place} secret={secret} />, sort: (place) => place.mode },
+    {
+      id: 'mode',
+      title: 'Mode',
+      cell: (place) => <Mode place={place} secret={place.kind === null ? secret : place.kind.endsWith('private_key')} />,
+      sort: (place) => place.mode,
+    },
     { id: 'modified', title: 'Written', cell: (place) => <Time at={place.modified} />, sort: (place) => place.modified },
     {
       id: 'last_seen',
@@ -130,6 +137,42 @@ function relatedColumns(key: Key): readonly Column<Key>[] {
     { id: 'expires', title: 'Expires', cell: (other) => <Expiry value={other} />, sort: (other) => other.not_after },
     { id: 'status', title: 'Status', cell: (other) => <KeyStatusView value={other} /> },
   ];
+}
+
+/** What is wrong with it, what supports that, and what to do. */
+function Findings({ findings }: { findings: readonly Finding[] }): JSX.Element | null {
+  if (findings.length === 0) return null;
+  return (
+    <Panel title="Findings" name="findings" note={plural(findings.length, 'finding')}>
+      <ul class="findings">
+        {ordered(findings).map((finding) => (
+          <li key={finding.id}>
+            <StateBadge kind={severityBadge(finding.severity)} word={sentence(finding.severity)} />
+            <div>
+              <p>{finding.title}</p>
+              <p>
+                <Said text={finding.remedy} />
+              </p>
+              <dl class="evidence">
+                {Object.entries(finding.evidence).map(([name, value]) => (
+                  <div key={name}>
+                    <dt>{sentence(name)}</dt>
+                    <dd>{value}</dd>
+                  </div>
+                ))}
+                <div>
+                  <dt>Since</dt>
+                  <dd>
+                    <Time at={finding.since} />
+                  </dd>
+                </div>
+              </dl>
+            </div>
+          </li>
+        ))}
+      </ul>
+    </Panel>
+  );
 }
 
 /** The other half of the pair; a public CA keeps its own, so that there nothing is missing. */
@@ -164,6 +207,7 @@ function Detail({ answer }: { answer: KeyAnswer }): JSX.Element {
     <div class="detail">
       <Facts value={key} />
       <div class="detail-side">
+        <Findings findings={answer.findings} />
         <Panel title="Places" name="places" note={plural(key.places.length, 'place')}>
           <Table
             id="places"

@@ -8,7 +8,7 @@ import { now } from '../../state/refresh';
 const HORIZONS: Record<string, number> = { '1d': DAY, '7d': 7 * DAY, '30d': 30 * DAY, '90d': 90 * DAY };
 export const SORT = 'not_after';
 /** Parameters that narrow what is shown. */
-export const FILTERS = ['search', 'kind', 'status', 'cas', 'expires'] as const;
+export const FILTERS = ['search', 'kind', 'status', 'finding', 'cas', 'expires'] as const;
 
 /** What is looked at first is what is in use; everything else is one choice away. */
 export function statusAsked(): string | undefined {
@@ -33,6 +33,7 @@ export function question(rows: number): KeysParams {
     host: hostFilter.peek(),
     kind: param('kind'),
     status: statusAsked(),
+    finding: param('finding'),
     search: param('search'),
     trust_store: trustStoreParam(publicCas(param('cas'))),
     expires_before: horizon === undefined ? undefined : String(now.peek() + horizon),

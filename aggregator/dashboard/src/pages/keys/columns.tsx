@@ -2,6 +2,7 @@
 import type { JSX } from 'preact';
 import type { Key, KeyStatus } from '../../api/types';
 import type { Badge } from '../../lib/alerts';
+import { findingWord, severityBadge, toldFindings } from '../../lib/findings';
 import { sentence, words } from '../../lib/format';
 import { algorithmText, expiryUrgency, hostsOf, keyName, livePlaces } from '../../lib/keys';
 import { now } from '../../state/refresh';
@@ -49,6 +50,15 @@ function Purpose({ value }: { value: Key }): JSX.Element {
   );
 }
 
+/** The worst in a word, and how many more there are. */
+function Findings({ value }: { value: Key }): JSX.Element {
+  const [first, ...more] = toldFindings(value);
+  if (first === undefined) return <span class="dim">–</span>;
+  const title = [first, ...more].map(findingWord).join('\n');
+  const word = more.length > 0 ? `${findingWord(first)} +${more.length}` : findingWord(first);
+  return <StateBadge kind={severityBadge(value.severity ?? 'info')} word={word} title={title} />;
+}
+
 function Hosts({ value }: { value: Key }): JSX.Element {
   const hosts = hostsOf(value);
   const first = hosts[0] ?? '–';
@@ -69,6 +79,7 @@ export const KEY_COLUMNS: readonly Column<Key>[] = [
   { id: 'hosts', title: 'Hosts', cell: (key) => <Hosts value={key} />, wide: true },
   { id: 'not_after', title: 'Expires', cell: (key) => <Expiry value={key} />, sort: (key) => key.not_after },
   { id: 'status', title: 'Status', cell: (key) => <KeyStatusView value={key} /> },
+  { id: 'findings', title: 'Findings', cell: (key) => <Findings value={key} /> },
   { id: 'first_seen', title: 'First seen', cell: (key) => <Time at={key.first_seen} />, sort: (key) => key.first_seen, wide: true },
   { id: 'last_seen', title: 'Last seen', cell: (key) => <Time at={key.last_seen} />, sort: (key) => key.last_seen, optional: true },
   { id: 'fingerprint', title: 'Fingerprint', cell: (key) => <Fingerprint value={key.fingerprint} />, optional: true },
