@@ -19,8 +19,8 @@ pub(crate) fn only(bytes: &[u8], path: &str) -> Found {
 
 /// All objects of a file at `path`, which has no faults.
 pub(crate) fn all(bytes: &[u8], path: &str) -> Vec<Found> {
-    assert!(parse::keys::looks_like_keys(bytes, bytes.len() as u64, Path::new(path)), "{path} is not even read");
-    let parsed = parse::keys(bytes, Path::new(path));
+    assert!(looks_like_keys(bytes, bytes.len() as u64, Path::new(path)), "{path} is not even read");
+    let parsed = keys(bytes, Path::new(path));
     assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
     parsed.objects
 }

@@ -5,8 +5,7 @@ use std::path::Path;
 use keyvigil_common::key::KeyKind;
 use proptest::prelude::*;
 
-use crate::parse::keys;
-use crate::testkit::{Workshop, all, damaged, only};
+use crate::testkit::{Workshop, all, damaged, keys, only};
 
 /// Base64url without padding.
 fn url64(shop: &Workshop, bytes: &[u8]) -> String {

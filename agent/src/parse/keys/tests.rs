@@ -7,20 +7,16 @@ use proptest::prelude::*;
 use super::*;
 use crate::testkit::Workshop;
 
-fn read(bytes: &[u8]) -> Parsed {
-    keys(bytes, Path::new("/srv/file"))
-}
-
 /// The one object of a file.
 fn only(bytes: &[u8]) -> KeyFacts {
-    let parsed = read(bytes);
+    let parsed = keys(bytes);
     assert!(parsed.faults.is_empty(), "{:?}", parsed.faults);
     assert_eq!(parsed.objects.len(), 1);
     parsed.objects.into_iter().next().unwrap().facts
 }
 
 fn kinds(bytes: &[u8]) -> Vec<KeyKind> {
-    read(bytes).objects.iter().map(|found| found.facts.kind).collect()
+    keys(bytes).objects.iter().map(|found| found.facts.kind).collect()
 }
 
 #[test]
@@ -165,7 +161,7 @@ fn files_with_several_objects_keep_their_order_and_their_slots() {
     let both = [shop.read("a.key"), b"junk \xff\n".to_vec(), shop.read("a.pem"), shop.read("b.pem")].concat();
     assert_eq!(kinds(&both), [KeyKind::PrivateKey, KeyKind::Certificate, KeyKind::Certificate]);
     let broken = [shop.text("a.pem").replace("MII", "!!!"), shop.text("b.pem"), shop.text("a.key")[..80].to_owned()].concat();
-    let parsed = read(broken.as_bytes());
+    let parsed = keys(broken.as_bytes());
     assert_eq!(parsed.objects.iter().map(|found| found.slot).collect::<Vec<_>>(), [1]);
     assert_eq!(parsed.faults.iter().map(|f| (f.slot, f.class)).collect::<Vec<_>>(), [(0, FaultClass::Corrupt), (2, FaultClass::Truncated)]);
     shop.write("chain.pem", [shop.read("a.pem"), shop.read("b.pem")].concat());
@@ -319,11 +315,11 @@ fn lists_of_ssh_keys_are_read_line_by_line() {
     shop.ssh_keygen("-q -t rsa -b 2048 -N '' -C two -f b");
     let (a, b) = (shop.text("a.pub"), shop.text("b.pub"));
     let authorized = format!("# keys\n\nrestrict,command=\"/bin/true -x\" {a}\n{b}ssh-ed25519 AAAAnonsense\n");
-    let parsed = read(authorized.as_bytes());
+    let parsed = keys(authorized.as_bytes());
     assert_eq!(parsed.objects.iter().map(|o| o.facts.subject.clone().unwrap()).collect::<Vec<_>>(), ["one", "two"]);
     assert_eq!(parsed.faults.len(), 1);
     let known = format!("|1|hash=|hash= {a}@cert-authority *.example {b}");
-    assert_eq!(read(known.as_bytes()).objects.len(), 2);
+    assert_eq!(keys(known.as_bytes()).objects.len(), 2);
 }
 
 #[test]
@@ -341,14 +337,14 @@ fn what_is_not_a_key_is_none() {
         &dh[1],
         b"-----BEGIN PGP MESSAGE-----\nAQID\n-----END PGP MESSAGE-----\n",
     ] {
-        assert!(read(bytes).not_a_key, "{:?}", read(bytes));
+        assert!(keys(bytes).not_a_key, "{:?}", keys(bytes));
     }
 }
 
 #[test]
 fn a_file_with_too_many_objects_ends_with_one_fault() {
     let block = "-----BEGIN CERTIFICATE-----\nAQID\n-----END CERTIFICATE-----\n";
-    let parsed = read(block.repeat(KEYS_PER_FILE_MAX + 10).as_bytes());
+    let parsed = keys(block.repeat(KEYS_PER_FILE_MAX + 10).as_bytes());
     assert_eq!(parsed.faults.len(), KEYS_PER_FILE_MAX + 1);
     assert_eq!(parsed.faults.last().unwrap().class, FaultClass::TooMany);
 }
@@ -412,7 +408,7 @@ proptest! {
 
     #[test]
     fn no_random_input_panics(bytes in proptest::collection::vec(any::<u8>(), 0..2_000)) {
-        let _ = (read(&bytes), looks_like_keys(&bytes, bytes.len() as u64, Path::new("/k")));
+        let _ = (keys(&bytes), looks_like_keys(&bytes, bytes.len() as u64, Path::new("/k")));
     }
 
     #[test]
@@ -426,7 +422,7 @@ proptest! {
             bytes.truncate(cut.index(bytes.len()));
         }
         // Inside the armour, so that the parsers behind it are reached as well.
-        for form in [read(&bytes), read(&armoured("CERTIFICATE", &bytes)), read(&armoured("PRIVATE KEY", &bytes)), read(&armoured("OPENSSH PRIVATE KEY", &bytes))] {
+        for form in [keys(&bytes), keys(&armoured("CERTIFICATE", &bytes)), keys(&armoured("PRIVATE KEY", &bytes)), keys(&armoured("OPENSSH PRIVATE KEY", &bytes))] {
             for found in &form.objects {
                 prop_assert_eq!(found.facts.id.len(), 64);
             }

@@ -7,9 +7,8 @@ use keyvigil_common::limits::REVOKED_MAX;
 use keyvigil_common::revocation::Lists;
 use proptest::prelude::*;
 
-use crate::parse::keys;
 use crate::parse::keys::FaultClass;
-use crate::testkit::{Workshop, damaged, only};
+use crate::testkit::{Workshop, damaged, keys, only};
 
 /// A list of all forms.
 fn list(shop: &Workshop) -> Vec<u8> {

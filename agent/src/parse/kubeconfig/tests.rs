@@ -6,8 +6,8 @@ use keyvigil_common::key::{KeyKind, Role};
 use proptest::prelude::*;
 
 use super::*;
-use crate::parse::{Found, keys};
-use crate::testkit::{Workshop, all, damaged};
+use crate::parse::Found;
+use crate::testkit::{Workshop, all, damaged, keys};
 
 fn base64(shop: &Workshop, name: &str) -> String {
     String::from_utf8(shop.openssl(&format!("base64 -A -in {name}"))).unwrap()

@@ -6,9 +6,8 @@ use keyvigil_common::key::{KeyFacts, KeyKind, Role};
 use keyvigil_common::limits::KEYS_PER_FILE_MAX;
 use proptest::prelude::*;
 
-use crate::parse::keys;
 use crate::parse::keys::FaultClass;
-use crate::testkit::{Gpg, all, damaged, only};
+use crate::testkit::{Gpg, all, damaged, keys, only};
 
 fn facts(bytes: &[u8]) -> Vec<KeyFacts> {
     all(bytes, "/srv/k.gpg").into_iter().map(|found| found.facts).collect()

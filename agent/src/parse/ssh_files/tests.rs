@@ -5,8 +5,7 @@ use std::path::Path;
 use keyvigil_common::key::KeyKind;
 use proptest::prelude::*;
 
-use crate::parse::keys;
-use crate::testkit::{Workshop, all, damaged, only};
+use crate::testkit::{Workshop, all, damaged, keys, only};
 
 #[test]
 fn ssh2_public_keys_have_the_fingerprint_of_their_openssh_form() {

@@ -6,8 +6,7 @@ use keyvigil_common::hex;
 use keyvigil_common::key::{KeyKind, Role};
 use proptest::prelude::*;
 
-use crate::parse::keys;
-use crate::testkit::{Workshop, all, damaged, only};
+use crate::testkit::{Workshop, all, damaged, keys, only};
 
 /// A shop with the keys `a` and `b`; their lines.
 fn shop() -> (Workshop, String, String) {

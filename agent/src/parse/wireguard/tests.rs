@@ -5,8 +5,8 @@ use std::path::Path;
 use keyvigil_common::key::{KeyKind, Role};
 use proptest::prelude::*;
 
-use crate::parse::{Found, keys};
-use crate::testkit::{Workshop, all, damaged, only};
+use crate::parse::Found;
+use crate::testkit::{Workshop, all, damaged, keys, only};
 
 /// A private key, the public one of it as `wg` computes it, and a secret for two.
 fn keys_of_wg(shop: &Workshop) -> (String, String, String) {
