@@ -126,7 +126,7 @@ pub(super) fn is_below(prefixes: &BTreeSet<PathBuf>, path: &Path) -> bool {
 #[derive(Debug, Default)]
 pub(super) struct Scan<'a> {
     pub(super) files: BTreeMap<String, Observed<'a>>,
-    /// All names of these files.
+    /// Other names of these files.
     pub(super) names: HashSet<String>,
     pub(super) hidden: Hidden,
 }

@@ -28,19 +28,19 @@ struct Above {
 pub(super) struct Reaches<'a> {
     disk: &'a Disk,
     above: HashMap<PathBuf, Option<Above>>,
-    real: HashMap<PathBuf, Option<PathBuf>>,
+    /// By names that may lead through links.
+    named: HashMap<PathBuf, Option<Above>>,
 }
 
 impl<'a> Reaches<'a> {
     pub(super) fn new(disk: &'a Disk) -> Self {
-        Self { disk, above: HashMap::new(), real: HashMap::new() }
+        Self { disk, above: HashMap::new(), named: HashMap::new() }
     }
 
     /// Of a file with these permission bits, which goes by `path`; `target` is where a link leads. `None` where a directory
     /// cannot be asked.
     pub(super) fn of(&mut self, path: &Path, target: Option<&Path>, mode: u32) -> Option<Reach> {
-        let named = self.real(path.parent()?)?;
-        let named = self.above(&named)?;
+        let named = self.named(path.parent()?)?;
         // Whoever cannot get at the link may get at the file itself; whoever can change the link decides which file it is.
         let there = match target {
             Some(target) => self.above(target.parent()?)?,
@@ -50,14 +50,13 @@ impl<'a> Reaches<'a> {
         Some(Reach { read: can(READ), write: can(WRITE) || there.replace || named.replace, list: there.list })
     }
 
-    /// Directories that were asked, and those that could not be.
-    fn real(&mut self, directory: &Path) -> Option<PathBuf> {
-        if let Some(known) = self.real.get(directory) {
-            return known.clone();
+    fn named(&mut self, directory: &Path) -> Option<Above> {
+        if let Some(known) = self.named.get(directory) {
+            return *known;
         }
-        let real = self.disk.canonical(directory).ok();
-        self.real.insert(directory.to_owned(), real.clone());
-        real
+        let above = self.disk.canonical(directory).ok().and_then(|real| self.above(&real));
+        self.named.insert(directory.to_owned(), above);
+        above
     }
 
     fn above(&mut self, directory: &Path) -> Option<Above> {

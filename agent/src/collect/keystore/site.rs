@@ -41,8 +41,8 @@ pub(super) struct Site {
     pub(super) reader: Reader,
     naming: Naming,
     rest: Rest,
-    /// Where links lead, by link and file.
-    targets: HashMap<(PathBuf, (u64, u64)), PathBuf>,
+    /// Of files: each link to it, and where that leads.
+    targets: HashMap<(u64, u64), Vec<(PathBuf, PathBuf)>>,
     /// It was looked at before.
     pub(super) is_known: bool,
 }
@@ -62,7 +62,7 @@ pub(super) struct Wanted<'a> {
 pub(super) struct Looked {
     pub(super) disk: Disk,
     pub(super) found: Found,
-    /// All names of files.
+    /// Names of files that go by another one.
     pub(super) names: HashSet<String>,
     pub(super) hidden: Hidden,
     /// How many files wait for the next look, where there was no time.
@@ -109,14 +109,14 @@ impl Site {
         self.own_troubles(wanted, &mut found);
         self.follow(&disk, &found.files);
         let users = Users::of(&self.naming, wanted.paths.len(), &found.files);
-        let names = found.files.iter().map(|file| self.reader.name(&file.path)).collect();
         let hides = found.troubles.iter().filter(|(_, trouble)| trouble.hides()).map(|(path, _)| path);
         let late = found.unvisited.iter().cloned().collect();
         let mut hidden = Hidden { blocked: hides.chain(&found.unvisited).cloned().collect(), late, visited: BTreeSet::new() };
         if !hidden.late.is_empty() {
             hidden.visited = found.directories.keys().cloned().collect();
         }
-        let files = walk::one_name_each(std::mem::take(&mut found.files));
+        let (files, others) = walk::one_name_each(std::mem::take(&mut found.files));
+        let names = others.iter().map(|path| self.reader.name(path)).collect();
         let late = self.reader.read(&look, files, &mut Owners::new(&self.root), |path| hidden.covers(path));
         let unread: BTreeSet<PathBuf> = late.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
         hidden.blocked.extend(unread.iter().cloned());
@@ -130,7 +130,7 @@ impl Site {
 
     /// All places where links lead.
     pub(super) fn targets(&self) -> impl Iterator<Item = &Path> {
-        self.targets.values().map(PathBuf::as_path)
+        self.targets.values().flatten().map(|(_, target)| target.as_path())
     }
 
     /// What is wrong with homes, configurations and what they name.
@@ -160,11 +160,12 @@ impl Site {
 
     /// Finds out where links lead that are new.
     fn follow(&mut self, disk: &Disk, files: &[Named]) {
-        let mut targets = HashMap::new();
+        let mut targets: HashMap<_, Vec<_>> = HashMap::new();
         for link in files.iter().filter(|file| file.link) {
-            let key = (link.path.clone(), link.stamp.identity());
-            let target = self.targets.remove(&key).or_else(|| disk.canonical(&link.path).ok());
-            targets.extend(target.map(|target| (key, target)));
+            let known = target_of(&self.targets, &link.path, link.stamp.identity()).map(Path::to_owned);
+            if let Some(target) = known.or_else(|| disk.canonical(&link.path).ok()) {
+                targets.entry(link.stamp.identity()).or_default().push((link.path.clone(), target));
+            }
         }
         self.targets = targets;
     }
@@ -173,7 +174,7 @@ impl Site {
         let mut reaches = Reaches::new(disk);
         let (homes, targets) = (&self.homes, &self.targets);
         self.reader.describe(|path, which, mode| {
-            let target = targets.get(&(path.to_owned(), which)).map(PathBuf::as_path);
+            let target = target_of(targets, path, which);
             let (used_by, is_trust) = users.of_file(path, which);
             Surroundings {
                 reach: reaches.of(path, target, mode),
@@ -184,6 +185,10 @@ impl Site {
             }
         });
     }
+}
+
+fn target_of<'a>(targets: &'a HashMap<(u64, u64), Vec<(PathBuf, PathBuf)>>, link: &Path, which: (u64, u64)) -> Option<&'a Path> {
+    targets.get(&which)?.iter().find(|(path, _)| path == link).map(|(_, target)| target.as_path())
 }
 
 /// Which configurations name which files.

@@ -41,10 +41,11 @@ impl Tracker {
         let mut arrivals = Vec::new();
         let mut lost = Lost::new();
         for (path, observed) in &scan.files {
-            let state = self.files.entry(path.clone()).or_default();
-            if !observed.fresh && state.waiting.is_none() && state.objects.iter().all(|held| held.missing.is_none()) {
+            let is_same = |state: &FileState| state.waiting.is_none() && state.objects.iter().all(|held| held.missing.is_none());
+            if !observed.fresh && self.files.get(path).is_none_or(is_same) {
                 continue;
             }
+            let state = self.files.entry(path.clone()).or_default();
             let named = state.objects.iter().flat_map(|held| &held.place.used_by).filter(|user| !observed.place.used_by.contains(user));
             let named: Vec<String> = named.cloned().collect();
             if !named.is_empty() {
@@ -194,6 +195,9 @@ impl Tracker {
 
     /// Tells keys that are new from those that came from another place, and from those that succeed others.
     fn settle(&mut self, arrivals: Vec<Arrival>, scan: &Scan<'_>, lost: &Lost, changes: &mut Vec<Change>) {
+        if arrivals.is_empty() && changes.is_empty() {
+            return;
+        }
         let mut missing = self.missing();
         let mut replaced = HashSet::new();
         let mut left = Vec::new();
@@ -215,7 +219,7 @@ impl Tracker {
             let was_exposed = from.as_ref().is_some_and(|held| is_exposed(&held.facts, &held.place));
             if let Some(Held { facts, place, .. }) = from {
                 let moved_to = Some(arrival.path.clone());
-                let is_still_a_name = scan.names.contains(&place.path);
+                let is_still_a_name = scan.names.contains(&place.path) || scan.files.contains_key(&place.path);
                 changes.push(if is_still_a_name { Change::Left(facts, place) } else { Change::Removed { facts, place, moved_to } });
             }
             if is_exposed(&facts, &place) && !was_exposed {

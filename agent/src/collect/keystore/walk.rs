@@ -2,6 +2,7 @@
 //! directory once. What it could not look at it says. Never opens a file. Called by the sensor at each scan.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -267,18 +268,26 @@ impl Walk<'_> {
     }
 }
 
-/// One name for each file: that by which people and programs know it.
-pub(super) fn one_name_each(mut files: Vec<Named>) -> Vec<Named> {
-    files.sort_by_cached_key(|file| (file.stamp.identity(), rank(file)));
-    files.dedup_by_key(|file| file.stamp.identity());
-    files.sort_by(|a, b| a.path.cmp(&b.path));
-    files
+/// One name for each file: that by which people and programs know it. And the other names.
+pub(super) fn one_name_each(mut files: Vec<Named>) -> (Vec<Named>, Vec<PathBuf>) {
+    files.sort_by(|a, b| a.stamp.identity().cmp(&b.stamp.identity()).then_with(|| rank(a).cmp(&rank(b))));
+    let mut others = Vec::new();
+    files.dedup_by(|file, before| {
+        let is_same = file.stamp.identity() == before.stamp.identity();
+        if is_same {
+            others.push(std::mem::take(&mut file.path));
+        }
+        is_same
+    });
+    // As bytes: part by part takes as long as all the rest of an unchanged look.
+    files.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
+    (files, others)
 }
 
 /// Links come first: `live/cert.pem` stays when its target becomes `archive/cert2.pem`. But not those that only serve
 /// OpenSSL's search by hash.
-fn rank(file: &Named) -> (bool, bool, PathBuf) {
-    (file.link && is_hash_link(&file.path), !file.link, file.path.clone())
+fn rank(file: &Named) -> (bool, bool, &OsStr) {
+    (file.link && is_hash_link(&file.path), !file.link, file.path.as_os_str())
 }
 
 /// `0a1b2c3d.0`, or `0a1b2c3d.r0` for a revocation list.
