@@ -129,7 +129,7 @@ impl<'a> Store<'a, '_> {
 
     fn object(&mut self, offset: usize, alias: &str, role: Role, facts: Result<KeyFacts, String>) {
         let entry = Some(alias.to_owned()).filter(|alias| !alias.is_empty());
-        self.parsed.object(offset, Within { format: Some(self.format.to_owned()), entry, role }, facts);
+        self.parsed.object(offset, Within { format: Some(self.format.to_owned()), entry, role, ..Within::default() }, facts);
     }
 
     fn private_key(&mut self, fields: &mut Fields<'a>, version: usize, offset: usize, alias: &str) -> Result<(), End> {

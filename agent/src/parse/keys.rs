@@ -37,6 +37,10 @@ pub struct Within {
     pub entry: Option<String>,
     /// What it is there for.
     pub role: Role,
+    /// Until when it counts there, where the file says so and not the key, Unix ms.
+    pub not_after_ms: Option<i64>,
+    /// What else the file says of it.
+    pub options: Vec<String>,
 }
 
 impl Within {

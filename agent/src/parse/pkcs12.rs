@@ -269,7 +269,7 @@ impl<'a> Emitter<'a> {
                 return;
             }
             let lent = || bag.local_key_id.as_ref().and_then(|id| self.names.get(id)).cloned();
-            let within = Within { format: Some(FORMAT.to_owned()), entry: bag.name.clone().or_else(lent), role: bag.role };
+            let within = Within { format: Some(FORMAT.to_owned()), entry: bag.name.clone().or_else(lent), role: bag.role, ..Within::default() };
             let facts = match bag.content {
                 Content::Certificate(der) => x509::certificate(der),
                 Content::Crl(der) => {

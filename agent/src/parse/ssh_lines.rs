@@ -210,7 +210,7 @@ impl Line<'_> {
             (Before::Nothing, _) => Within::own("openssh"),
         };
         if let (Ok(facts), Before::Options(options)) = (&mut facts, &self.before) {
-            options.iter().for_each(|option| authorize(option, facts));
+            options.iter().for_each(|option| authorize(option, facts, &mut within));
         }
         match (self.marker, &mut facts) {
             (Some("@cert-authority"), Ok(facts)) => {
@@ -223,16 +223,16 @@ impl Line<'_> {
     }
 }
 
-/// What an option of `authorized_keys` says of the key. Commands and variables may hold secrets: only their names are told.
-fn authorize(option: &str, facts: &mut KeyFacts) {
+/// What an option of `authorized_keys` says of the key in this place: another line may say otherwise. Commands and variables may hold secrets: only their names are told.
+fn authorize(option: &str, facts: &mut KeyFacts, within: &mut Within) {
     let (name, value) = option.split_once('=').unwrap_or((option, ""));
     let (name, value) = (name.to_ascii_lowercase(), value.trim_matches('"'));
     match name.as_str() {
         "cert-authority" => facts.is_ca = Some(true),
-        "expiry-time" => facts.not_after_ms = expiry(value).or(facts.not_after_ms),
-        "command" | "environment" => facts.usage.push(name),
-        _ if value.is_empty() => facts.usage.push(name),
-        _ => facts.usage.push(format!("{name}={value}")),
+        "expiry-time" => within.not_after_ms = expiry(value).or(within.not_after_ms),
+        "command" | "environment" => within.options.push(name),
+        _ if value.is_empty() => within.options.push(name),
+        _ => within.options.push(format!("{name}={value}")),
     }
 }
 

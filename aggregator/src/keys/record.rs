@@ -42,9 +42,9 @@ pub struct KeyRecord {
     /// When it was revoked, as the earliest to say so has it, Unix ms. The facts' own is kept here and not there: in the store
     /// they are one object.
     pub revoked_ms: Option<i64>,
-    /// The host that says so, where one of its keys or lists does.
+    /// Where it lies so: host and path of who said it first, where it was not the aggregator's own look at a list.
     #[serde(default)]
-    pub revoked_host: Option<String>,
+    pub revoked_at: Option<(String, String)>,
     /// The list that does, where the aggregator found it there and not the key's host.
     #[serde(default)]
     pub revoked_list: Option<String>,
@@ -144,7 +144,7 @@ impl KeyRecord {
             last_seen_ms: at_ms,
             last_used_ms: None,
             revoked_ms: None,
-            revoked_host: None,
+            revoked_at: None,
             revoked_list: None,
             replaces: None,
             replaced_by: None,
@@ -167,9 +167,7 @@ impl KeyRecord {
         }
         (record.facts.weaknesses, record.facts.revocation) = (weaknesses, why);
         record.facts.weaknesses.truncate(KEY_USAGES_MAX);
-        if !gone {
-            record.hear_of_revocation(host, revoked);
-        }
+        record.hear_of_revocation((host, &place.path), revoked.filter(|_| !gone));
         record.first_seen_ms = record.first_seen_ms.min(at_ms);
         if !gone {
             record.last_seen_ms = record.last_seen_ms.max(at_ms);
@@ -267,9 +265,10 @@ impl KeyRecord {
             KeyKind::Certificate | KeyKind::SshCertificate => role != Role::Peer,
             KeyKind::OpenpgpPrivateKey => true,
             KeyKind::OpenpgpPublicKey => role == Role::Trusted,
-            KeyKind::SshPrivateKey | KeyKind::SshPublicKey => role == Role::Authorized,
             KeyKind::KernelKey => role == Role::Held,
             KeyKind::PrivateKey | KeyKind::PublicKey | KeyKind::SymmetricKey | KeyKind::CertificateRequest | KeyKind::Crl => false,
+            // The lines that let them in may end; they do not.
+            KeyKind::SshPrivateKey | KeyKind::SshPublicKey => false,
         }
     }
 
@@ -357,7 +356,7 @@ mod tests {
         };
         use KeyKind::{Certificate, KernelKey, OpenpgpPublicKey, SshPublicKey};
         assert_eq!([Role::Held, Role::Trusted, Role::Served, Role::Peer].map(|role| with(Certificate, role)), [true, true, true, false]);
-        assert_eq!([Role::Authorized, Role::Held, Role::Peer].map(|role| with(SshPublicKey, role)), [true, false, false]);
+        assert_eq!([Role::Authorized, Role::Held, Role::Peer].map(|role| with(SshPublicKey, role)), [false; 3]);
         assert_eq!([with(OpenpgpPublicKey, Role::Trusted), with(OpenpgpPublicKey, Role::Held), with(KernelKey, Role::Held)], [true, false, true]);
     }
 

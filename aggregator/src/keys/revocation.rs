@@ -15,8 +15,6 @@ use serde::{Deserialize, Serialize};
 use super::{EventRecord, Inventory, KeyRecord};
 use crate::index::TenantId;
 
-/// Begins what says so, where that is a list.
-const LIST: &str = "revocation list ";
 /// Hosts that an event names.
 const HOSTS_NAMED: usize = 20;
 
@@ -109,19 +107,18 @@ impl KeyRecord {
         Some(after)
     }
 
-    /// Takes in what a host says of the key's revocation: when, and by what. Whoever says so first is asked; what a key says of
-    /// itself stays, what a list of a host said goes with that list.
-    pub(super) fn hear_of_revocation(&mut self, host: &str, revoked: Option<(i64, Option<String>)>) {
+    /// Takes in what a place of a host says of the key's revocation: when, and by what. It counts until that place says so no more,
+    /// or is gone: a line was taken back, a list lifted, a copy replaced.
+    pub(super) fn hear_of_revocation(&mut self, (host, path): (&str, &str), revoked: Option<(i64, Option<String>)>) {
+        let is_source = self.revoked_at.as_ref().is_some_and(|(of_host, at)| of_host == host && at == path);
         match revoked {
             Some((at_ms, why)) => {
-                if self.revoked_ms.is_none() {
-                    (self.facts.revocation, self.revoked_host) = (why, Some(host.to_owned()));
+                if self.revoked_ms.is_none() || is_source {
+                    (self.facts.revocation, self.revoked_at) = (why, Some((host.to_owned(), path.to_owned())));
                 }
                 self.revoked_ms = self.revoked_ms.into_iter().chain([at_ms]).min();
             }
-            None if self.revoked_host.as_deref() == Some(host) && self.facts.revocation.as_ref().is_some_and(|why| why.starts_with(LIST)) => {
-                (self.revoked_ms, self.revoked_host, self.facts.revocation) = (None, None, None);
-            }
+            None if is_source => (self.revoked_ms, self.revoked_at, self.facts.revocation) = (None, None, None),
             None => {}
         }
     }

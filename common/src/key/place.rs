@@ -4,7 +4,7 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::clamp_text;
-use crate::limits::{PLACE_USERS_MAX, SERVED_CHAIN_MAX, TEXT_BYTES_MAX};
+use crate::limits::{KEY_USAGES_MAX, PLACE_USERS_MAX, SERVED_CHAIN_MAX, TEXT_BYTES_MAX};
 
 /// Where a key lies.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
@@ -33,6 +33,12 @@ pub struct Place {
     /// What it is there for.
     #[serde(default)]
     pub role: Role,
+    /// Until when the key counts there, where the place says so and not the key (`expiry-time` of `authorized_keys`), Unix ms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after_ms: Option<i64>,
+    /// What else the place says of it: the options of its line in `authorized_keys`, `restrict`, `from=10.0.0.0/8`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
     /// Configurations that name the file, `nginx: /etc/nginx/sites-enabled/shop:12`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub used_by: Vec<String>,
@@ -144,12 +150,13 @@ impl Place {
         let mut longest = 0;
         copy.texts(&mut |text| longest = longest.max(text.len()));
         let chain = self.served.as_ref().map_or(0, |served| served.chain.len());
-        longest <= TEXT_BYTES_MAX && self.used_by.len() <= PLACE_USERS_MAX && chain <= SERVED_CHAIN_MAX
+        longest <= TEXT_BYTES_MAX && self.used_by.len() <= PLACE_USERS_MAX && self.options.len() <= KEY_USAGES_MAX && chain <= SERVED_CHAIN_MAX
     }
 
     /// Cuts every text and list to its bound.
     pub fn bound(&mut self) {
         self.used_by.truncate(PLACE_USERS_MAX);
+        self.options.truncate(KEY_USAGES_MAX);
         if let Some(served) = &mut self.served {
             served.chain.truncate(SERVED_CHAIN_MAX);
         }
@@ -157,10 +164,10 @@ impl Place {
     }
 
     fn texts(&mut self, of: &mut impl FnMut(&mut String)) {
-        let Self { path, owner, group, format, entry, home, used_by, served, .. } = self;
+        let Self { path, owner, group, format, entry, home, options, used_by, served, .. } = self;
         of(path);
         [owner, group, format, entry, home].into_iter().flatten().for_each(&mut *of);
-        used_by.iter_mut().for_each(&mut *of);
+        used_by.iter_mut().chain(options).for_each(&mut *of);
         let Some(served) = served else { return };
         let Served { protocol, cipher, exe, user, unit, chain_fault, file, file_key, file_fingerprint, chain, staple, pid: _ } = &mut **served;
         [protocol, cipher, exe, user, unit, chain_fault, file, file_key, file_fingerprint].into_iter().flatten().for_each(&mut *of);

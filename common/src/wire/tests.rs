@@ -28,6 +28,8 @@ fn full_batch() -> Batch {
         format: Some("pem".into()),
         entry: Some("www".into()),
         role: Role::Authorized,
+        not_after_ms: Some(9),
+        options: vec!["restrict".into()],
         used_by: vec!["nginx: /etc/nginx/nginx.conf:3".into()],
         reach: Some(Reach { read: true, write: false, list: true }),
         home: Some("ann".into()),

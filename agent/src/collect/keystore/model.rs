@@ -140,7 +140,7 @@ pub(super) enum Change {
     Created(Arc<KeyFacts>, Place),
     /// Took the place of another; `old_place` is where that one no longer lies. `told`: under another name of the new
     /// one.
-    Rotated { old: Arc<KeyFacts>, old_place: Option<Place>, new: Arc<KeyFacts>, place: Place, told: bool },
+    Rotated { old: Arc<KeyFacts>, old_place: Option<Box<Place>>, new: Arc<KeyFacts>, place: Place, told: bool },
     /// Is gone from there.
     Removed { facts: Arc<KeyFacts>, place: Place, moved_to: Option<String> },
     /// Lies elsewhere now, which other changes say.
@@ -167,7 +167,8 @@ impl From<Found> for Object {
 
 impl From<&Held> for Object {
     fn from(Held { facts, place, .. }: &Held) -> Self {
-        let within = Within { format: place.format.clone(), entry: place.entry.clone(), role: place.role };
+        let Place { format, entry, role, not_after_ms, options, .. } = place.clone();
+        let within = Within { format, entry, role, not_after_ms, options };
         Self { slot: place.slot, facts: Arc::clone(facts), within, revokes: None }
     }
 }
@@ -175,17 +176,17 @@ impl From<&Held> for Object {
 impl Object {
     /// Where it lies, of a file that lies at `file`.
     pub(super) fn place(&self, file: &Place) -> Place {
-        let Within { format, entry, role } = &self.within;
+        let Within { format, entry, role, not_after_ms, options } = &self.within;
         // What the file is there for is said of authorities only: a key may lie beside them.
         let is_own = *role != Role::Held || self.facts.is_ca != Some(true);
         let role = if is_own { *role } else { file.role };
-        Place { slot: self.slot, format: format.clone(), entry: entry.clone(), role, ..file.clone() }
+        Place { slot: self.slot, format: format.clone(), entry: entry.clone(), role, not_after_ms: *not_after_ms, options: options.clone(), ..file.clone() }
     }
 }
 
 impl Held {
     pub(super) fn new(facts: Arc<KeyFacts>, place: Place, at: At) -> Self {
-        let expired = is_over(&facts, at);
+        let expired = is_over(&facts, &place, at);
         Self { facts, place, expired, missing: None, succeeds: None }
     }
 }
@@ -195,9 +196,9 @@ pub(super) fn identity(facts: &KeyFacts) -> (String, KeyKind) {
     (facts.id.clone(), facts.kind)
 }
 
-/// Whether its end has passed.
-pub(super) fn is_over(facts: &KeyFacts, at: At) -> bool {
-    facts.not_after_ms.is_some_and(|end| end <= at.wall_ms)
+/// Whether its end has passed, or the time for which it counts in that place.
+pub(super) fn is_over(facts: &KeyFacts, place: &Place, at: At) -> bool {
+    [facts.not_after_ms, place.not_after_ms].into_iter().flatten().any(|end| end <= at.wall_ms)
 }
 
 /// A secret that everyone on the host may read or change. What everyone would be allowed to, in a directory that is closed to

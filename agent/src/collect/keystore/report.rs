@@ -37,7 +37,7 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
                     totals.rotated += events.about(EventKind::Rotated, &new, &place, &old.id, message);
                 }
                 if let Some(old_place) = old_place {
-                    sighting(sink, &old, old_place, true, None);
+                    sighting(sink, &old, *old_place, true, None);
                 }
                 sighting(sink, &new, place, false, Some(old.id.clone()));
             }

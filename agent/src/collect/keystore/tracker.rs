@@ -117,6 +117,8 @@ impl Tracker {
                 changes.push(Change::Seen(facts(n), place.clone()));
             }
             (held.facts, held.place, held.missing) = (facts(n), place, None);
+            // A line that was given more time ends once more.
+            held.expired &= is_over(&held.facts, &held.place, at);
         }
         for (o, n) in pairs.replaced {
             let held = Held::new(facts(n), place(n), at);
@@ -137,7 +139,13 @@ impl Tracker {
             if new.facts.revoked_ms.is_some() {
                 changes.push(Change::Revoked(Arc::clone(&new.facts), new.place.clone()));
             }
-            changes.push(Change::Rotated { old: old.facts, old_place: Some(old.place), new: Arc::clone(&new.facts), place: new.place.clone(), told: false });
+            changes.push(Change::Rotated {
+                old: old.facts,
+                old_place: Some(Box::new(old.place)),
+                new: Arc::clone(&new.facts),
+                place: new.place.clone(),
+                told: false,
+            });
         }
         // What is missed may lie behind an object that cannot be read any more.
         if pairs.gone.is_empty() {
@@ -261,7 +269,7 @@ impl Tracker {
                 Some(old) => {
                     let gone = old.missing.and_then(|_| self.leave(&mut self.missing(), &old.facts));
                     arrival.held.succeeds = Some(old.facts.id.clone());
-                    Change::Rotated { old: old.facts, old_place: gone.map(|held| held.place), new: facts, place, told: false }
+                    Change::Rotated { old: old.facts, old_place: gone.map(|held| Box::new(held.place)), new: facts, place, told: false }
                 }
                 None => Change::Created(facts, place),
             });
@@ -322,7 +330,7 @@ impl Tracker {
     fn expire(&mut self, at: At, changes: &mut Vec<Change>) {
         for (path, state) in &mut self.files {
             for held in &mut state.objects {
-                if !held.expired && held.missing.is_none() && is_over(&held.facts, at) {
+                if !held.expired && held.missing.is_none() && is_over(&held.facts, &held.place, at) {
                     held.expired = true;
                     self.dirty.insert(path.clone());
                     changes.push(Change::Expired(Arc::clone(&held.facts), held.place.clone()));

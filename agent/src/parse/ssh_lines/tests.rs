@@ -28,7 +28,7 @@ fn authorized_keys_say_what_a_key_may_do_and_until_when() {
          cert-authority,principals=\"root,admin\",expiry-time=\"202701020304Z\" {a}\r\n\t{b}\n"
     );
     let found = all(text.as_bytes(), "/home/a/.ssh/authorized_keys");
-    let told: Vec<_> = found.iter().map(|found| (found.facts.usage.join(" "), found.facts.not_after_ms, found.facts.is_ca)).collect();
+    let told: Vec<_> = found.iter().map(|found| (found.within.options.join(" "), found.within.not_after_ms, found.facts.is_ca)).collect();
     let (day, minute) = (1_798_848_000_000, 1_798_848_000_000 + (3 * 60 + 4) * 60_000);
     assert_eq!(
         told,
@@ -39,6 +39,7 @@ fn authorized_keys_say_what_a_key_may_do_and_until_when() {
             (String::new(), None, None),
         ]
     );
+    assert!(found.iter().all(|found| found.facts.usage.is_empty() && found.facts.not_after_ms.is_none()), "the next line may say otherwise of the same key");
     assert!(found.iter().all(|found| found.within.role == Role::Authorized && found.within.format.as_deref() == Some("authorized_keys")));
     assert_eq!(found[0].facts.fingerprint, shop.ssh_fingerprint("a.pub"));
     assert_eq!(found[1].facts.subject.as_deref(), Some("two M\u{fc}ller"));

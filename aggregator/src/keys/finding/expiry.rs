@@ -94,9 +94,6 @@ fn remedy(key: &KeyRecord, by_chain: bool) -> &'static str {
         KeyKind::SshCertificate => "Have the authority sign the key again (`ssh-keygen -s CA -I ID -n PRINCIPALS -V +52w KEY.pub`).",
         KeyKind::OpenpgpPrivateKey => "Extend it (`gpg --quick-set-expire FINGERPRINT 1y`) and publish it, or make a new one.",
         KeyKind::OpenpgpPublicKey => "Fetch the publisher's current key and put it in this one's place; until then what it signs is refused.",
-        KeyKind::SshPrivateKey | KeyKind::SshPublicKey => {
-            "Whoever has it is refused from then on: write a later `expiry-time` into authorized_keys, or remove the line."
-        }
         _ => "Renew it, and reload whoever uses it. If nothing does, remove the file.",
     }
 }

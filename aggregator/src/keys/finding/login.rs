@@ -11,6 +11,7 @@ use super::super::record::{KeyRecord, PlaceRecord};
 use super::view::View;
 use super::{Draft, Finding};
 
+const DAY_MS: i64 = 86_400_000;
 /// How long must have been observed before a key counts as unused.
 const UNUSED_MS: i64 = 90 * 86_400_000;
 
@@ -25,6 +26,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
         let places: Vec<&PlaceRecord> = key.live().filter(|p| p.place.role == Role::Authorized).collect();
         if !places.is_empty() {
             out.extend(revoked(view, &listed, key, &places));
+            out.extend(ending(view, key, &places));
             out.extend(unused(view, key, places));
         }
     }
@@ -47,6 +49,22 @@ fn revoked(view: &View<'_>, listed: &HashMap<&str, (&KeyRecord, Option<&str>)>, 
     let title = format!("The revoked key {} may still log in{}", draft.name(), draft.on());
     let remedy = format!("Remove its line from {path}, and from every other file named here. `RevokedKeys` in sshd_config refuses it everywhere.");
     Some(draft.finish(title, remedy))
+}
+
+/// Lines with a time until which they count: the soonest, with all that end within the month.
+fn ending(view: &View<'_>, key: &KeyRecord, places: &[&PlaceRecord]) -> Option<Finding> {
+    let soon: Vec<&PlaceRecord> = places.iter().copied().filter(|p| p.place.not_after_ms.is_some_and(|end| end <= view.now_ms + 30 * DAY_MS)).collect();
+    let end = soon.iter().filter_map(|p| p.place.not_after_ms).min()?;
+    let left = end - view.now_ms;
+    // What was let in for a while is meant to end: nobody needs to be woken.
+    let severity = if left <= DAY_MS { Severity::Warning } else { Severity::Info };
+    let kind = if left <= 0 { FindingKind::Expired } else { FindingKind::Expiring };
+    let draft = Draft::about(kind, severity, key, soon).since(if left <= 0 { end } else { end - 30 * DAY_MS }.max(key.first_seen_ms));
+    let title = match left {
+        ..=0 => format!("{}{} may no longer log in, since {}", draft.name(), draft.on(), length(-left)),
+        _ => format!("{}{} may log in for another {}", draft.name(), draft.on(), length(left)),
+    };
+    Some(draft.finish(title, "Whoever has it is refused from then on: write a later `expiry-time` into authorized_keys, or remove the line."))
 }
 
 fn unused(view: &View<'_>, key: &KeyRecord, places: Vec<&PlaceRecord>) -> Option<Finding> {

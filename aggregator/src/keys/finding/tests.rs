@@ -65,6 +65,10 @@ impl Key {
         self.place(|place| place.used_by.push(user.into()))
     }
 
+    fn until(self, end_ms: i64) -> Self {
+        self.place(|place| place.not_after_ms = Some(end_ms))
+    }
+
     fn role(self, role: Role) -> Self {
         self.place(|place| place.role = role)
     }
@@ -204,7 +208,7 @@ fn what_nobody_waits_for_does_not_expire() {
 fn keys_other_than_certificates_end_too() {
     let apt =
         key(KeyKind::OpenpgpPublicKey, 'a', 'f').facts(|f| f.not_after_ms = Some(NOW + 5 * DAY)).at("web", "/etc/apt/keyrings/vendor.gpg").role(Role::Trusted);
-    let login = key(KeyKind::SshPublicKey, 'b', '1').facts(|f| f.not_after_ms = Some(NOW + DAY)).at("web", "/root/.ssh/authorized_keys").role(Role::Authorized);
+    let login = key(KeyKind::SshPublicKey, 'b', '1').at("web", "/root/.ssh/authorized_keys").role(Role::Authorized).until(NOW + DAY);
     let ssh = key(KeyKind::SshCertificate, 'c', '2').facts(|f| (f.not_before_ms, f.not_after_ms) = (Some(NOW - 11 * 3_600_000), Some(NOW + 3_600_000)));
     assert_eq!(kinds(vec![apt, login]).len(), 2);
     assert_eq!(kinds(vec![ssh.at("web", "/etc/ssh/host-cert.pub")]), [(Kind::Expiring, Severity::Warning)]);

@@ -33,6 +33,6 @@ fn place(at: &PlaceRecord) -> Value {
     });
     json!({"host": at.host, "kind": at.kind, "path": place.path, "slot": place.slot, "owner": place.owner, "group": place.group,
            "mode": place.mode.map(|m| format!("{m:04o}")), "modified": place.modified_ms,
-           "format": place.format, "entry": place.entry, "role": place.role, "used_by": place.used_by, "reach": place.reach, "home": place.home,
+           "format": place.format, "entry": place.entry, "role": place.role, "used_by": place.used_by, "not_after": place.not_after_ms, "options": place.options, "reach": place.reach, "home": place.home,
            "served": served, "first_seen": at.first_seen_ms, "last_seen": at.last_seen_ms, "gone": at.gone})
 }
