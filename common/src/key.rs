@@ -134,6 +134,9 @@ pub struct KeyFacts {
     /// X.509: authority key identifier, hex: which key signed it, or signed the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authority_key_id: Option<String>,
+    /// SSH: SHA-256 of the same public key as a SubjectPublicKeyInfo, by which it is known in X.509 and its kin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spki: Option<String>,
     /// What only one who sees the key itself can tell against it: `roca`, `debian-weak`, `shared-factor`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub weaknesses: Vec<String>,
@@ -184,6 +187,7 @@ impl KeyFacts {
             exponent: None,
             key_id: None,
             authority_key_id: None,
+            spki: None,
             weaknesses: Vec::new(),
             revoked_ms: None,
             revocation: None,
@@ -191,11 +195,17 @@ impl KeyFacts {
         }
     }
 
+    /// What all forms of one key have in common: its fingerprint as a SubjectPublicKeyInfo, where it has one.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.spki.as_deref().unwrap_or(&self.fingerprint)
+    }
+
     /// Whether every text is within its bound, as [`KeyFacts::clamp`] leaves it.
     #[must_use]
     pub fn is_clamped(&self) -> bool {
         let one = [&self.signature_algorithm, &self.subject, &self.issuer, &self.serial, &self.kdf, &self.curve];
-        let texts = one.into_iter().chain([&self.key_id, &self.authority_key_id, &self.revocation]).flatten();
+        let texts = one.into_iter().chain([&self.key_id, &self.authority_key_id, &self.revocation, &self.spki]).flatten();
         let lists = self.sans.iter().chain(&self.usage).chain(&self.weaknesses).chain([&self.algorithm]);
         let revoked = self.revokes.iter().flat_map(|revoked| [Some(&revoked.what), revoked.reason.as_ref()]).flatten();
         // The last of the names may say how many more there were.
@@ -206,7 +216,7 @@ impl KeyFacts {
     /// Cuts every text to its bound, so that a hostile certificate cannot fill the inventory.
     pub fn clamp(&mut self) {
         let one = [&mut self.signature_algorithm, &mut self.subject, &mut self.issuer, &mut self.serial, &mut self.kdf, &mut self.curve];
-        one.into_iter().chain([&mut self.key_id, &mut self.authority_key_id, &mut self.revocation]).flatten().for_each(clamp_text);
+        one.into_iter().chain([&mut self.key_id, &mut self.authority_key_id, &mut self.revocation, &mut self.spki]).flatten().for_each(clamp_text);
         clamp_text(&mut self.algorithm);
         if self.sans.len() > SANS_MAX {
             let dropped = self.sans.len() - SANS_MAX;

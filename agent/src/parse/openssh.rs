@@ -8,7 +8,7 @@ use keyvigil_common::key::{KeyFacts, KeyKind};
 use keyvigil_common::limits::{KEY_USAGES_MAX, SSH_COMMENT_BYTES_MAX};
 
 use super::der::bit_length;
-use super::weak;
+use super::{spki, weak};
 
 const MAGIC: &[u8] = b"openssh-key-v1\0";
 const CERTIFICATE: &str = "-cert-v01@openssh.com";
@@ -175,11 +175,30 @@ pub(super) fn public_blob(kind: KeyKind, blob: &[u8]) -> Result<KeyFacts, String
             (facts.curve, facts.bits) = (Some(curve.into()), Some(bits));
         }
     }
+    facts.spki = as_spki(name, first, second, fields);
     if matches!(shape.private, Private::Token) {
         let application = if shape.public == 2 { second } else { fields.string() };
         facts.usage.push(format!("application={}", String::from_utf8_lossy(application.ok_or("the SSH public key is truncated")?)));
     }
     Ok(facts)
+}
+
+/// Fingerprint of the same key as a SubjectPublicKeyInfo. A token's key is one like any other, but for where its private half is.
+fn as_spki(name: &str, first: &[u8], second: Option<&[u8]>, mut rest: Fields<'_>) -> Option<String> {
+    const CURVES: [(&[u8], &[u8]); 3] = [
+        (b"nistp256", &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07]),
+        (b"nistp384", &[0x2b, 0x81, 0x04, 0x00, 0x22]),
+        (b"nistp521", &[0x2b, 0x81, 0x04, 0x00, 0x23]),
+    ];
+    let kind = KeyKind::PublicKey;
+    let facts = match name {
+        "ssh-rsa" => spki::rsa(kind, second?, first),
+        "ssh-dss" => spki::dsa(kind, [first, second?, rest.string()?, rest.string()?]),
+        "ssh-ed25519" | "sk-ssh-ed25519@openssh.com" => spki::raw(kind, spki::ED25519_OID, first),
+        "ssh-ed448" => spki::raw(kind, spki::ED448_OID, first),
+        _ => spki::ec(kind, CURVES.iter().find(|(curve, _)| *curve == first)?.1, second?),
+    };
+    facts.map(|facts| facts.fingerprint)
 }
 
 /// Facts that say which key this is.

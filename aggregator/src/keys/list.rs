@@ -221,7 +221,7 @@ impl Inventory {
     pub fn related(&self, tenant: TenantId, key: &KeyRecord) -> Vec<KeyRecord> {
         let mut out = Vec::new();
         self.each(tenant, |other| {
-            if other.facts.fingerprint == key.facts.fingerprint && other.facts.id != key.facts.id {
+            if other.facts.key() == key.facts.key() && other.facts.id != key.facts.id {
                 out.push(other.clone());
             }
         });

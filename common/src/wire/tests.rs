@@ -17,6 +17,7 @@ fn full_batch() -> Batch {
     facts.sans = vec!["DNS:example.org".into()];
     (facts.usage, facts.weaknesses) = (vec!["serverAuth".into()], vec!["roca".into()]);
     (facts.exponent, facts.key_id, facts.authority_key_id) = (Some(65_537), Some("0102".into()), Some("0304".into()));
+    facts.spki = Some("56".repeat(32));
     (facts.revoked_ms, facts.revocation) = (Some(7), Some("CRL /etc/ssl/crl.pem: keyCompromise".into()));
     facts.revokes = vec![Revoked { what: "0a".into(), at_ms: Some(6), reason: Some("superseded".into()) }];
     let served =

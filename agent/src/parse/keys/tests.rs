@@ -440,3 +440,24 @@ fn armoured(label: &str, der: &[u8]) -> Vec<u8> {
     text.extend(format!("\n-----END {label}-----\n").into_bytes());
     text
 }
+
+#[test]
+fn an_ssh_key_is_known_as_the_same_key_that_lies_in_pem() {
+    let shop = Workshop::new();
+    for kind in ["rsa -b 2048", "ecdsa -b 256", "ecdsa -b 384", "ecdsa -b 521"] {
+        shop.ssh_keygen(&format!("-q -t {kind} -N '' -m PEM -f k"));
+        let (pem, line) = (only(&shop.read("k")), only(&shop.read("k.pub")));
+        assert_eq!(line.spki.as_ref(), Some(&pem.fingerprint), "{kind}");
+        assert_eq!(line.key(), pem.key());
+        for name in ["k", "k.pub"] {
+            std::fs::remove_file(shop.path(name)).unwrap();
+        }
+    }
+    // What OpenSSL makes of the same 32 bytes.
+    shop.openssl("genpkey -algorithm ed25519 -out e.pem");
+    let der = shop.openssl("pkey -in e.pem -pubout -outform der");
+    let blob = [&11u32.to_be_bytes()[..], b"ssh-ed25519", &32u32.to_be_bytes(), &der[der.len() - 32..]].concat();
+    shop.write("blob", blob);
+    let line = [b"ssh-ed25519 ".to_vec(), shop.openssl("base64 -A -in blob")].concat();
+    assert_eq!(only(&line).spki, Some(only(&shop.read("e.pem")).fingerprint));
+}

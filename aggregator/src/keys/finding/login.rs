@@ -34,7 +34,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
 
 fn revoked(view: &View<'_>, listed: &HashMap<&str, (&KeyRecord, Option<&str>)>, key: &KeyRecord, places: &[&PlaceRecord]) -> Option<Finding> {
     let list = listed.get(key.facts.fingerprint.as_str());
-    let told = view.cluster(&key.facts.fingerprint).find(|other| view.is_revoked(other));
+    let told = view.cluster(key).find(|other| view.is_revoked(other));
     if list.is_none() && told.is_none() {
         return None;
     }

@@ -92,7 +92,7 @@ fn keyless(view: &View<'_>, around: &Around<'_>, key: &KeyRecord) -> Option<Find
 /// Whether something of that kind with the fingerprint of `key` lies on `host`.
 fn lies(view: &View<'_>, key: &KeyRecord, host: &str, wanted: impl Fn(KeyKind) -> bool) -> bool {
     let there = |other: &KeyRecord| other.live().any(|p| p.host == host && wanted(p.kind.unwrap_or(other.facts.kind)));
-    view.cluster(&key.facts.fingerprint).any(there)
+    view.cluster(key).any(there)
 }
 
 /// Whether its public half is not known, so that nothing can be said of what it belongs to.

@@ -52,8 +52,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
 
 /// What the key is for: the certificate's name says it better than the file's.
 fn subject(view: &View<'_>, key: &KeyRecord) -> String {
-    let certificate =
-        view.cluster(&key.facts.fingerprint).filter(|other| other.facts.kind == KeyKind::Certificate).max_by_key(|other| other.facts.not_after_ms);
+    let certificate = view.cluster(key).filter(|other| other.facts.kind == KeyKind::Certificate).max_by_key(|other| other.facts.not_after_ms);
     super::name(certificate.unwrap_or(key))
 }
 

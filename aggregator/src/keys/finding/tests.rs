@@ -205,6 +205,13 @@ fn what_nobody_waits_for_does_not_expire() {
 }
 
 #[test]
+fn a_private_key_is_the_same_in_pem_and_in_the_form_of_ssh() {
+    let pem = key(KeyKind::PrivateKey, 'a', 'f').at("web", "/etc/ssl/private/k.pem");
+    let ssh = key(KeyKind::SshPrivateKey, 'b', '1').facts(|f| f.spki = Some("f".repeat(64))).at("mail", "/home/ana/.ssh/id_ecdsa");
+    assert_eq!(kinds(vec![pem, ssh]), [(Kind::PrivateKeyShared, Severity::Warning)]);
+}
+
+#[test]
 fn keys_other_than_certificates_end_too() {
     let apt =
         key(KeyKind::OpenpgpPublicKey, 'a', 'f').facts(|f| f.not_after_ms = Some(NOW + 5 * DAY)).at("web", "/etc/apt/keyrings/vendor.gpg").role(Role::Trusted);

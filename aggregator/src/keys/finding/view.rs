@@ -31,7 +31,7 @@ pub struct View<'a> {
     pub(super) keys: Vec<&'a KeyRecord>,
     /// Of each key, whether it is one of the system's trust store.
     pub(super) shipped: Vec<bool>,
-    by_fingerprint: HashMap<&'a str, Vec<u32>>,
+    by_key: HashMap<&'a str, Vec<u32>>,
     pub(super) standing: HashMap<&'a str, Standing>,
 }
 
@@ -50,11 +50,11 @@ impl<'a> View<'a> {
         }
         let keys = there;
         let shipped: Vec<bool> = keys.iter().map(|key| key.is_trust_store()).collect();
-        let mut by_fingerprint: HashMap<&str, Vec<u32>> = HashMap::with_capacity(keys.len());
+        let mut by_key: HashMap<&str, Vec<u32>> = HashMap::with_capacity(keys.len());
         for (at, key) in keys.iter().enumerate() {
-            by_fingerprint.entry(&key.facts.fingerprint).or_default().push(u32::try_from(at).unwrap_or(u32::MAX));
+            by_key.entry(key.facts.key()).or_default().push(u32::try_from(at).unwrap_or(u32::MAX));
         }
-        let mut view = Self { now_ms, observed_since_ms, keys, shipped, by_fingerprint, standing: HashMap::new() };
+        let mut view = Self { now_ms, observed_since_ms, keys, shipped, by_key, standing: HashMap::new() };
         view.standing = lineage::superseded(&view);
         chain::judge(&mut view);
         for key in view.own().collect::<Vec<_>>() {
@@ -83,18 +83,15 @@ impl<'a> View<'a> {
         self.keys.iter().zip(&self.shipped).filter(|(_, shipped)| !**shipped).map(|(key, _)| *key)
     }
 
-    /// All that have this fingerprint.
-    pub(super) fn cluster(&self, fingerprint: &str) -> impl Iterator<Item = &'a KeyRecord> {
-        self.by_fingerprint.get(fingerprint).into_iter().flatten().filter_map(|at| self.keys.get(*at as usize).copied())
+    /// All that are the same key as this one, in whatever form.
+    pub(super) fn cluster(&self, key: &KeyRecord) -> impl Iterator<Item = &'a KeyRecord> {
+        self.by_key.get(key.facts.key()).into_iter().flatten().filter_map(|at| self.keys.get(*at as usize).copied())
     }
 
-    /// Fingerprints in order, each with its keys.
+    /// Keys by their common fingerprint, in order, each in all its forms.
     pub(super) fn clusters(&self) -> Vec<(&'a str, Vec<&'a KeyRecord>)> {
-        let mut all: Vec<(&str, Vec<&KeyRecord>)> = self
-            .by_fingerprint
-            .iter()
-            .map(|(fingerprint, at)| (*fingerprint, at.iter().filter_map(|at| self.keys.get(*at as usize).copied()).collect()))
-            .collect();
+        let mut all: Vec<(&str, Vec<&KeyRecord>)> =
+            self.by_key.iter().map(|(fingerprint, at)| (*fingerprint, at.iter().filter_map(|at| self.keys.get(*at as usize).copied()).collect())).collect();
         all.sort_unstable_by_key(|(fingerprint, _)| *fingerprint);
         all
     }

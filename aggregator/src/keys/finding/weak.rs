@@ -85,11 +85,11 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
 
 fn first<'a>(view: &View<'a>, key: &KeyRecord) -> Option<&'a KeyRecord> {
     let weak = |other: &&KeyRecord| concerns_us(other) && !faults(&other.facts).is_empty();
-    view.cluster(&key.facts.fingerprint).filter(weak).min_by_key(|other| (other.facts.kind, &other.facts.id))
+    view.cluster(key).filter(weak).min_by_key(|other| (other.facts.kind, &other.facts.id))
 }
 
 fn weak_key(view: &View<'_>, key: &KeyRecord, faults: Vec<(Severity, String)>) -> Finding {
-    let keys: Vec<&KeyRecord> = view.cluster(&key.facts.fingerprint).filter(|other| concerns_us(other)).collect();
+    let keys: Vec<&KeyRecord> = view.cluster(key).filter(|other| concerns_us(other)).collect();
     let places = keys.iter().flat_map(|key| key.live()).filter(|p| p.place.role != Role::Peer).collect();
     let severity = faults.iter().map(|(severity, _)| *severity).max().unwrap_or(Severity::Warning);
     let mut draft = Draft { keys, places, ..Draft::new(FindingKind::Weak, severity, &key.facts.fingerprint) };
