@@ -72,7 +72,7 @@ async fn faults_of_real_files_are_found_told_once_and_end_when_they_are_mended()
     assert_eq!(page["total"], 1, "{page}");
     let key = client.key(page["keys"][0]["id"].as_str().expect("an id").get(..12).expect("long")).await.expect("by its beginning");
     let kinds: Vec<&str> = key["findings"].as_array().into_iter().flatten().filter_map(|f| f["kind"].as_str()).collect();
-    assert_eq!(kinds, ["weak", "private_key_readable", "not_quantum_safe"], "{key}");
+    assert_eq!(kinds, ["private_key_readable", "weak", "not_quantum_safe"], "{key}");
     let summary = client.call(keyvigil_common::client::Method::GET, "/keys/summary", &[], None).await.expect("a summary");
     assert_eq!(summary["findings"]["by_kind"]["private_key_shared"], 1, "{summary}");
 

@@ -120,7 +120,7 @@ fn what_the_sensor_says_before_it_is_sealed_has_nothing_private() {
     let keys = dir.path().join("keys");
     let needles = make_keys(&keys);
     let paths = vec![keys.to_string_lossy().into_owned()];
-    let keystore = KeystoreConfig { paths, password: passwords(dir.path()), ..KeystoreConfig::default() };
+    let keystore = KeystoreConfig { paths, password: passwords(dir.path()), named_files: false, ..KeystoreConfig::default() };
     let context = Context {
         root: RootFs::host(),
         started_ms: 0,

@@ -49,8 +49,8 @@ fn open_directory(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
             draft.finish(title, format!("Take the right to write from others, of the file and of each directory above it: `namei -l {path}` shows them.")),
         );
     }
-    // sshd's directory is open to all by design; what a name there tells, everybody knows.
-    let listed = |p: &&PlaceRecord| p.place.reach.is_some_and(|r| r.list) && !p.place.path.starts_with("/etc/ssh/");
+    // sshd's directory is open to all by design; what a name there tells, everybody knows. Of a key that everybody reads, worse is told.
+    let listed = |p: &&PlaceRecord| p.place.reach.is_some_and(|r| r.list && !r.read) && !p.place.path.starts_with("/etc/ssh/");
     let places: Vec<&PlaceRecord> = files.iter().copied().filter(listed).collect();
     let path = places.first()?.place.path.clone();
     let directory = path.rsplit_once('/').map_or("/", |(directory, _)| directory).to_owned();
