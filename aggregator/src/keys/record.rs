@@ -223,6 +223,13 @@ impl KeyRecord {
         }
     }
 
+    /// Whether it is a certificate of this product itself, which renews it long before its end.
+    #[must_use]
+    pub fn is_our_own(&self) -> bool {
+        let own = format!("DNS:{}", keyvigil_common::tls::AGGREGATOR_NAME);
+        self.facts.kind == KeyKind::Certificate && self.facts.sans.contains(&own)
+    }
+
     /// Whether what lies in one of its places holds a secret.
     #[must_use]
     pub fn is_secret_at(&self, at: &PlaceRecord) -> bool {

@@ -27,7 +27,7 @@ pub(in crate::keys) fn scaled(days: i64, life_ms: i64) -> i64 {
 /// The length by which what is left of a life is measured, where that is not in days.
 #[must_use]
 pub(in crate::keys) fn measure(key: &KeyRecord, renewed_so_soon: bool) -> Option<i64> {
-    life(key).filter(|life| *life < FULL_LIFE_MS && (key.facts.kind != KeyKind::Certificate || renewed_so_soon))
+    life(key).filter(|life| *life < FULL_LIFE_MS && (key.facts.kind != KeyKind::Certificate || renewed_so_soon || key.is_our_own()))
 }
 
 /// How long it lives in all, as far as is known.

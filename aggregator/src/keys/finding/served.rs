@@ -69,7 +69,7 @@ fn chain_fault(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
 
 fn without_file(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
     let lies = |host: &str| key.live().any(|p| p.host == host && p.place.served.is_none());
-    let places: Vec<&PlaceRecord> = ports.iter().filter(|(p, served)| served.file.is_none() && !lies(&p.host)).map(|(p, _)| *p).collect();
+    let places: Vec<&PlaceRecord> = ports.iter().filter(|(p, served)| served.file.is_none() && !lies(&p.host) && !key.is_our_own()).map(|(p, _)| *p).collect();
     let (_, served) = ports.first().filter(|_| !places.is_empty())?;
     let mut draft = Draft::about(FindingKind::ServedWithoutFile, Severity::Info, key, places);
     if let Some(process) = process(served) {

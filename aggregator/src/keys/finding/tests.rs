@@ -212,6 +212,18 @@ fn a_private_key_is_the_same_in_pem_and_in_the_form_of_ssh() {
 }
 
 #[test]
+fn our_own_certificate_of_a_month_is_not_about_to_expire_from_its_first_day() {
+    let own = |left: i64| {
+        let made = key(KeyKind::Certificate, 'a', 'f').facts(|f| {
+            (f.not_before_ms, f.not_after_ms) = (Some(NOW + left - 30 * DAY), Some(NOW + left));
+            f.sans = vec!["DNS:aggregator.keyvigil.internal".into()];
+        });
+        kinds(vec![made.served("web", |served| served.file = None)])
+    };
+    assert_eq!((own(29 * DAY), own(DAY / 4)), (vec![], vec![(Kind::Expiring, Severity::Critical)]), "but it is told where it is not renewed");
+}
+
+#[test]
 fn keys_other_than_certificates_end_too() {
     let apt =
         key(KeyKind::OpenpgpPublicKey, 'a', 'f').facts(|f| f.not_after_ms = Some(NOW + 5 * DAY)).at("web", "/etc/apt/keyrings/vendor.gpg").role(Role::Trusted);
