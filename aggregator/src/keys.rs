@@ -150,23 +150,30 @@ impl Inventory {
     }
 }
 
-/// Stores a sighting of `host` in a transaction and returns the records it changed, for [`Inventory::put`] after the commit.
+/// Stores the sightings of one batch of `host` in a transaction and returns the records they changed, for [`Inventory::put`] after
+/// the commit. Each record is read and written once, however many places the batch tells of: it holds all of them.
 ///
 /// # Errors
 /// The store's.
-pub fn sight(tx: &Tx<'_>, tenant: TenantId, host: &str, sighting: Sighting) -> Result<Vec<KeyRecord>, StoreError> {
-    let id = sighting.facts.id.clone();
-    let before: Option<KeyRecord> = tx.get(Table::Key, tenant, &id)?;
-    let mut changed = Vec::new();
-    if let Some(old) = sighting.replaces.as_ref().filter(|old| **old != id)
-        && let Some(mut replaced) = tx.get::<KeyRecord>(Table::Key, tenant, old)?
-    {
-        replaced.replaced_by(host, &sighting);
-        tx.put(Table::Key, tenant, old, &replaced)?;
-        changed.push(replaced);
+pub fn sight(tx: &Tx<'_>, tenant: TenantId, host: &str, sightings: Vec<Sighting>) -> Result<Vec<KeyRecord>, StoreError> {
+    let mut touched: BTreeMap<String, KeyRecord> = BTreeMap::new();
+    let take = |touched: &mut BTreeMap<String, KeyRecord>, id: &str| match touched.remove(id) {
+        Some(record) => Ok(Some(record)),
+        None => tx.get::<KeyRecord>(Table::Key, tenant, id),
+    };
+    for sighting in sightings {
+        let id = sighting.facts.id.clone();
+        if let Some(old) = sighting.replaces.as_ref().filter(|old| **old != id)
+            && let Some(mut replaced) = take(&mut touched, old)?
+        {
+            replaced.replaced_by(host, &sighting);
+            touched.insert(old.clone(), replaced);
+        }
+        let before = take(&mut touched, &id)?;
+        touched.insert(id, KeyRecord::sighted(before, host, sighting));
     }
-    let record = KeyRecord::sighted(before, host, sighting);
-    tx.put(Table::Key, tenant, &id, &record)?;
-    changed.push(record);
-    Ok(changed)
+    for (id, record) in &touched {
+        tx.put(Table::Key, tenant, id, record)?;
+    }
+    Ok(touched.into_values().collect())
 }

@@ -182,7 +182,18 @@ impl Env {
 
     /// `path` as seen from `base`, where it is not absolute.
     fn join(base: &str, path: &str) -> String {
-        if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", base.trim_end_matches('/')) }
+        let whole = if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", base.trim_end_matches('/')) };
+        // People write `../ssl/x.pem`. By the text alone: where a link stands before the dots, the system may see another file.
+        let mut parts: Vec<&str> = Vec::new();
+        for part in whole.split('/') {
+            match part {
+                "" | "." => {}
+                ".." => drop(parts.pop()),
+                part => parts.push(part),
+            }
+        }
+        let end = if whole.ends_with('/') && !parts.is_empty() { "/" } else { "" };
+        format!("/{}{end}", parts.join("/"))
     }
 
     /// A file that is named by its absolute path.

@@ -13,7 +13,7 @@ use super::{Judged, Observation};
 /// Metric that the alerts name.
 pub const METRIC_ID: &str = "crypto.key.not_after_timestamp_seconds";
 const DAY_MS: i64 = 86_400_000;
-/// Red is for now: an end that is older is history, and the inventory shows it.
+/// Red is for now: an end that is older is history, and the inventory shows it; unless something still uses the key.
 const EXPIRED_LOUD_MS: i64 = 7 * DAY_MS;
 const FULL_LIFE_MS: i64 = 90 * DAY_MS;
 const SHOWN_CHARS_MAX: usize = 120;
@@ -38,6 +38,8 @@ pub struct ExpiringKey {
     pub status: String,
     /// Nothing depends on its end: a CA certificate that comes with the system, an authority that lies along with others.
     pub unneeded: bool,
+    /// A port serves it, or a configuration names it.
+    pub in_use: bool,
 }
 
 /// One observation for each of `keys`. A key that is not among them any more counts as missing data, so list those that
@@ -55,7 +57,7 @@ fn observe_key(key: &ExpiringKey, days: &[u32], now_ms: i64) -> Observation {
     // The last of the thresholds that have been passed, the widest being 1; beyond them all lies the end itself.
     let passed = days.iter().filter(|d| left_ms <= before_end(**d, key.life_ms)).count();
     let over = left_ms <= 0;
-    let loud = quiet(key).is_none() && left_ms > -EXPIRED_LOUD_MS && passed > 0;
+    let loud = quiet(key).is_none() && (left_ms > -EXPIRED_LOUD_MS || key.in_use) && passed > 0;
     let limit = passed.checked_sub(1).and_then(|at| days.get(at)).copied().unwrap_or(0);
     let judged = Judged {
         identity: key.id.clone(),
@@ -180,6 +182,7 @@ mod tests {
             life_ms: None,
             status: status.into(),
             unneeded: false,
+            in_use: false,
         }
     }
 
@@ -216,6 +219,7 @@ mod tests {
             assert!(!judged(key(1.0, status)).hit, "{status}");
         }
         assert!(!judged(ExpiringKey { unneeded: true, ..key(1.0, "active") }).hit);
+        assert!(judged(ExpiringKey { in_use: true, ..key(-600.0, "expired") }).hit, "what is still served is no history");
         assert!(judged(key(1.0, "revoked")).hit, "who says that it is revoked does not hide its end");
         assert!(judged(key(1.0, "something new")).hit, "an unknown status is not a reason to be quiet");
     }

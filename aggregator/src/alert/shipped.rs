@@ -10,7 +10,7 @@ use crate::query::Aggregation;
 /// The shipped rules.
 #[must_use]
 pub fn shipped() -> Vec<Rule> {
-    vec![high_cpu(), memory_exhaustion(), authentication_failures(), key_expiry(), weak_key(), key_readable(), served_stale()]
+    vec![high_cpu(), memory_exhaustion(), authentication_failures(), key_expiry(), weak_key(), key_readable(), served_stale(), revoked_in_use()]
 }
 
 fn high_cpu() -> Rule {
@@ -98,6 +98,16 @@ fn served_stale() -> Rule {
         "A certificate was renewed on disk, and the old one is still served until its end. Reload the service.",
         vec![FindingKind::ServedStale],
         Priority::High,
+    )
+}
+
+fn revoked_in_use() -> Rule {
+    of_findings(
+        "revoked-in-use",
+        "Revoked key in use",
+        "A revoked certificate is served or named by a configuration, or a revoked key may still log in. Replace it.",
+        vec![FindingKind::RevokedInUse, FindingKind::AuthorizedKeyRevoked],
+        Priority::Critical,
     )
 }
 

@@ -307,12 +307,13 @@ impl Ingest {
 
     /// Stores the keys, events and losses that a batch tells of.
     fn record(&self, tx: &Tx<'_>, stream: &Stream, host: &str, batch: Batch) -> Result<(), StoreError> {
-        let (tenant, mut changed) = (stream.tenant, Vec::new());
+        let tenant = stream.tenant;
         let now_ms = self.clock.now_ms();
-        for mut sighting in batch.sightings {
+        let mut sightings = batch.sightings;
+        for sighting in &mut sightings {
             sighting.at_ms = plausible(sighting.at_ms, now_ms);
-            changed.extend(keys::sight(tx, tenant, host, sighting)?);
         }
+        let changed = keys::sight(tx, tenant, host, sightings)?;
         for mut event in batch.events {
             let told = event.at_ms;
             event.at_ms = plausible(told, now_ms);

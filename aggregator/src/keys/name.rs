@@ -34,18 +34,40 @@ pub fn name(key: &KeyRecord) -> String {
 
 /// Value of CN in a distinguished name written `CN=a, O=b`.
 fn common_name(subject: &str) -> Option<&str> {
-    let parts = subject.split([',', '/', '+']);
-    parts.filter_map(|part| part.trim().split_once('=')).find(|(name, _)| name.trim().eq_ignore_ascii_case("cn")).map(|(_, value)| value.trim())
+    let is_type = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
+    let begins = |at: usize| subject[at..].split_once('=').is_some_and(|(name, _)| is_type(name));
+    // A comma may stand in a value: only what looks like the next type ends it.
+    let starts: Vec<usize> = [0].into_iter().chain(subject.match_indices(", ").map(|(at, _)| at + 2)).filter(|at| begins(*at)).collect();
+    let ends = starts.iter().skip(1).map(|at| at - 2).chain([subject.len()]);
+    let mut parts = starts.iter().zip(ends).filter_map(|(start, end)| subject.get(*start..end)?.split_once('='));
+    parts.find(|(name, _)| name.eq_ignore_ascii_case("cn")).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
 }
 
 /// Text as it may stand in a sentence: on one line, and not endless. What certificates say is chosen by whoever made them.
 #[must_use]
 pub(super) fn shown(text: &str) -> String {
-    let mut out: String = text.chars().take(NAME_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut out: String = text.chars().take(NAME_CHARS_MAX).map(|c| if c.is_control() || is_unseen(c) { ' ' } else { c }).collect();
     if text.chars().nth(NAME_CHARS_MAX).is_some() {
         out.push('…');
     }
     out
+}
+
+/// A path as it may stand in a command that somebody copies into a root shell: whoever may name a file chooses it.
+#[must_use]
+pub(super) fn quoted(path: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !path.is_empty() && path.chars().all(is_plain) {
+        return path.to_owned();
+    }
+    // What a terminal would not show as it is cannot be copied either.
+    let text: String = path.chars().map(|c| if c.is_control() || is_unseen(c) || c == '`' { '?' } else { c }).collect();
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// Characters that change how others are shown, or are not shown at all.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A length of time, in words that fit its size: `6 days`, `5 hours`, `1 minute`.
@@ -56,4 +78,30 @@ pub(super) fn length(ms: i64) -> String {
     let (size, name) = units.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((1, "second"));
     let count = seconds / size;
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_in_a_command_is_one_word_whatever_it_holds() {
+        assert_eq!(quoted("/etc/ssl/private/a-b_1.key"), "/etc/ssl/private/a-b_1.key");
+        assert_eq!(quoted("/k/x$(touch PWNED);reboot.key"), "'/k/x$(touch PWNED);reboot.key'");
+        assert_eq!(quoted("/k/it's `id` a b\n.key"), "'/k/it'\\''s ?id? a b?.key'");
+    }
+
+    #[test]
+    fn a_common_name_is_told_whole() {
+        for (subject, expected) in [
+            ("C=DE, O=Example, CN=example.org", Some("example.org")),
+            ("CN=Acme, Inc. Web", Some("Acme, Inc. Web")),
+            ("CN=HTTP/web-1.example.org, O=IPA", Some("HTTP/web-1.example.org")),
+            ("CN=a+b, 1.2.3.4=x", Some("a+b")),
+            ("O=Example", None),
+            ("CN=", None),
+        ] {
+            assert_eq!(common_name(subject), expected, "{subject}");
+        }
+    }
 }

@@ -150,7 +150,7 @@ fn a_word_and_its_value() {
     let yaml = "users:\n- user:\n    client-certificate: /a.crt\n    client-key-data: QUJD\n  - --tls-private-key-file=/etc/kubernetes/pki/b.key\n  # /no.pem\n  x: \"http://host/c.pem\"";
     let kubeconfig =
         "clusters:\n- cluster: {certificate-authority: /ca}\n  name: c\nusers:\n- name: a\n  user:\n    client-certificate: ../a.crt\n    client-key: a.key\n";
-    let expected = ["2 Authorities? /ca", "7 Certificate? /root/.kube/../a.crt", "8 Key? /root/.kube/a.key"];
+    let expected = ["2 Authorities? /ca", "7 Certificate? /root/a.crt", "8 Key? /root/.kube/a.key"];
     assert_eq!(said(kubeconfig::parse, "/root/.kube/config", kubeconfig), expected);
     assert_eq!(said(paths::parse, "/etc/kubernetes/a.conf", yaml), ["3 Certificate? /a.crt", "5 Key? /etc/kubernetes/pki/b.key"]);
 }

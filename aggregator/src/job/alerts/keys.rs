@@ -56,6 +56,7 @@ impl Keys {
             life_ms: self.found.measure(key),
             status: status.as_str().to_owned(),
             unneeded: end.is_none(),
+            in_use: key.live().any(|p| p.place.served.is_some() || !p.place.used_by.is_empty()),
         }
     }
 

@@ -2,9 +2,12 @@
 //! is what the agent worked out from the file and every directory above it; where it could not, the file's own mode is all
 //! there is, and the finding says so.
 
+use std::collections::BTreeMap;
+
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::KeyKind;
 
+use super::super::name::{name, quoted, shown};
 use super::super::record::{KeyRecord, PlaceRecord};
 use super::view::{View, secret};
 use super::{Draft, Finding};
@@ -12,12 +15,18 @@ use super::{Draft, Finding};
 const OTHERS_READ: u32 = 0o004;
 
 pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
+    let mut open = Vec::new();
     for key in view.own().filter(|key| key.facts.kind.is_private() && !key.facts.algorithm.ends_with("-sk")) {
         let files: Vec<&PlaceRecord> = secret(key).filter(|p| p.place.path.starts_with('/')).collect();
         out.extend(readable(key, &files));
         out.extend(open_directory(key, &files));
         out.extend(unencrypted(key, &files));
+        // sshd's directory is open to all by design; what a name there tells, everybody knows. Of a key that everybody reads or
+        // replaces, worse is told.
+        let is_listed = |p: &&PlaceRecord| p.place.reach.is_some_and(|r| r.list && !r.read && !r.write) && !p.place.path.starts_with("/etc/ssh/");
+        open.extend(files.into_iter().filter(is_listed).map(|place| (key, place)));
     }
+    listed(&open, out);
 }
 
 fn readable(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
@@ -36,7 +45,7 @@ fn readable(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
     }
     let title = format!("Every user can read the private key {path}{}", draft.on());
     let after = if severity == Severity::Critical { " Then replace the key: who read it, has it." } else { "" };
-    Some(draft.finish(title, format!("`chmod o-rwx {path}`.{after}")))
+    Some(draft.finish(title, format!("`chmod o-rwx {}`.{after}", quoted(&path))))
 }
 
 fn open_directory(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
@@ -45,18 +54,33 @@ fn open_directory(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
         let path = first.place.path.clone();
         let draft = Draft::about(FindingKind::PrivateKeyInOpenDirectory, Severity::Critical, key, written);
         let title = format!("Every user can replace the private key {path}{}", draft.on());
-        return Some(
-            draft.finish(title, format!("Take the right to write from others, of the file and of each directory above it: `namei -l {path}` shows them.")),
-        );
+        return Some(draft.finish(
+            title,
+            format!("Take the right to write from others, of the file and of each directory above it: `namei -l {}` shows them.", quoted(&path)),
+        ));
     }
-    // sshd's directory is open to all by design; what a name there tells, everybody knows. Of a key that everybody reads, worse is told.
-    let listed = |p: &&PlaceRecord| p.place.reach.is_some_and(|r| r.list && !r.read) && !p.place.path.starts_with("/etc/ssh/");
-    let places: Vec<&PlaceRecord> = files.iter().copied().filter(listed).collect();
-    let path = places.first()?.place.path.clone();
-    let directory = path.rsplit_once('/').map_or("/", |(directory, _)| directory).to_owned();
-    let draft = Draft::about(FindingKind::PrivateKeyInOpenDirectory, Severity::Info, key, places);
-    let title = format!("Every user can list {directory}, where the private key {}{} lies", draft.name(), draft.on());
-    Some(draft.finish(title, format!("`chmod o-rx {directory}`, if nothing else in it is for everybody.")))
+    None
+}
+
+/// Directories of private keys that everybody may list, each once: what is closed in them stays closed, but its name is told.
+fn listed(keys: &[(&KeyRecord, &PlaceRecord)], out: &mut Vec<Finding>) {
+    let mut directories: BTreeMap<&str, Vec<(&KeyRecord, &PlaceRecord)>> = BTreeMap::new();
+    for (key, place) in keys {
+        let directory = place.place.path.rsplit_once('/').map_or("/", |(directory, _)| if directory.is_empty() { "/" } else { directory });
+        directories.entry(directory).or_default().push((key, place));
+    }
+    for (directory, held) in directories {
+        let mut keys: Vec<&KeyRecord> = held.iter().map(|(key, _)| *key).collect();
+        keys.dedup_by_key(|key| &key.facts.id);
+        let what = match keys[..] {
+            [key] => format!("the private key {} lies", name(key)),
+            ref keys => format!("{} private keys lie", keys.len()),
+        };
+        let places = held.iter().map(|(_, place)| *place).collect();
+        let draft = Draft { keys, places, ..Draft::new(FindingKind::PrivateKeyInOpenDirectory, Severity::Info, directory) };
+        let title = format!("Every user can list {}, where {what}{}", shown(directory), draft.on());
+        out.push(draft.finish(title, format!("`chmod o-rx {}`, if nothing else in it is for everybody.", quoted(directory))));
+    }
 }
 
 fn unencrypted(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
@@ -70,8 +94,8 @@ fn unencrypted(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
     let draft = Draft::about(FindingKind::UnencryptedKeyInHome, severity, key, places).with("user", user.clone());
     let title = format!("The private key {path}{} of {user} needs no password", draft.on());
     let remedy = match key.facts.kind {
-        KeyKind::SshPrivateKey => format!("`ssh-keygen -p -f {path}` sets one; `ssh-agent` saves typing it."),
-        _ => format!("`openssl pkey -aes256 -in {path} -out NEW` sets one."),
+        KeyKind::SshPrivateKey => format!("`ssh-keygen -p -f {}` sets one; `ssh-agent` saves typing it.", quoted(&path)),
+        _ => format!("`openssl pkey -aes256 -in {} -out NEW` sets one.", quoted(&path)),
     };
     Some(draft.finish(title, remedy))
 }

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::KeyKind;
 
+use super::super::name::quoted;
 use super::super::record::{KeyRecord, PlaceRecord};
 use super::view::{View, held};
 use super::{Draft, Finding};
@@ -73,8 +74,10 @@ fn alone(view: &View<'_>, around: &Around<'_>, key: &KeyRecord) -> Option<Findin
         true => format!("The key file beside {}{} is not its key", draft.name(), draft.on()),
         false => format!("{}{} lies without its private key", draft.name(), draft.on()),
     };
-    let remedy =
-        format!("Compare `openssl x509 -noout -pubkey -in {path}` with `openssl pkey -pubout -in KEY`: install the key it was issued for, or issue it anew.");
+    let remedy = format!(
+        "Compare `openssl x509 -noout -pubkey -in {}` with `openssl pkey -pubout -in KEY`: install the key it was issued for, or issue it anew.",
+        quoted(&path)
+    );
     Some(draft.finish(title, remedy))
 }
 

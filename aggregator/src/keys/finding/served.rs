@@ -76,7 +76,7 @@ fn without_file(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
         draft = draft.with("process", process);
     }
     let title = format!("{}{} is served from no file that is watched", draft.name(), draft.on());
-    Some(draft.finish(title, "If it lies in a file, add its directory to `[keystore] paths` of the agent, so that a renewal is seen."))
+    Some(draft.finish(title, "If it lies in a file, add its directory to `[keystore] extra_paths` of the agent, so that a renewal is seen."))
 }
 
 fn self_signed(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {

@@ -224,6 +224,14 @@ fn our_own_certificate_of_a_month_is_not_about_to_expire_from_its_first_day() {
 }
 
 #[test]
+fn a_revoked_certificate_does_not_revoke_the_key_it_was_made_for() {
+    let login = || key(KeyKind::SshPublicKey, 'a', 'f').at("web", "/root/.ssh/authorized_keys").role(Role::Authorized);
+    let certificate = key(KeyKind::SshCertificate, 'b', 'f').facts(|f| f.revoked_ms = Some(NOW - DAY)).at("web", "/etc/ssh/k-cert.pub");
+    let told = kinds(vec![login(), certificate]);
+    assert!(!told.iter().any(|(kind, _)| *kind == Kind::AuthorizedKeyRevoked), "{told:?}");
+}
+
+#[test]
 fn keys_other_than_certificates_end_too() {
     let apt =
         key(KeyKind::OpenpgpPublicKey, 'a', 'f').facts(|f| f.not_after_ms = Some(NOW + 5 * DAY)).at("web", "/etc/apt/keyrings/vendor.gpg").role(Role::Trusted);
@@ -340,6 +348,10 @@ fn who_may_write_may_replace_and_listing_sshs_directory_is_no_matter() {
     assert_eq!(kinds(vec![at("/srv/a.key", write)]), [(Kind::PrivateKeyInOpenDirectory, Severity::Critical)]);
     assert_eq!(kinds(vec![at("/srv/a.key", list)]), [(Kind::PrivateKeyInOpenDirectory, Severity::Info)]);
     assert_eq!(kinds(vec![at("/etc/ssh/ssh_host_rsa_key", list)]), []);
+    let two =
+        [("b", "/srv/b.key"), ("c", "/srv/c.key")].map(|(id, path)| private(id.chars().next().unwrap(), 'e').at("web", path).place(|p| p.reach = Some(list)));
+    let one = only(two.into());
+    assert_eq!(one.title, "Every user can list /srv, where 2 private keys lie on web", "one directory, one finding");
 }
 
 #[test]
