@@ -117,7 +117,6 @@ impl Tracker {
                 changes.push(Change::Seen(facts(n), place.clone()));
             }
             (held.facts, held.place, held.missing) = (facts(n), place, None);
-            // A line that was given more time ends once more.
             held.expired &= is_over(&held.facts, &held.place, at);
         }
         for (o, n) in pairs.replaced {
