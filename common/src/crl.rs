@@ -13,7 +13,6 @@ use crate::{hex, sha256, x509};
 /// Extensions, `2.5.29.x`.
 const CRL_NUMBER: &[u8] = &[0x55, 0x1d, 20];
 const REASON: &[u8] = &[0x55, 0x1d, 21];
-const DELTA: &[u8] = &[0x55, 0x1d, 27];
 const CERTIFICATE_ISSUER: &[u8] = &[0x55, 0x1d, 29];
 const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 35];
 
@@ -49,14 +48,10 @@ pub struct Crl {
     pub signature_oid: Vec<u8>,
     /// Its number, hex.
     pub number: Option<String>,
-    /// It only adds to another list.
-    pub is_delta: bool,
     /// When it was made, Unix ms.
     pub this_update_ms: i64,
     /// When the next one is due, Unix ms.
     pub next_update_ms: Option<i64>,
-    /// Length of its bytes, without what follows them in the file.
-    pub bytes: usize,
     /// The first lines as they travel, at most [`REVOKED_MAX`].
     pub first: Vec<Revoked>,
     lines: Lines,
@@ -151,10 +146,8 @@ impl Crl {
             authority_key_id: None,
             signature_oid: Reader::new(parts.algorithm).sequence().and_then(|mut oid| oid.take(OID)).ok_or("its algorithm does not parse")?.to_vec(),
             number: None,
-            is_delta: false,
             this_update_ms: time(&mut reader).ok_or("its time does not parse")?,
             next_update_ms: time(&mut reader),
-            bytes: parts.whole.len(),
             first: Vec::new(),
             lines: Lines::default(),
         };
@@ -168,12 +161,6 @@ impl Crl {
     }
 
     /// What it revokes, to look up.
-    #[must_use]
-    pub fn lines(&self) -> &Lines {
-        &self.lines
-    }
-
-    /// The same, of a list that is needed no more.
     #[must_use]
     pub fn into_lines(self) -> Lines {
         self.lines
@@ -208,7 +195,6 @@ impl Crl {
             match oid {
                 AUTHORITY_KEY_ID => self.authority_key_id = value.sequence().and_then(|mut key| key.take(0x80)).map(hex),
                 CRL_NUMBER => self.number = value.take(INTEGER).map(x509::serial),
-                DELTA => self.is_delta = true,
                 _ => {}
             }
         }
@@ -322,14 +308,14 @@ mod tests {
     fn a_list_says_who_issued_it_until_when_it_holds_and_what_it_revokes() {
         let (der, _) = list(3_000);
         let crl = Crl::read(&der).unwrap();
-        assert_eq!((crl.issuer.as_str(), crl.number.as_deref(), crl.is_delta), ("CN=ca", Some("0201"), false));
+        assert_eq!((crl.issuer.as_str(), crl.number.as_deref()), ("CN=ca", Some("0201")));
         assert_eq!(crl.next_update_ms.unwrap() - crl.this_update_ms, 7 * 86_400_000);
-        assert_eq!((crl.lines().len(), crl.first.len(), crl.bytes), (3_000, REVOKED_MAX, der.len()));
-        assert_eq!(crl.lines().find("01"), Some((1_767_312_000_000, Some("keyCompromise"))));
-        assert_eq!(crl.lines().find("0bb8"), Some((1_767_312_000_000, None)), "beyond those that travel, too");
-        assert_eq!(crl.lines().find("0bb9"), None);
+        assert_eq!((crl.lines.len(), crl.first.len()), (3_000, REVOKED_MAX));
+        assert_eq!(crl.lines.find("01"), Some((1_767_312_000_000, Some("keyCompromise"))));
+        assert_eq!(crl.lines.find("0bb8"), Some((1_767_312_000_000, None)), "beyond those that travel, too");
+        assert_eq!(crl.lines.find("0bb9"), None);
         assert!(crl.authority_key_id.is_some());
-        assert_eq!(Crl::read(&list(0).0).unwrap().lines().len(), 0, "none is revoked");
+        assert_eq!(Crl::read(&list(0).0).unwrap().lines.len(), 0, "none is revoked");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! tell: what a key is there for, and what a bare secret is. What can be read is read; the rest is one fault each, so that a
 //! broken block hides nothing. Called by the keystore sensor.
 
+mod blocks;
 mod formats;
 
 use std::path::Path;
@@ -13,7 +14,7 @@ use keyvigil_common::key::{KeyFacts, KeyKind, Role};
 use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, CONTEXT_1, Form, Reader, Sniff};
-use super::{algorithm, ber, jks, openpgp, openssh, pem, pkcs12, private_key, x509};
+use super::{algorithm, ber, jks, pem, pkcs12, private_key, x509};
 
 /// One object of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -213,7 +214,7 @@ pub fn keys_at(bytes: &[u8], path: &Path) -> Parsed {
     if let Some(format) = formats::before_pem(head, path) {
         (format.read)(bytes, path, &mut parsed);
     } else if pem::is_pem(head) {
-        from_pem(bytes, path, &mut parsed);
+        blocks::read(bytes, path, &mut parsed);
     } else if !from_whole_der(bytes, &mut parsed)
         && let Some(format) = formats::after_der(head, path)
     {
@@ -227,7 +228,7 @@ pub fn keys_at(bytes: &[u8], path: &Path) -> Parsed {
 pub(super) fn embedded(bytes: &[u8], offset: usize, within: &Within, parsed: &mut Parsed) {
     let mut inner = Parsed::default();
     if pem::is_pem(bytes) {
-        from_pem(bytes, Path::new(""), &mut inner);
+        blocks::read(bytes, Path::new(""), &mut inner);
     } else if !from_whole_der(bytes, &mut inner) {
         inner.fault(0, FaultClass::Corrupt, "neither PEM nor DER".into());
     }
@@ -281,77 +282,6 @@ fn from_ders(bytes: &[u8], parsed: &mut Parsed) {
     if rest.iter().any(|byte| *byte != 0 && !byte.is_ascii_whitespace()) && parsed.has_room(offset) {
         parsed.fault(offset, FaultClass::Corrupt, format!("the last {} bytes of the file are nothing that is known here", rest.len()));
     }
-}
-
-fn from_pem(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
-    // OpenSSL names a key's curve in a block before it, too.
-    let mut curve = None;
-    for block in pem::blocks(bytes) {
-        if block.label == "EC PARAMETERS" {
-            curve = block.body.ok();
-            continue;
-        }
-        if !is_ours(block.label) {
-            continue;
-        }
-        if !parsed.has_room(block.offset) {
-            return;
-        }
-        match &block.body {
-            // Its check sum is not base64.
-            _ if block.label.starts_with("PGP ") => openpgp::armoured(&block, path, parsed),
-            Ok(body) if der::form(body) == Some(Form::EcPrivateKey) => {
-                parsed.object(block.offset, Within::own("pem"), private_key::ec_on(body, curve.as_ref().map(|curve| curve.as_slice())));
-            }
-            Ok(body) => from_block(&block, body, parsed),
-            Err(broken) => {
-                let (class, what) = match broken {
-                    pem::Broken::NoEnd => (FaultClass::Truncated, "has no END line"),
-                    pem::Broken::OtherEnd => (FaultClass::Corrupt, "ends with the END line of something else"),
-                    pem::Broken::Base64 => (FaultClass::Corrupt, "is not base64"),
-                    pem::Broken::Empty => (FaultClass::Corrupt, "is empty"),
-                };
-                parsed.fault(block.offset, class, format!("the {} block {what}", block.label));
-            }
-        }
-    }
-}
-
-/// Whether a block with that label is a key or certificate. Parameters and OpenPGP messages are not.
-fn is_ours(label: &str) -> bool {
-    let signed = ["CERTIFICATE", "X509 CERTIFICATE", "TRUSTED CERTIFICATE", "X509 CRL", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST"];
-    let messages = ["PKCS7", "PKCS #7 SIGNED DATA", "CMS", "PKCS12"];
-    let public = ["PUBLIC KEY", "RSA PUBLIC KEY", "PGP PUBLIC KEY BLOCK", "PGP PRIVATE KEY BLOCK"];
-    signed.contains(&label) || messages.contains(&label) || public.contains(&label) || label.ends_with("PRIVATE KEY")
-}
-
-fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
-    let definite = if ber::is_indefinite(body) { ber::to_der(body) } else { None };
-    let body = definite.as_ref().map_or(body, |der| der.as_slice());
-    let form = der::form(body);
-    match block.label {
-        "OPENSSH PRIVATE KEY" => parsed.object(block.offset, Within::own("openssh"), openssh::private_key(body)),
-        label if block.header("Proc-Type").is_some_and(|value| value.contains("ENCRYPTED")) => {
-            let cipher = block.header("DEK-Info").unwrap_or_default();
-            parsed.object(block.offset, Within::own("pem"), Ok(private_key::legacy_encrypted(label, cipher, body)));
-        }
-        "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" | "RSA PRIVATE KEY" | "EC PRIVATE KEY" | "DSA PRIVATE KEY" | "ANY PRIVATE KEY" => {
-            if form.is_some_and(is_private) {
-                from_der("pem", block.offset, body, parsed);
-            } else {
-                parsed.fault(block.offset, FaultClass::Corrupt, format!("the {} block holds no private key", block.label));
-            }
-        }
-        label if label.ends_with("PRIVATE KEY") => {
-            parsed.fault(block.offset, FaultClass::Unsupported, format!("a private key of a kind that is not known here ({label})"));
-        }
-        label if form.is_none_or(is_private) => parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else")),
-        _ => from_der("pem", block.offset, body, parsed),
-    }
-}
-
-fn is_private(form: Form) -> bool {
-    matches!(form, Form::Pkcs8 | Form::EncryptedPkcs8 | Form::RsaPrivateKey | Form::EcPrivateKey | Form::DsaPrivateKey)
 }
 
 fn from_der(format: &str, offset: usize, der: &[u8], parsed: &mut Parsed) {

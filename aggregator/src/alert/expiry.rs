@@ -7,7 +7,7 @@ use keyvigil_common::sample::Tags;
 
 use super::choice::{Comparison, Priority};
 use super::rule::Rule;
-use super::sentence::span;
+use super::sentence::{list, short, span};
 use super::{Judged, Observation};
 
 /// Metric that the alerts name.
@@ -16,8 +16,6 @@ const DAY_MS: i64 = 86_400_000;
 /// Red is for now: an end that is older is history, and the inventory shows it; unless something still uses the key.
 const EXPIRED_LOUD_MS: i64 = 7 * DAY_MS;
 const FULL_LIFE_MS: i64 = 90 * DAY_MS;
-const SHOWN_CHARS_MAX: usize = 120;
-const LISTED_MAX: usize = 3;
 
 /// A key or certificate with an end.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -141,23 +139,6 @@ fn tags(key: &ExpiringKey) -> Tags {
         hosts => tags.set("hosts", &list(hosts)),
     }
     tags
-}
-
-fn list(items: &[String]) -> String {
-    let shown: Vec<String> = items.iter().take(LISTED_MAX).map(|item| short(item)).collect();
-    match items.len().saturating_sub(LISTED_MAX) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
-/// Cut, and without control characters: the texts of certificates are chosen by whoever made them.
-fn short(text: &str) -> String {
-    let mut out: String = text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
-        out.push('…');
-    }
-    out
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use keyvigil_common::sample::Tags;
 
 use super::choice::{Comparison, Priority};
 use super::rule::Rule;
+use super::sentence::{list, short};
 use super::{Alert, Judged, Observation, State};
 
 /// Metric that the alerts name.
@@ -15,8 +16,6 @@ pub const METRIC_ID: &str = "crypto.key.policy_violations";
 /// Tag with the finding's id.
 const ID_TAG: &str = "finding";
 const OVER: &str = "No longer so: ";
-const SHOWN_CHARS_MAX: usize = 200;
-const LISTED_MAX: usize = 3;
 
 /// Something wrong with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,22 +82,6 @@ fn observe_end(alert: &Alert) -> Observation {
 
 fn judged(id: &str, hit: bool, priority: Priority, rank: u8, summary: String) -> Judged {
     Judged { identity: id.to_owned(), hit, priority, rank, threshold: 1.0, comparison: Comparison::AtLeast, summary }
-}
-
-fn list(hosts: &[String]) -> String {
-    let shown: Vec<String> = hosts.iter().take(LISTED_MAX).map(|host| short(host)).collect();
-    match hosts.len().saturating_sub(LISTED_MAX) {
-        0 => shown.join(", "),
-        more => format!("{} and {more} more", shown.join(", ")),
-    }
-}
-
-fn short(text: &str) -> String {
-    let mut out: String = text.chars().take(SHOWN_CHARS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.chars().nth(SHOWN_CHARS_MAX).is_some() {
-        out.push('…');
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! An alert in one sentence: "system.cpu.usage_total on web-1 is 97.2 %, above 90 % for 5 min". Units come from the
-//! metric's name. Plain text: who shows it escapes it. Called by the state machine only.
+//! metric's name. Plain text: who shows it escapes it. Called by the state machine, and by
+//! what judges keys.
 
 use keyvigil_common::sample::Tags;
 
@@ -11,6 +12,29 @@ use crate::query::Aggregation;
 const TAGS_SHOWN: usize = 3;
 const TAG_CHARS_SHOWN: usize = 60;
 const DETAIL_CHARS_SHOWN: usize = 500;
+
+/// Characters of a text that somebody else chose: a subject, a path, a title.
+const TEXT_CHARS_SHOWN: usize = 200;
+/// Of a list, how many are named.
+const LISTED: usize = 3;
+
+/// The first few, and how many more there are.
+pub(super) fn list(items: &[String]) -> String {
+    let shown: Vec<String> = items.iter().take(LISTED).map(|item| short(item)).collect();
+    match items.len().saturating_sub(LISTED) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
+}
+
+/// Cut, and without control characters: the texts of certificates are chosen by whoever made them.
+pub(super) fn short(text: &str) -> String {
+    let mut out: String = text.chars().take(TEXT_CHARS_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    if text.chars().nth(TEXT_CHARS_SHOWN).is_some() {
+        out.push('…');
+    }
+    out
+}
 
 /// While the condition holds.
 pub(super) fn holding(rule: &Rule, alert: &Alert, seen: &Observation) -> String {

@@ -1,13 +1,15 @@
 //! The chore of revocation: fetches the lists that are configured, asks them and those that lie on hosts about every
 //! certificate of the fleet, and stores what changed. A list that cannot be fetched stays in force as it was, and is told of.
 
+use std::fs::File;
+use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::crl::{self, Crl, Lines};
 use keyvigil_common::key::{KeyFacts, KeyKind};
-use keyvigil_common::limits::CRL_BYTES_MAX;
+use keyvigil_common::limits::{CRL_BYTES_MAX, KEY_FILE_BYTES_MAX};
 use keyvigil_common::telemetry::{Number, Registry, chain};
 use reqwest::redirect;
 use rustls_pki_types::CertificateDer;
@@ -240,7 +242,9 @@ fn read(body: &[u8], issuer: Option<&std::path::Path>) -> Result<(KeyFacts, Arc<
 }
 
 fn check(der: &[u8], issuer: &std::path::Path) -> Result<(), String> {
-    let bytes = std::fs::read(issuer).map_err(|e| format!("{}: {e}", issuer.display()))?;
+    let mut bytes = Vec::new();
+    let read = File::open(issuer).and_then(|file| file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut bytes));
+    read.map_err(|e| format!("{}: {e}", issuer.display()))?;
     let certificate = CertificateDer::from_pem_slice(&bytes).map_or(bytes, |der| der.as_ref().to_vec());
     let (_, certificate) = X509Certificate::from_der(&certificate).map_err(|e| format!("{} is no certificate: {e}", issuer.display()))?;
     crl::check_signature(der, certificate.public_key().raw)
