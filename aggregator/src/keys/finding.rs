@@ -23,7 +23,7 @@ use serde::Serialize;
 
 pub use view::{Standing, View};
 
-use super::name::{name, shown};
+use super::name::{name, name_at, shown};
 use super::record::{KeyRecord, PlaceRecord};
 
 /// Places and keys that are told with a finding; the hosts are all told.
@@ -147,7 +147,12 @@ impl<'a> Draft<'a> {
 
     /// What the first of its keys is called.
     fn name(&self) -> String {
-        self.keys.first().map(|key| name(key)).unwrap_or_default()
+        self.keys.first().map(|key| self.name_of(key)).unwrap_or_default()
+    }
+
+    /// What one of its keys is called in the places that it is about.
+    fn name_of(&self, key: &KeyRecord) -> String {
+        name_at(key, |p| self.places.iter().any(|spoken_of| std::ptr::eq(*spoken_of, p)))
     }
 
     fn finish(self, title: impl Into<String>, remedy: impl Into<String>) -> Finding {

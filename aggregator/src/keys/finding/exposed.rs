@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::KeyKind;
 
-use super::super::name::{name, quoted, shown};
+use super::super::name::{quoted, shown};
 use super::super::record::{KeyRecord, PlaceRecord};
 use super::view::{View, secret};
 use super::{Draft, Finding};
@@ -73,7 +73,7 @@ fn listed(keys: &[(&KeyRecord, &PlaceRecord)], out: &mut Vec<Finding>) {
         let mut keys: Vec<&KeyRecord> = held.iter().map(|(key, _)| *key).collect();
         keys.dedup_by_key(|key| &key.facts.id);
         let what = match keys[..] {
-            [key] => format!("the private key {} lies", name(key)),
+            [_] => format!("the private key {} lies", shown(held[0].1.place.path.rsplit('/').next().unwrap_or_default())),
             ref keys => format!("{} private keys lie", keys.len()),
         };
         let places = held.iter().map(|(_, place)| *place).collect();

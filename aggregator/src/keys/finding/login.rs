@@ -32,14 +32,9 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
     }
 }
 
-/// A certificate may be revoked, and the key that it was made for may not.
-fn is_certificate(key: &KeyRecord) -> bool {
-    matches!(key.facts.kind, KeyKind::Certificate | KeyKind::SshCertificate)
-}
-
 fn revoked(view: &View<'_>, listed: &HashMap<&str, (&KeyRecord, Option<&str>)>, key: &KeyRecord, places: &[&PlaceRecord]) -> Option<Finding> {
     let list = listed.get(key.facts.fingerprint.as_str());
-    let told = view.cluster(key).find(|other| !is_certificate(other) && view.is_revoked(other));
+    let told = view.revoked(key);
     if list.is_none() && told.is_none() {
         return None;
     }

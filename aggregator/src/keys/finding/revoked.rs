@@ -8,15 +8,16 @@ use super::view::{View, is_used};
 use super::{Draft, Finding};
 
 pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
-    for key in view.own().filter(|key| key.facts.kind != KeyKind::Crl && view.is_revoked(key)) {
+    for key in view.own().filter(|key| key.facts.kind != KeyKind::Crl) {
+        let Some(revoked) = view.revoked(key) else { continue };
         let in_use = |p: &&PlaceRecord| is_used(p) || p.place.role == Role::Trusted;
         let places: Vec<&PlaceRecord> = key.live().filter(in_use).filter(|p| p.place.role != Role::Authorized).collect();
         if places.is_empty() {
             continue;
         }
         let mut draft = Draft::about(FindingKind::RevokedInUse, Severity::Critical, key, places);
-        draft.since_ms = key.revoked_ms;
-        if let Some(why) = &key.facts.revocation {
+        draft.since_ms = revoked.revoked_ms;
+        if let Some(why) = &revoked.facts.revocation {
             draft = draft.with("revoked by", why.clone());
         }
         let title = format!("{}{} is revoked and still in use", draft.name(), draft.on());

@@ -232,6 +232,27 @@ fn a_revoked_certificate_does_not_revoke_the_key_it_was_made_for() {
 }
 
 #[test]
+fn a_finding_names_the_file_of_the_host_that_it_is_about() {
+    let read = Reach { read: true, ..Reach::default() };
+    let named = |keys, kind| found(keys).into_iter().find(|found| found.kind == kind).map(|found| found.title);
+    let elsewhere = || private('b', 'f').at("db", "/srv/odd/site.secret");
+    let lone = elsewhere().at("web", "/k/legacy.p12").place(|p| p.reach = Some(read));
+    assert_eq!(named(vec![lone], Kind::PrivateKeyReadable).as_deref(), Some("Every user can read the private key /k/legacy.p12 on web"));
+    let odd = elsewhere().at("web", "/k/legacy.key").used_by("nginx: /etc/nginx/x:3");
+    let beside = leaf('c', '0', 60).at("web", "/k/site.pem").used_by("nginx: /etc/nginx/x:2");
+    let alone = named(vec![odd, beside], Kind::KeyWithoutCertificate);
+    assert_eq!(alone.as_deref(), Some("The private key /k/legacy.key on web belongs to no certificate there"));
+}
+
+#[test]
+fn a_key_revoked_in_one_form_is_revoked_in_all() {
+    let list = || key(KeyKind::SshPublicKey, 'a', 'e').facts(|f| (f.spki, f.revoked_ms) = (Some("f".repeat(64)), Some(NOW - DAY))).at("web", "/k.pub");
+    let pem = || private('b', 'f').at("web", "/etc/nginx/k.key").place(|p| p.used_by = vec!["nginx: /etc/nginx/x:3".into()]);
+    assert!(kinds(vec![list(), pem()]).contains(&(Kind::RevokedInUse, Severity::Critical)));
+    assert!(!kinds(vec![pem()]).contains(&(Kind::RevokedInUse, Severity::Critical)));
+}
+
+#[test]
 fn keys_other_than_certificates_end_too() {
     let apt =
         key(KeyKind::OpenpgpPublicKey, 'a', 'f').facts(|f| f.not_after_ms = Some(NOW + 5 * DAY)).at("web", "/etc/apt/keyrings/vendor.gpg").role(Role::Trusted);

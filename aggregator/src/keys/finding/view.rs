@@ -96,8 +96,12 @@ impl<'a> View<'a> {
         all
     }
 
-    pub(super) fn is_revoked(&self, key: &KeyRecord) -> bool {
-        key.status(self.now_ms) == Status::Revoked
+    /// Who was revoked, so that `key` is: itself, or the same key in another form. A certificate may be revoked, and the key that it
+    /// was made for may not; and the other way round its certificates are their authority's business.
+    pub(super) fn revoked(&self, key: &KeyRecord) -> Option<&'a KeyRecord> {
+        let is_certificate = |key: &KeyRecord| matches!(key.facts.kind, KeyKind::Certificate | KeyKind::SshCertificate);
+        let is_it = |other: &&KeyRecord| other.facts.id == key.facts.id || !is_certificate(key) && !is_certificate(other);
+        self.cluster(key).filter(is_it).find(|other| other.status(self.now_ms) == Status::Revoked)
     }
 }
 

@@ -92,13 +92,13 @@ fn weak_key(view: &View<'_>, key: &KeyRecord, faults: Vec<(Severity, String)>) -
     let keys: Vec<&KeyRecord> = view.cluster(key).filter(|other| concerns_us(other)).collect();
     let places = keys.iter().flat_map(|key| key.live()).filter(|p| p.place.role != Role::Peer).collect();
     let severity = faults.iter().map(|(severity, _)| *severity).max().unwrap_or(Severity::Warning);
-    let mut draft = Draft { keys, places, ..Draft::new(FindingKind::Weak, severity, &key.facts.fingerprint) };
+    let mut draft = Draft { keys, places, ..Draft::new(FindingKind::Weak, severity, key.facts.key()) };
     let size = key.facts.bits.map(|bits| format!(" {bits}")).unwrap_or_default();
     draft = draft.with("algorithm", format!("{}{size}", key.facts.algorithm));
     let worst = faults.iter().max_by_key(|(severity, _)| *severity).map(|(_, what)| what.clone()).unwrap_or_default();
     for (_, what) in faults {
         draft = draft.with("weakness", what);
     }
-    let title = format!("{}{} has a weak key: {worst}", super::name(key), draft.on());
+    let title = format!("{}{} has a weak key: {worst}", draft.name_of(key), draft.on());
     draft.finish(title, "Make a new key (RSA of 3072 bits, ECDSA P-256 or Ed25519), replace what carries this one, then remove it.")
 }
