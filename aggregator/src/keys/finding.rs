@@ -24,7 +24,7 @@ use serde::Serialize;
 pub use view::{Standing, View};
 
 use super::name::{name, name_at, shown};
-use super::record::{KeyRecord, PlaceRecord};
+use super::{KeyRecord, PlaceRecord};
 
 /// Places and keys that are told with a finding; the hosts are all told.
 pub const SHOWN_MAX: usize = 100;

@@ -5,9 +5,8 @@ use keyvigil_common::limits::KEY_USAGES_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::finding::weak;
+use super::places::{PlaceRecord, Places};
 
-/// Places kept of one key. A public CA lies in four places on each host; beyond this the oldest that are gone are dropped.
-const PLACES_MAX: usize = 50_000;
 /// Directories of certificates that the system ships to trust others: their expiry concerns nobody here.
 const TRUST_STORES: [&str; 6] =
     ["/etc/ssl/certs/", "/usr/share/ca-certificates/", "/etc/pki/ca-trust/", "/etc/pki/tls/certs/", "/usr/share/pki/", "/usr/share/keyrings/"];
@@ -42,6 +41,9 @@ pub struct KeyRecord {
     /// When it was revoked, as the earliest to say so has it, Unix ms. The facts' own is kept here and not there: in the store
     /// they are one object.
     pub revoked_ms: Option<i64>,
+    /// When the aggregator came to know that it was, Unix ms.
+    #[serde(default)]
+    pub revoked_known_ms: Option<i64>,
     /// Where it lies so: host and path of who said it first, where it was not the aggregator's own look at a list.
     #[serde(default)]
     pub revoked_at: Option<(String, String)>,
@@ -52,27 +54,12 @@ pub struct KeyRecord {
     pub replaces: Option<String>,
     /// Id of the key that replaced it.
     pub replaced_by: Option<String>,
-    /// Every place it lies or lay.
-    pub places: Vec<PlaceRecord>,
-}
-
-/// A place, with when it was seen there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlaceRecord {
-    /// Host.
-    pub host: String,
-    /// What lies there, where that is told: a key file and its public half are one key, and only one of them is a secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<KeyKind>,
-    /// Path, owner, mode.
-    #[serde(flatten)]
-    pub place: Place,
-    /// Unix ms.
-    pub first_seen_ms: i64,
-    /// Unix ms.
-    pub last_seen_ms: i64,
-    /// It no longer lies there.
-    pub gone: bool,
+    /// How many places are stored of it.
+    #[serde(default)]
+    pub place_count: usize,
+    /// Every place it lies or lay: in the store they are rows of their own.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 /// How a key stands.
@@ -133,7 +120,8 @@ fn cautious(said: KeyFacts, known: &KeyFacts) -> KeyFacts {
 }
 
 impl KeyRecord {
-    /// The record after a sighting; `before` is what was known.
+    /// The record after a sighting; `before` is what was known. Of its places it takes the one that is told of, and one where it
+    /// lies now, on another host if it can.
     #[must_use]
     pub fn sighted(before: Option<Self>, host: &str, sighting: Sighting) -> Self {
         let Sighting { mut facts, place, at_ms, gone, replaces } = sighting;
@@ -144,11 +132,13 @@ impl KeyRecord {
             last_seen_ms: at_ms,
             last_used_ms: None,
             revoked_ms: None,
+            revoked_known_ms: None,
             revoked_at: None,
             revoked_list: None,
             replaces: None,
             replaced_by: None,
-            places: Vec::new(),
+            place_count: 0,
+            places: Places::default(),
         });
         let revoked = facts.revoked_ms.take().map(|at_ms| (at_ms, facts.revocation.take()));
         let why = record.facts.revocation.take();
@@ -167,7 +157,7 @@ impl KeyRecord {
         }
         (record.facts.weaknesses, record.facts.revocation) = (weaknesses, why);
         record.facts.weaknesses.truncate(KEY_USAGES_MAX);
-        record.hear_of_revocation((host, &place.path), revoked.filter(|_| !gone));
+        record.hear_of_revocation((host, &place.path), revoked.filter(|_| !gone), at_ms);
         record.first_seen_ms = record.first_seen_ms.min(at_ms);
         if !gone {
             record.last_seen_ms = record.last_seen_ms.max(at_ms);
@@ -180,28 +170,27 @@ impl KeyRecord {
     /// Another key took this one's place on `host`.
     pub fn replaced_by(&mut self, host: &str, successor: &Sighting) {
         self.replaced_by = Some(successor.facts.id.clone());
-        for place in self.places.iter_mut().filter(|p| p.host == host && p.place.path == successor.place.path && p.place.slot == successor.place.slot) {
+        if let Some(place) = self.places.get_mut(host, &successor.place.path, successor.place.slot) {
             place.gone = true;
         }
     }
 
     fn set_place(&mut self, host: &str, kind: KeyKind, place: Place, at_ms: i64, gone: bool) {
-        let known = self.places.iter_mut().find(|p| p.host == host && p.place.path == place.path && p.place.slot == place.slot);
-        match known {
+        let is_stale = place.served.as_ref().is_some_and(|served| served.file_key.is_some());
+        match self.places.get_mut(host, &place.path, place.slot) {
             Some(known) => {
                 if !gone {
                     (known.kind, known.place) = (Some(kind), place);
                     known.last_seen_ms = known.last_seen_ms.max(at_ms);
+                    known.stale_since_ms = is_stale.then(|| known.stale_since_ms.unwrap_or(at_ms));
                 }
                 known.gone = gone;
             }
             None => {
-                if self.places.len() >= PLACES_MAX
-                    && let Some(at) = self.places.iter().position(|p| p.gone)
-                {
-                    self.places.remove(at);
-                }
-                self.places.push(PlaceRecord { host: host.to_owned(), kind: Some(kind), place, first_seen_ms: at_ms, last_seen_ms: at_ms, gone });
+                let stale_since_ms = is_stale.then_some(at_ms);
+                let seen = PlaceRecord { host: host.to_owned(), kind: Some(kind), place, first_seen_ms: at_ms, last_seen_ms: at_ms, gone, stale_since_ms };
+                self.places.put(seen);
+                self.place_count += 1;
             }
         }
     }
@@ -249,7 +238,8 @@ impl KeyRecord {
             KeyKind::OpenpgpPublicKey => true,
             _ => false,
         };
-        let everywhere = || self.places.iter().filter(|p| !p.gone || self.places.iter().all(|q| q.gone));
+        let nowhere = self.live().next().is_none();
+        let everywhere = || self.places.iter().filter(|p| nowhere || !p.gone);
         let shipped = |p: &PlaceRecord| p.place.path.ends_with(JAVA_STORE) || TRUST_STORES.iter().any(|dir| p.place.path.starts_with(dir));
         let bundled = |p: &PlaceRecord| BUNDLES.iter().any(|name| p.place.path.ends_with(name) || p.place.path.starts_with(name));
         // What a port serves, or a configuration names, is somebody's own business wherever it lies.
@@ -282,10 +272,7 @@ impl KeyRecord {
     /// Hosts it lies on.
     #[must_use]
     pub fn hosts(&self) -> Vec<&str> {
-        let mut hosts: Vec<&str> = self.places.iter().filter(|p| !p.gone).map(|p| p.host.as_str()).collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        hosts
+        self.places.hosts()
     }
 }
 
@@ -351,7 +338,7 @@ mod tests {
         let final_word = KeyRecord::sighted(Some(KeyRecord::sighted(None, "web", own)), "web", sighting('1', "/old.asc", 60, false, None));
         assert_eq!(final_word.revoked_ms, Some(7), "an older copy of a key does not take back what the key says of itself");
         let kept: KeyRecord = serde_json::from_str(&serde_json::to_string(&told).unwrap()).unwrap();
-        assert_eq!(kept, told, "the store gives back what it got");
+        assert_eq!(KeyRecord { places: told.places.clone(), ..kept }, told, "the store gives back what it got");
     }
 
     #[test]

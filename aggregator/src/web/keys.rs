@@ -132,7 +132,7 @@ fn filter(app: &App, params: &Params, keys: &[Arc<KeyRecord>]) -> Result<Filter,
 }
 
 pub(super) fn is_known(app: &App, keys: &[Arc<KeyRecord>], host: &str) -> bool {
-    app.fleet.list(app.tenant).iter().any(|agent| agent.host == host) || keys.iter().any(|key| key.places.iter().any(|p| p.host == host))
+    app.fleet.list(app.tenant).iter().any(|agent| agent.host == host) || keys.iter().any(|key| key.places.on(host).next().is_some())
 }
 
 /// Words of a list, each read.

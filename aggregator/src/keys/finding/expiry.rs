@@ -7,7 +7,7 @@ use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Role};
 
 use super::super::name::{length, name};
-use super::super::record::{KeyRecord, PlaceRecord};
+use super::super::{KeyRecord, PlaceRecord};
 use super::view::{View, is_used};
 use super::{Draft, Finding};
 

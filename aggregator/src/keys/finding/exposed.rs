@@ -8,7 +8,7 @@ use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::KeyKind;
 
 use super::super::name::{quoted, shown};
-use super::super::record::{KeyRecord, PlaceRecord};
+use super::super::{KeyRecord, PlaceRecord};
 use super::view::{View, secret};
 use super::{Draft, Finding};
 

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Role};
 
-use super::super::record::{KeyRecord, PlaceRecord};
+use super::super::{KeyRecord, PlaceRecord};
 use super::view::View;
 use super::{Draft, Finding};
 

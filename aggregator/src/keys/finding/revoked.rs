@@ -3,7 +3,7 @@
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Role};
 
-use super::super::record::PlaceRecord;
+use super::super::PlaceRecord;
 use super::view::{View, is_used};
 use super::{Draft, Finding};
 

@@ -4,7 +4,7 @@
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::Served;
 
-use super::super::record::{KeyRecord, PlaceRecord};
+use super::super::{KeyRecord, PlaceRecord};
 use super::view::{View, is_self_signed};
 use super::{Draft, Finding};
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use keyvigil_common::key::{KeyKind, Role};
 
-use super::super::record::{KeyRecord, PlaceRecord, Status};
+use super::super::{KeyRecord, PlaceRecord, Status};
 use super::{chain, expiry, lineage};
 
 /// What only the others tell about a key.
