@@ -3,6 +3,7 @@
 //! sends, or knows who asks; `current.rs` keeps what was found until something changes.
 
 mod chain;
+mod early;
 pub(super) mod expiry;
 mod exposed;
 mod lineage;
@@ -16,6 +17,8 @@ mod shared;
 mod tests;
 mod view;
 pub(super) mod weak;
+
+use std::collections::HashSet;
 
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::{hex, sha256};
@@ -77,6 +80,7 @@ const DETECTORS: &[Detector] = &[
     pair::detect,
     expiry::detect,
     expiry::stale_lists,
+    early::detect,
     weak::detect,
     quantum::detect,
     exposed::detect,
@@ -152,7 +156,8 @@ impl<'a> Draft<'a> {
 
     /// What one of its keys is called in the places that it is about.
     fn name_of(&self, key: &KeyRecord) -> String {
-        name_at(key, |p| self.places.iter().any(|spoken_of| std::ptr::eq(*spoken_of, p)))
+        let spoken_of: HashSet<*const PlaceRecord> = self.places.iter().map(|p| std::ptr::from_ref(*p)).collect();
+        name_at(key, |p| spoken_of.contains(&std::ptr::from_ref(p)))
     }
 
     fn finish(self, title: impl Into<String>, remedy: impl Into<String>) -> Finding {

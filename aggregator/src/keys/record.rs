@@ -8,17 +8,33 @@ use super::finding::weak;
 use super::places::{PlaceRecord, Places};
 
 /// Directories of certificates that the system ships to trust others: their expiry concerns nobody here.
-const TRUST_STORES: [&str; 6] =
-    ["/etc/ssl/certs/", "/usr/share/ca-certificates/", "/etc/pki/ca-trust/", "/etc/pki/tls/certs/", "/usr/share/pki/", "/usr/share/keyrings/"];
+const TRUST_STORES: [&str; 11] = [
+    "/etc/ssl/certs/",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/usr/share/ca-certificates/",
+    "/etc/ca-certificates/extracted/",
+    "/var/lib/ca-certificates/",
+    "/etc/pki/ca-trust/",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/certs/",
+    "/usr/share/pki/",
+    "/usr/share/keyrings/",
+];
 /// The store that every Java runtime brings.
 const JAVA_STORE: &str = "/lib/security/cacerts";
 /// What only the system makes: its bundles, and the directories of its packages. A certificate of these directories that is in
 /// none of them, like one that somebody signed himself and put into `/etc/ssl/certs`, is somebody's own.
-const BUNDLES: [&str; 9] = [
+const BUNDLES: [&str; 14] = [
     "/ca-certificates.crt",
     "/ca-bundle.crt",
     "/ca-bundle.trust.crt",
     "/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cert.pem",
+    "/etc/ca-certificates/extracted/",
+    "/var/lib/ca-certificates/",
     "/usr/share/ca-certificates/",
     "/usr/share/pki/",
     "/usr/share/keyrings/",
@@ -240,8 +256,8 @@ impl KeyRecord {
         };
         let nowhere = self.live().next().is_none();
         let everywhere = || self.places.iter().filter(|p| nowhere || !p.gone);
-        let shipped = |p: &PlaceRecord| p.place.path.ends_with(JAVA_STORE) || TRUST_STORES.iter().any(|dir| p.place.path.starts_with(dir));
-        let bundled = |p: &PlaceRecord| BUNDLES.iter().any(|name| p.place.path.ends_with(name) || p.place.path.starts_with(name));
+        let shipped = |p: &PlaceRecord| p.place.path_inside().ends_with(JAVA_STORE) || TRUST_STORES.iter().any(|dir| p.place.path_inside().starts_with(dir));
+        let bundled = |p: &PlaceRecord| BUNDLES.iter().any(|name| p.place.path_inside().ends_with(name) || p.place.path_inside().starts_with(name));
         // What a port serves, or a configuration names, is somebody's own business wherever it lies.
         let used = |p: &PlaceRecord| p.place.served.is_some() || self.facts.kind == KeyKind::OpenpgpPublicKey && !p.place.used_by.is_empty();
         vouches && everywhere().all(|p| shipped(p) && !used(p)) && everywhere().any(bundled)

@@ -63,7 +63,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
         let since = if left <= 0 { end } else { end - scaled(30, life) };
         let mut draft = Draft::about(kind, severity, key, places(key)).since(since.max(key.first_seen_ms)).with("ends", date(end));
         if let Some((_, link)) = chain {
-            let link = view.keys.iter().find(|other| other.facts.id == *link);
+            let link = view.get(link);
             draft = draft.with("soonest link of its chain", link.map(|link| name(link)).unwrap_or_default());
         }
         let title = match left {
@@ -127,6 +127,6 @@ pub(super) fn stale_lists(view: &View<'_>, out: &mut Vec<Finding>) {
     }
 }
 
-fn date(ms: i64) -> String {
+pub(super) fn date(ms: i64) -> String {
     jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "unknown".into(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }

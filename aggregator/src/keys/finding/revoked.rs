@@ -3,8 +3,9 @@
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Role};
 
-use super::super::PlaceRecord;
-use super::view::{View, is_used};
+use super::super::{KeyRecord, PlaceRecord};
+use super::expiry::date;
+use super::view::{View, is_used, revocation};
 use super::{Draft, Finding};
 
 pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
@@ -16,11 +17,15 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         let mut draft = Draft::about(FindingKind::RevokedInUse, Severity::Critical, key, places);
-        draft.since_ms = revoked.revoked_ms;
-        if let Some(why) = &revoked.facts.revocation {
-            draft = draft.with("revoked by", why.clone());
-        }
+        draft.since_ms = Some(known_since(revoked, &draft.places));
+        draft = draft.with("revoked by", revocation(revoked, key)).with("revoked at", date(revoked.revoked_ms.unwrap_or_default()));
         let title = format!("{}{} is revoked and still in use", draft.name(), draft.on());
         out.push(draft.finish(title, "Who checks for revocation refuses it: issue a new one with a new key, install it, and reload whoever uses it."));
     }
+}
+
+/// Since when it is known that what is revoked lies in one of `places`.
+pub(super) fn known_since(revoked: &KeyRecord, places: &[&PlaceRecord]) -> i64 {
+    let told = [revoked.revoked_ms, revoked.revoked_known_ms, places.iter().map(|p| p.first_seen_ms).min()];
+    told.into_iter().flatten().max().unwrap_or_default()
 }

@@ -32,6 +32,7 @@ fn stale(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding>
     let severity = if soon { Severity::Critical } else { Severity::Warning };
     let file = served.file.clone().unwrap_or_else(|| "its file".into());
     let mut draft = Draft::about(FindingKind::ServedStale, severity, key, stale.iter().map(|(p, _)| *p).collect());
+    draft.since_ms = stale.iter().map(|(p, _)| p.stale_since_ms.unwrap_or(p.first_seen_ms)).min();
     draft = draft.with("port", first.place.path.clone()).with("file", file.clone());
     draft = draft.with("served certificate", key.facts.id.clone()).with("certificate in the file", served.file_key.clone().unwrap_or_default());
     draft = draft.with("served key", key.facts.fingerprint.clone());
@@ -43,7 +44,14 @@ fn stale(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding>
     }
     let who = served.exe.as_deref().and_then(|exe| exe.rsplit('/').next()).or(served.unit.as_deref()).unwrap_or("The port").to_owned();
     let title = format!("{who}{} still serves the old certificate of {}, though {file} was renewed", draft.on(), draft.name());
+    let new = served.file_key.as_deref().and_then(|id| view.get(id));
     let remedy = match (&served.unit, served.pid) {
+        _ if new.is_some_and(|new| new.facts.not_before_ms.is_some_and(|from| from > view.now_ms)) => {
+            "Reload the service, but not before the certificate in the file is valid: nobody would accept it.".into()
+        }
+        _ if new.is_some_and(|new| new.facts.not_after_ms.is_some_and(|end| end <= view.now_ms) || view.revoked(new).is_some()) => {
+            "The certificate in the file has expired or is revoked: put a valid one in its place, then reload the service.".into()
+        }
         (Some(unit), _) if unit.ends_with(".service") => {
             format!("`systemctl reload {unit}`, or restart it where it cannot reload; have the renewal do so each time.")
         }

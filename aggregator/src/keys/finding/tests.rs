@@ -1,5 +1,7 @@
 //! What each detector finds, and the false alarms that it must not raise.
 
+mod attacks;
+
 use keyvigil_common::finding::{FindingKind as Kind, Severity};
 use keyvigil_common::key::{KeyFacts, KeyKind, Place, Reach, Revoked, Role, Served, Sighting};
 
