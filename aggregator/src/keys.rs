@@ -13,6 +13,7 @@ pub mod revocation;
 mod sight;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -162,11 +162,15 @@ impl<'a> Draft<'a> {
 
     fn finish(self, title: impl Into<String>, remedy: impl Into<String>) -> Finding {
         let hosts = self.hosts().into_iter().map(str::to_owned).collect();
-        let mut places: Vec<FoundAt> = self.places.iter().map(|p| FoundAt { host: p.host.clone(), path: p.place.path.clone() }).collect();
+        let mut places: Vec<(&str, &str)> = self.places.iter().map(|p| (p.host.as_str(), p.place.path.as_str())).collect();
         places.sort_unstable();
         places.dedup();
         let (keys_total, places_total) = (self.keys.len(), places.len());
-        places.truncate(SHOWN_MAX);
+        let places = places.into_iter().take(SHOWN_MAX).map(|(host, path)| FoundAt { host: host.to_owned(), path: path.to_owned() }).collect();
+        let mut remedy: String = remedy.into();
+        if remedy.contains('`') && self.places.first().is_some_and(|p| p.place.path_inside() != p.place.path) {
+            remedy.push_str(" All of it inside the container, and in the image that it was made from.");
+        }
         let since_ms = self.since_ms.or_else(|| self.places.iter().map(|p| p.first_seen_ms).min()).unwrap_or_default();
         Finding {
             id: id(self.kind, self.identity),
@@ -179,7 +183,7 @@ impl<'a> Draft<'a> {
             places_total,
             title: shown_whole(title.into()),
             evidence: self.evidence.into_iter().map(|(name, value)| (name.to_owned(), shown_whole(value))).collect(),
-            remedy: shown_whole(remedy.into()),
+            remedy: shown_whole(remedy),
             since_ms,
         }
     }

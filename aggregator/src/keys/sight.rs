@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use keyvigil_common::key::{Place, Sighting};
+use keyvigil_common::key::{KeyKind, Place, Sighting};
 use keyvigil_common::seal::KeyRing;
 use rusqlite::Connection;
 use serde::Deserialize;
@@ -114,7 +114,27 @@ struct Stored {
     key: KeyRecord,
     /// Until version 4 of the store a record held its places.
     #[serde(default)]
-    places: Vec<PlaceRecord>,
+    places: Vec<Inline>,
+}
+
+/// A place as records held it.
+#[derive(Debug, Deserialize)]
+struct Inline {
+    host: String,
+    #[serde(default)]
+    kind: Option<KeyKind>,
+    #[serde(flatten)]
+    place: Place,
+    first_seen_ms: i64,
+    last_seen_ms: i64,
+    gone: bool,
+}
+
+impl From<Inline> for PlaceRecord {
+    fn from(inline: Inline) -> Self {
+        let Inline { host, kind, place, first_seen_ms, last_seen_ms, gone } = inline;
+        Self { host, kind, place, first_seen_ms, last_seen_ms, gone, stale_since_ms: None }
+    }
 }
 
 /// Places by tenant and key.
@@ -128,7 +148,7 @@ pub(super) async fn load(store: &Store) -> Result<Vec<(TenantId, KeyRecord)>, St
         if inline.is_empty() {
             key.places = places.remove(&(tenant, id)).unwrap_or_default().into();
         } else {
-            key.places = inline.into_iter().map(Arc::new).collect::<Vec<_>>().into();
+            key.places = inline.into_iter().map(|place| Arc::new(place.into())).collect::<Vec<_>>().into();
             key.place_count = key.places.len();
             let moved = key.clone();
             let write = move |tx: &Tx<'_>| {

@@ -119,7 +119,13 @@ async fn an_inventory_of_the_version_before_keeps_its_places() {
     let known: KeyRecord = ["b", "a"].iter().fold(None, |before, host| Some(KeyRecord::sighted(before, host, seen('a', "/k.pem", 1)))).unwrap();
     let mut old = serde_json::to_value(&known).unwrap();
     old.as_object_mut().unwrap().retain(|name, _| !["place_count", "revoked_known_ms"].contains(&name.as_str()));
-    old["places"] = known.places.iter().rev().map(|place| serde_json::to_value(place).unwrap()).collect();
+    let inline = |place: &PlaceRecord| {
+        let mut row = serde_json::to_value(&place.place).unwrap();
+        row.as_object_mut().unwrap().extend(serde_json::to_value(place).unwrap().as_object().unwrap().clone());
+        row.as_object_mut().unwrap().remove("place");
+        row
+    };
+    old["places"] = known.places.iter().rev().map(inline).collect();
     store.write(move |tx| tx.put(Table::Key, TENANT, &id('a'), &old)).await.unwrap();
     drop(store);
     put_back(fixture.dir.path());

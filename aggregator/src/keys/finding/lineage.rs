@@ -10,6 +10,9 @@ use keyvigil_common::tls::AGGREGATOR_NAME;
 use super::super::record::{KeyRecord, Status};
 use super::view::{Standing, View, is_used};
 
+/// Certificates of two algorithms that were made within this time are a pair.
+const PAIR_MS: i64 = 7 * 86_400_000;
+
 /// What two certificates of one line have in common on a host.
 type Line<'a> = (&'a str, Vec<&'a str>, &'a str, &'a [String]);
 
@@ -27,13 +30,19 @@ pub(super) fn superseded<'a>(view: &View<'a>) -> HashMap<&'a str, Standing> {
     for ((host, ..), line) in lines.iter().filter(|(_, line)| line.len() > 1) {
         let valid = |key: &&&KeyRecord| key.status(view.now_ms) == Status::Active && key.facts.not_before_ms.is_none_or(|from| from <= view.now_ms);
         let Some(newest) = line.iter().filter(valid).max_by_key(|key| age(key)) else { continue };
-        for old in line.iter().filter(|old| age(old) < age(newest) && !old.live().any(|p| p.host == *host && is_used(p))) {
+        for old in line.iter().filter(|old| succeeds(newest, old) && !old.live().any(|p| p.host == *host && is_used(p))) {
             replaced.entry(&old.facts.id).or_insert((0, old, newest)).0 += 1;
         }
     }
     let everywhere = replaced.into_iter().filter(|(_, (count, old, _))| *count == hosts(old).len());
     standing.extend(everywhere.map(|(id, (_, _, newest))| (id, by(newest))));
     standing
+}
+
+/// Whether `new` was made to take the place of `old`. A server may have two at once, of two algorithms: those are made together.
+fn succeeds(new: &KeyRecord, old: &KeyRecord) -> bool {
+    let apart = || new.facts.not_before_ms.zip(old.facts.not_before_ms).is_none_or(|(new, old)| new - old >= PAIR_MS);
+    age(old) < age(new) && (new.facts.algorithm == old.facts.algorithm || apart())
 }
 
 fn by(newest: &KeyRecord) -> Standing {
@@ -48,7 +57,7 @@ fn succeeded<'a>(view: &View<'a>, lines: &HashMap<Line<'a>, Vec<&'a KeyRecord>>)
         let mut hosts: Vec<&str> = old.places.iter().filter(|p| p.place.role != Role::Peer).map(|p| p.host.as_str()).collect();
         hosts.dedup();
         let newest = |host| lines.get(&(host, names.clone(), issuer, usage(old)))?.iter().copied().max_by_key(|key| age(key));
-        let heirs: Option<Vec<&KeyRecord>> = hosts.into_iter().map(|host| newest(host).filter(|heir| age(heir) > age(old))).collect();
+        let heirs: Option<Vec<&KeyRecord>> = hosts.into_iter().map(|host| newest(host).filter(|heir| succeeds(heir, old))).collect();
         heirs?.into_iter().max_by_key(|heir| age(heir))
     };
     let gone = view.gone.iter().filter(|key| key.facts.is_ca != Some(true));

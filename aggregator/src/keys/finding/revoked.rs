@@ -12,7 +12,11 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
     for key in view.own().filter(|key| key.facts.kind != KeyKind::Crl) {
         let Some(revoked) = view.revoked(key) else { continue };
         let in_use = |p: &&PlaceRecord| is_used(p) || p.place.role == Role::Trusted;
-        let places: Vec<&PlaceRecord> = key.live().filter(in_use).filter(|p| p.place.role != Role::Authorized).collect();
+        // A file that lists revoked keys is named by sshd, and lets nobody in.
+        let is_ssh = matches!(key.facts.kind, KeyKind::SshPublicKey | KeyKind::SshPrivateKey);
+        let is_list = |p: &PlaceRecord| is_ssh && revoked.revoked_at.as_ref().is_some_and(|(host, path)| *host == p.host && *path == p.place.path);
+        let ours = |p: &&PlaceRecord| !matches!(p.place.role, Role::Authorized | Role::Peer) && !is_list(p);
+        let places: Vec<&PlaceRecord> = key.own().filter(in_use).filter(ours).collect();
         if places.is_empty() {
             continue;
         }

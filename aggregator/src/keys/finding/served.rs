@@ -4,6 +4,7 @@
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::Served;
 
+use super::super::name::quoted;
 use super::super::{KeyRecord, PlaceRecord};
 use super::view::{View, is_self_signed};
 use super::{Draft, Finding};
@@ -27,7 +28,8 @@ type Ports<'a> = [(&'a PlaceRecord, &'a Served)];
 
 fn stale(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
     let stale: Vec<_> = ports.iter().filter(|(_, served)| served.file_key.is_some()).collect();
-    let (first, served) = stale.first()?;
+    // One of which it is known whom to tell.
+    let (first, served) = stale.iter().find(|(_, served)| served.unit.is_some() || served.pid.is_some()).or(stale.first())?;
     let soon = key.facts.not_after_ms.is_some_and(|end| end - view.now_ms <= 7 * DAY_MS);
     let severity = if soon { Severity::Critical } else { Severity::Warning };
     let file = served.file.clone().unwrap_or_else(|| "its file".into());
@@ -53,9 +55,13 @@ fn stale(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding>
             "The certificate in the file has expired or is revoked: put a valid one in its place, then reload the service.".into()
         }
         (Some(unit), _) if unit.ends_with(".service") => {
+            let unit = quoted(unit);
             format!("`systemctl reload {unit}`, or restart it where it cannot reload; have the renewal do so each time.")
         }
-        (_, Some(pid)) => format!("Reload process {pid} ({who}), mostly `kill -HUP {pid}`, or restart it; have the renewal do so each time."),
+        (_, Some(pid)) => {
+            let host = if draft.hosts().len() > 1 { format!(" on {}", first.host) } else { String::new() };
+            format!("Reload process {pid} ({who}){host}, mostly `kill -HUP {pid}`, or restart it; have the renewal do so each time.")
+        }
         _ => "Reload or restart whoever serves the port; have the renewal do so each time.".into(),
     };
     Some(draft.finish(title, remedy))
@@ -77,9 +83,9 @@ fn chain_fault(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
 
 fn without_file(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
     let lies = |host: &str| key.live().any(|p| p.host == host && p.place.served.is_none());
-    let places: Vec<&PlaceRecord> = ports.iter().filter(|(p, served)| served.file.is_none() && !lies(&p.host) && !key.is_our_own()).map(|(p, _)| *p).collect();
-    let (_, served) = ports.first().filter(|_| !places.is_empty())?;
-    let mut draft = Draft::about(FindingKind::ServedWithoutFile, Severity::Info, key, places);
+    let fileless: Vec<_> = ports.iter().filter(|(p, served)| served.file.is_none() && !lies(&p.host) && !key.is_our_own()).collect();
+    let (_, served) = fileless.first()?;
+    let mut draft = Draft::about(FindingKind::ServedWithoutFile, Severity::Info, key, fileless.iter().map(|(p, _)| *p).collect());
     if let Some(process) = process(served) {
         draft = draft.with("process", process);
     }

@@ -181,7 +181,8 @@ fn the_nearer_the_end_the_worse_and_short_lives_have_short_warnings() {
     let of_a_week = |left_hours: i64, renewed: bool| {
         let week = |id| leaf(id, id, 0).facts(|f| (f.not_before_ms, f.not_after_ms) = (Some(NOW + left_hours * hour - 7 * DAY), Some(NOW + left_hours * hour)));
         let (mut old, mut new) = (week('a').at("web", "/a.pem").record(), week('b').at("web", "/a.pem").record());
-        old.places.get_mut("web", "/a.pem", 0).unwrap().gone = true;
+        let gone = crate::keys::PlaceRecord { gone: true, ..old.places.first().unwrap().clone() };
+        old.places.put(gone);
         if renewed {
             (old.replaced_by, new.replaces) = (Some(new.facts.id.clone()), Some(old.facts.id.clone()));
         }

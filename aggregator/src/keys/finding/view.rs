@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use keyvigil_common::key::{KeyKind, Role};
+use keyvigil_common::key::{KeyFacts, KeyKind, Role};
 
 use super::super::{KeyRecord, PlaceRecord};
 use super::{chain, expiry, lineage};
@@ -37,6 +37,8 @@ pub struct View<'a> {
     pub(super) gone: Vec<&'a KeyRecord>,
     by_key: HashMap<&'a str, Vec<u32>>,
     by_id: HashMap<&'a str, u32>,
+    /// Revocation lists by their issuer.
+    lists: HashMap<&'a str, Vec<&'a KeyRecord>>,
     /// What is revoked and no certificate, by the fingerprint that all forms of a key have in common.
     revoked: HashMap<&'a str, &'a KeyRecord>,
     pub(super) standing: HashMap<&'a str, Standing>,
@@ -73,11 +75,15 @@ impl<'a> View<'a> {
         let shipped: Vec<bool> = keys.iter().map(|key| key.is_trust_store()).collect();
         let mut by_key: HashMap<&str, Vec<u32>> = HashMap::with_capacity(keys.len());
         let mut by_id: HashMap<&str, u32> = HashMap::with_capacity(keys.len());
+        let mut lists: HashMap<&str, Vec<&KeyRecord>> = HashMap::new();
+        for list in keys.iter().copied().filter(|key| key.facts.kind == KeyKind::Crl) {
+            lists.entry(list.facts.issuer.as_deref().unwrap_or_default()).or_default().push(list);
+        }
         for (key, at) in keys.iter().zip(0_u32..) {
             by_key.entry(key.facts.key()).or_default().push(at);
             by_id.insert(&key.facts.id, at);
         }
-        let mut view = Self { now_ms, observed_since_ms, keys, shipped, gone, by_key, by_id, revoked, standing: HashMap::new() };
+        let mut view = Self { now_ms, observed_since_ms, keys, shipped, gone, by_key, by_id, lists, revoked, standing: HashMap::new() };
         view.standing = lineage::superseded(&view);
         chain::judge(&mut view);
         for key in others.into_iter().filter(|_| !view.revoked.is_empty()) {
@@ -136,6 +142,18 @@ impl<'a> View<'a> {
         self.lies(key, host, KeyKind::is_private)
     }
 
+    /// The revocation lists of the issuer of `list`, where it names one.
+    pub(super) fn lists(&self, list: &'a KeyRecord) -> impl Iterator<Item = &'a KeyRecord> {
+        let facts = &list.facts;
+        let of_issuer = facts.issuer.as_deref().and_then(|issuer| self.lists.get(issuer)).into_iter().flatten().copied();
+        of_issuer.filter(|other| other.facts.authority_key_id == facts.authority_key_id)
+    }
+
+    /// Whether somebody trusts it.
+    pub(super) fn is_anchor(&self, key: &KeyRecord) -> bool {
+        key.is_trust_store() || key.places.is_bundled() || key.live().any(|p| p.place.role == Role::Trusted)
+    }
+
     /// What lies somewhere and has that id.
     pub(super) fn get(&self, id: &str) -> Option<&'a KeyRecord> {
         self.by_id.get(id).and_then(|at| self.keys.get(*at as usize)).copied()
@@ -168,7 +186,10 @@ pub(super) fn revocation(revoked: &KeyRecord, key: &KeyRecord) -> String {
 
 /// Whether an object was signed by its own key.
 pub(super) fn is_self_signed(key: &KeyRecord) -> bool {
-    key.facts.kind == KeyKind::Certificate && key.facts.subject.is_some() && key.facts.subject == key.facts.issuer
+    let KeyFacts { subject, issuer, key_id, authority_key_id, .. } = &key.facts;
+    // An authority may sign its next key under its own name.
+    let own_key = key_id.as_ref().zip(authority_key_id.as_ref()).is_none_or(|(own, signer)| own == signer);
+    key.facts.kind == KeyKind::Certificate && subject.is_some() && subject == issuer && own_key
 }
 
 /// Places where it is somebody's own.

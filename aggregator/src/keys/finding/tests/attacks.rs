@@ -100,3 +100,123 @@ fn what_went_after_its_successor_came_was_replaced_and_not_removed() {
     assert_eq!(status(gone(leaf('a', 'f', 85).at("web", "/x.pem")), vec![leaf('b', 'g', 5).at("web", "/x.pem")]), Status::Removed, "an older one");
     assert_eq!(status(gone(leaf('a', 'f', 5).at("web", "/x.pem")), vec![]), Status::Removed);
 }
+
+const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+#[test]
+fn the_systems_authorities_are_that_in_a_container_too_and_a_copy_is_told_where_it_lies() {
+    let root = |days| authority('a', 'f', "CN=Root", "CN=Root", days).at("web", BUNDLE).role(Role::Trusted);
+    let inside = || {
+        root(1).at("web", &format!("container:0123456789ab:{BUNDLE}")).at("db", "container:x:/etc/ssl/cert.pem").at("suse", "/var/lib/ca-certificates/x.pem")
+    };
+    assert_eq!(kinds(vec![inside()]), []);
+    let copied = only(vec![inside().at("app", "/opt/app/cacert.pem")]);
+    assert_eq!((copied.kind, copied.hosts.as_slice(), copied.places_total), (Kind::Expiring, &["app".to_owned()][..], 1));
+    let weak = only(vec![root(900).at("app", "/opt/app/cacert.pem").facts(|f| f.bits = Some(1_024))]);
+    assert_eq!((weak.kind, weak.hosts.len()), (Kind::Weak, 1));
+}
+
+#[test]
+fn a_secret_that_is_known_by_its_path_alone_is_not_shared() {
+    let psk = |path: &str| {
+        key(KeyKind::SymmetricKey, 'a', 'a')
+            .facts(|f| (f.algorithm, f.bits) = ("wireguard-psk".into(), Some(256)))
+            .at("a", path)
+            .used_by("wireguard: x")
+            .at("b", path)
+            .used_by("nginx: y")
+    };
+    assert_eq!(kinds(vec![psk("/etc/wireguard/wg0.conf")]), []);
+}
+
+#[test]
+fn a_remedy_is_for_the_key_and_the_place_that_it_is_about() {
+    let read = Reach { read: true, ..Reach::default() };
+    let boxed = only(vec![private('b', 'f').at("web", "container:0123456789ab:/etc/ssl/my key.pem").place(|p| p.reach = Some(read))]);
+    assert!(boxed.remedy.starts_with("`chmod o-rwx '/etc/ssl/my key.pem'`.") && boxed.remedy.ends_with("image that it was made from."), "{}", boxed.remedy);
+    let unsure = private('b', 'f').at("web", "/a.key").place(|p| p.mode = Some(0o644)).at("web", "/z.key").place(|p| p.reach = Some(read));
+    assert!(only(vec![unsure]).title.contains("/z.key"), "what is certain is told first");
+    let backup = |path: &str| key(KeyKind::SshPrivateKey, 'b', 'f').at("a", "/etc/ssh/ssh_host_rsa_key").at("b", path);
+    let copied = only(vec![backup("/backup/a/ssh_host_rsa_key")]);
+    assert_eq!(copied.kind, Kind::PrivateKeyShared, "the backup proves nothing with it");
+    assert!(copied.remedy.contains("ssh-keygen") && !copied.remedy.contains("certificate"), "{}", copied.remedy);
+    assert_eq!(only(vec![backup("/usr/local/etc/ssh/ssh_host_rsa_key")]).kind, Kind::SshHostKeyShared);
+    let hostile = leaf('a', 'f', 60).served("web", |s| (s.file_key, s.unit) = (Some("b".repeat(64)), Some("x; reboot #.service".into())));
+    assert!(only(vec![hostile]).remedy.starts_with("`systemctl reload 'x; reboot #.service'`"));
+    let two = leaf('a', 'f', 60).served("web", |s| (s.file_key, s.pid) = (Some("b".repeat(64)), Some(7))).served("db", |s| s.file_key = Some("b".repeat(64)));
+    assert!(only(vec![two]).remedy.starts_with("Reload process 7 (nginx) on web, "), "the other host's 7 is another process");
+}
+
+#[test]
+fn two_certificates_of_two_algorithms_are_a_pair_and_not_each_others_heirs() {
+    let rsa = |days| leaf('a', '1', days).at("web", "/etc/ssl/shop.rsa.pem");
+    let ec = |days| leaf('b', '2', days).facts(|f| (f.algorithm, f.bits) = ("ec".into(), Some(256))).at("web", "/etc/ssl/shop.ec.pem");
+    assert_eq!(kinds(vec![rsa(5), ec(6)]), [(Kind::Expiring, Severity::Warning); 2]);
+    assert_eq!(kinds(vec![rsa(5), ec(85)]), [], "renewed, and another algorithm chosen");
+}
+
+#[test]
+fn cross_signed_authorities_and_their_next_keys_are_no_fault() {
+    let sha1 = |key: Key| key.facts(|f| f.signature_algorithm = Some("sha1WithRSAEncryption".into()));
+    let cross = || sha1(authority('a', 'f', "CN=Root", "CN=Old", 900)).at("web", "/etc/ssl/fullchain.pem");
+    let root = authority('b', 'f', "CN=Root", "CN=Root", 900).at("web", BUNDLE).role(Role::Trusted);
+    assert_eq!(kinds(vec![cross(), root]), []);
+    assert_eq!(kinds(vec![cross()]), [(Kind::Weak, Severity::Warning)], "nobody is known who trusts it by itself");
+    let next = |own: &str| leaf('a', 'f', 60).facts(|f| (f.issuer, f.key_id, f.authority_key_id) = (f.subject.clone(), Some(own.into()), Some("0a".into())));
+    assert_eq!(kinds(vec![next("0b").served("web", |_| ())]), [], "signed by the key before it, under the same name");
+    assert_eq!(kinds(vec![next("0a").served("web", |_| ())]), [(Kind::SelfSignedServed, Severity::Info)]);
+}
+
+#[test]
+fn an_older_list_beside_its_successor_is_not_overdue() {
+    let list = |id, issuer: &str, made: i64, days: i64| {
+        key(KeyKind::Crl, id, id).facts(|f| (f.issuer, f.not_before_ms, f.not_after_ms) = (Some(issuer.into()), Some(NOW - made * DAY), Some(NOW + days * DAY)))
+    };
+    let old = || list('a', "CN=CA", 14, -7).at("web", "/crl/old.pem");
+    assert_eq!(kinds(vec![old(), list('b', "CN=CA", 1, 6).at("web", "/crl/new.pem")]), []);
+    assert_eq!(kinds(vec![old().used_by("nginx: /n:1"), list('b', "CN=CA", 1, 6).at("web", "/crl/new.pem")]), [(Kind::StaleCrl, Severity::Warning)]);
+    assert_eq!(kinds(vec![old(), list('b', "CN=CA", 1, 6).at("db", "/crl/new.pem")]), [(Kind::StaleCrl, Severity::Warning)]);
+    assert_eq!(kinds(vec![old(), list('b', "CN=Other", 1, 6).at("web", "/crl/new.pem")]), [(Kind::StaleCrl, Severity::Warning)]);
+}
+
+#[test]
+fn where_a_revoked_key_lies_as_a_warning_it_is_not_in_use() {
+    let told = |path: &str, role| {
+        let mut record = ssh('a', 'f').at("web", path).role(role).used_by("sshd: /etc/ssh/sshd_config:9").record();
+        (record.revoked_ms, record.revoked_at) = (Some(NOW - DAY), Some(("web".into(), "/etc/ssh/revoked_keys".into())));
+        all(&View::new([&record], NOW, None)).into_iter().any(|f| f.kind == Kind::RevokedInUse)
+    };
+    assert!(!told("/etc/ssh/revoked_keys", Role::Held), "the list that sshd refuses it by");
+    assert!(!told("/etc/ssh/ssh_known_hosts", Role::Peer), "what others prove with it is theirs");
+    assert!(told("/etc/ssh/ssh_host_key.pub", Role::Held));
+}
+
+#[test]
+fn absurd_and_missing_facts_break_nothing_and_hide_nothing() {
+    let curve =
+        |name: &str| key(KeyKind::PrivateKey, 'b', 'f').facts(|f| (f.algorithm, f.bits, f.curve) = ("ec".into(), None, Some(name.into()))).at("web", "/k");
+    for (name, weak) in [("secp192r1", true), ("prime256v1", false), ("brainpoolP160r1", true), ("secp112r1", true), ("unknown (1.2.3)", false), ("", false)] {
+        assert_eq!(kinds(vec![curve(name)]).len(), usize::from(weak), "{name}");
+    }
+    for (from, end) in [(i64::MIN, i64::MIN), (i64::MIN, i64::MAX), (i64::MAX, i64::MIN), (i64::MAX, i64::MAX)] {
+        let name = "CN=\u{202e}ἀρχή\u{1f511}, O=".to_owned() + &"x".repeat(5_000);
+        let absurd = |key: Key| key.facts(|f| (f.not_before_ms, f.not_after_ms, f.subject, f.sans) = (Some(from), Some(end), Some(name.clone()), Vec::new()));
+        let served = absurd(leaf('a', 'f', 0)).facts(|f| f.revoked_ms = Some(end)).served("web", |s| s.file_key = Some("z".into())).until(end);
+        let many = vec![served, absurd(key(KeyKind::KernelKey, 'b', 'b')).at("web", "keyring:1"), absurd(key(KeyKind::Crl, 'c', 'c')).at("web", "/crl")];
+        let login = absurd(key(KeyKind::SshPublicKey, 'd', 'd')).at("web", "/root/.ssh/authorized_keys").role(Role::Authorized).until(end);
+        let told = found([many, vec![login]].concat_keys());
+        assert!(told.iter().any(|f| f.kind == Kind::RevokedInUse) && told.iter().all(|f| f.title.len() <= 2_000 && !f.title.contains('\u{202e}')), "{told:#?}");
+        assert_eq!(told.iter().any(|f| f.kind == Kind::Expired), end == i64::MIN);
+    }
+    let nothing = key(KeyKind::Certificate, 'a', 'a').facts(|f| (f.algorithm, f.bits) = ("unknown (1.3.6.1)".into(), None)).at("", "");
+    assert_eq!(kinds(vec![nothing]), []);
+}
+
+#[test]
+fn the_port_that_lacks_a_file_is_the_one_whose_process_is_named() {
+    let here = |s: &mut Served| s.exe = Some("/usr/sbin/other".into());
+    let ports =
+        leaf('a', 'f', 60).at("web", "/etc/ssl/shop.pem").served("web", here).served("db", |s| (s.file, s.exe) = (None, Some("/usr/bin/haproxy".into())));
+    let told = only(vec![ports]);
+    assert_eq!((told.kind, told.evidence[0].1.as_str(), told.hosts.as_slice()), (Kind::ServedWithoutFile, "/usr/bin/haproxy", &["db".to_owned()][..]));
+}
