@@ -9,6 +9,8 @@ use keyvigil_common::limits::{
     KEYSTORE_CONFIG_BYTES_MAX, KEYSTORE_CONFIGS_MAX, KEYSTORE_FILES_MAX, KEYSTORE_INCLUDES_MAX, KEYSTORE_NAMED_MAX, PLACE_USERS_MAX,
 };
 
+use rustix::fs::FileType;
+
 use super::disk::Stamp;
 use super::glob::escape;
 use super::homes::Homes;
@@ -31,6 +33,8 @@ pub(super) struct Use {
     pub(super) users: Vec<String>,
     /// Who cannot do without it.
     pub(super) must: Option<String>,
+    /// What it is there for, by the first that names it.
+    pub(super) what: What,
     /// A key or certificate has to be in it.
     pub(super) is_key: bool,
     /// All name it as the authorities that are trusted.
@@ -58,8 +62,16 @@ impl Naming {
         if self.seen.as_ref().is_some_and(|seen| seen.iter().all(is_same)) {
             return;
         }
-        let mut reading =
-            Reading { look, homes, names: BTreeMap::new(), is_full: false, left: KEYSTORE_CONFIGS_MAX, read: HashSet::new(), new: Self::default() };
+        let mut reading = Reading {
+            look,
+            homes,
+            names: BTreeMap::new(),
+            is_full: false,
+            left: KEYSTORE_CONFIGS_MAX,
+            read: HashSet::new(),
+            unknown: HashSet::new(),
+            new: Self::default(),
+        };
         for program in PROGRAMS {
             for main in program.files {
                 for path in reading.files(main) {
@@ -94,6 +106,8 @@ struct Reading<'a> {
     left: usize,
     /// Files that were read since the one that no other includes.
     read: HashSet<PathBuf>,
+    /// Files of which it was told that they name what cannot be known.
+    unknown: HashSet<String>,
     new: Naming,
 }
 
@@ -124,6 +138,9 @@ impl Reading<'_> {
             // Some programs include whole directories.
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
                 if depth > 0 {
+                    if self.look.disk.stat(path).is_ok_and(|stamp| stamp.file_type() != FileType::Directory) {
+                        return self.new.troubles.push((path.to_owned(), Trouble::not_regular()));
+                    }
                     let inside = self.files(&format!("{}/*", escape(&text(path))));
                     inside.iter().for_each(|path| self.file(path, parse, program, env, depth + 1));
                 }
@@ -135,6 +152,7 @@ impl Reading<'_> {
         let outer = std::mem::replace(&mut env.file, text(path));
         parse(&contents, env, &mut |env, said| match said {
             Said::Name(name) => self.name(name, program),
+            Said::Unknown(line, why) => self.unknown(env, line, &why, program),
             Said::Include(pattern, parse) => {
                 for path in self.files(&pattern) {
                     self.file(&path, parse, program, env, depth + 1);
@@ -145,11 +163,11 @@ impl Reading<'_> {
     }
 
     fn name(&mut self, name: Name, program: &str) {
-        let Name { path, is_pattern, what, must, file, line } = name;
+        let Name { path, is_pattern, what, must, file, line, endings } = name;
         if NO_FILES.iter().any(|no| Path::new(&path).starts_with(no)) {
             return;
         }
-        let pattern = if is_pattern { path.clone() } else { escape(&path) };
+        let pattern = if is_pattern { path.clone() } else { format!("{}{endings}", escape(&path)) };
         if self.names.len() >= KEYSTORE_NAMED_MAX && !self.names.contains_key(&pattern) {
             return self
                 .full(Path::new(&file), format!("more than {KEYSTORE_NAMED_MAX} key files are named by configurations; the others of this one are left out"));
@@ -160,6 +178,7 @@ impl Reading<'_> {
             path: (!is_pattern).then(|| PathBuf::from(path)),
             users: Vec::new(),
             must: None,
+            what,
             is_key: false,
             is_trust: true,
         });
@@ -171,6 +190,13 @@ impl Reading<'_> {
         }
         named.is_trust &= what == What::Authorities;
         named.is_key |= must && matches!(what, What::Certificate | What::Key | What::Authorities | What::Revocations);
+    }
+
+    /// The first of a file tells enough.
+    fn unknown(&mut self, env: &Env, line: u32, why: &str, program: &str) {
+        if self.new.troubles.len() < KEYSTORE_CONFIGS_MAX && self.unknown.insert(env.file.clone()) {
+            self.new.troubles.push((PathBuf::from(&env.file), Trouble::unresolved(&format!("{program}: {}:{line}", env.file), why)));
+        }
     }
 
     fn full(&mut self, path: &Path, why: String) {

@@ -153,7 +153,7 @@ impl Site {
             if let (Some(path), Some(user), Root::Missing) = (&named.path, &named.must, root)
                 && is_asked(path)
             {
-                found.troubles.push((path.clone(), Trouble::missing(user)));
+                found.troubles.push((path.clone(), Trouble::missing(user, named.what)));
             }
         }
     }
