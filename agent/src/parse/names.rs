@@ -16,6 +16,7 @@ pub mod systemd;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 /// Variables that one program may set; more are not known, and what uses them names nothing.
 const VARIABLES_MAX: usize = 1_000;
@@ -84,6 +85,17 @@ pub struct Env {
     choices: BTreeMap<String, BTreeSet<String>>,
     /// What is named by variables that may be set later.
     later: Vec<Later>,
+    /// Blocks that are read where they are used, by name.
+    macros: BTreeMap<String, Macro>,
+    /// How often they were.
+    uses: usize,
+}
+
+/// A block with parameters.
+#[derive(Debug, Clone, Default)]
+struct Macro {
+    parameters: Vec<String>,
+    lines: Vec<(u32, String)>,
 }
 
 /// A name that is followed once all is read.
@@ -201,6 +213,14 @@ impl Env {
     #[must_use]
     pub fn at(file: &str) -> Self {
         Self { file: file.to_owned(), main: file.to_owned(), ..Self::default() }
+    }
+
+    /// What is set, as a number that is another where something else is set: then the same file may say something else.
+    #[must_use]
+    pub fn state(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.settings.iter().for_each(|(name, setting)| (name, &setting.value).hash(&mut hasher));
+        hasher.finish()
     }
 
     /// Sets a variable. One that would be one too many, or is too long, stays unknown.

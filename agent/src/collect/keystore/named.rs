@@ -104,8 +104,8 @@ struct Reading<'a> {
     is_full: bool,
     /// Files that may be read still.
     left: usize,
-    /// Files that were read since the one that no other includes.
-    read: HashSet<PathBuf>,
+    /// Files that were read since the one that no other includes, and what was set then.
+    read: HashSet<(PathBuf, u64)>,
     /// Files of which it was told that they name what cannot be known.
     unknown: HashSet<String>,
     new: Naming,
@@ -126,8 +126,11 @@ impl Reading<'_> {
     }
 
     fn file(&mut self, path: &Path, parse: Parse, program: &str, env: &mut Env, depth: usize) {
-        if depth > KEYSTORE_INCLUDES_MAX || self.look.budget.is_half_over() || !self.read.insert(path.to_owned()) {
+        if self.look.budget.is_half_over() || !self.read.insert((path.to_owned(), env.state())) {
             return;
+        }
+        if depth > KEYSTORE_INCLUDES_MAX {
+            return self.full(path, format!("included by more than {KEYSTORE_INCLUDES_MAX} files, each by the next; what this one names is not known"));
         }
         let Some(left) = self.left.checked_sub(1) else {
             return self.full(path, format!("more than {KEYSTORE_CONFIGS_MAX} configuration files; what this one names is not known"));

@@ -2,12 +2,15 @@
 //! (httpd.apache.org/docs/current/mod/mod_ssl.html).
 
 use super::words::{logical_lines, words};
-use super::{Env, Said, Say, UNKNOWN, What, directory, environment};
+use super::{Env, Macro, Said, Say, VALUES_MAX, What, directory, environment};
+use keyvigil_common::limits::TEXT_BYTES_MAX;
 
 /// Settings of ours that no `Define` can have, for a blank is in them.
 const SERVER_ROOT: &str = "server root";
 /// Set within blocks of which it is not known whether they hold.
 const DOUBT: &str = "in doubt";
+/// Lines that all uses of macros may have.
+const LINES_MAX: usize = 20_000;
 
 /// Reads one file.
 pub fn parse(text: &str, env: &mut Env, say: &mut Say<'_>) {
@@ -15,21 +18,50 @@ pub fn parse(text: &str, env: &mut Env, say: &mut Say<'_>) {
         let own = format!("{}/envvars", super::escape(env.directory()));
         [own.as_str(), "/etc/sysconfig/httpd"].into_iter().for_each(|file| say(env, Said::Include(file.to_owned(), environment)));
     }
-    let mut blocks = Blocks { outer: env.get(DOUBT).is_some(), ..Blocks::default() };
-    for (line, text) in logical_lines(text) {
+    lines(logical_lines(text), env, say);
+}
+
+fn lines(lines: impl Iterator<Item = (u32, String)>, env: &mut Env, say: &mut Say<'_>) {
+    let outer = env.get(DOUBT).is_some();
+    let mut blocks = Blocks::default();
+    let mut recorded: Option<(String, Macro)> = None;
+    for (line, text) in lines {
         let words = words(&text);
         let Some((name, rest)) = words.split_first() else { continue };
         let name = name.to_ascii_lowercase();
-        let value = rest.first().map(|value| value.trim_end_matches('>'));
-        if blocks.is_about(&name, value.unwrap_or_default(), rest, env) || value.is_none() {
+        if let Some((of, mut body)) = recorded.take() {
+            if name == "</macro>" {
+                if env.macros.len() < VALUES_MAX {
+                    env.macros.insert(of, body);
+                }
+            } else {
+                if text.len() <= TEXT_BYTES_MAX && body.lines.len() < LINES_MAX {
+                    body.lines.push((line, text));
+                }
+                recorded = Some((of, body));
+            }
             continue;
         }
-        if blocks.in_doubt.is_empty() && !blocks.outer {
+        let value = rest.first().map(|value| value.trim_end_matches('>'));
+        if blocks.is_about(&name, value.unwrap_or_default(), env) {
+            continue;
+        }
+        let Some(value) = value else { continue };
+        if name == "<macro" {
+            let parameters = rest.iter().skip(1).map(|word| word.trim_end_matches('>').to_owned()).filter(|word| !word.is_empty()).collect();
+            recorded = Some((value.to_ascii_lowercase(), Macro { parameters, lines: Vec::new() }));
+            continue;
+        }
+        if blocks.in_doubt.is_empty() && !outer {
             env.unset(DOUBT)
         } else {
             env.set(DOUBT, "", line)
         }
-        let values: Option<Vec<String>> = rest.iter().map(|value| expand(&blocks.without_parameters(value), env)).collect();
+        if name == "use" {
+            used(value, &rest[1..], line, env, say);
+            continue;
+        }
+        let values: Option<Vec<String>> = rest.iter().map(|value| expand(value, env)).collect();
         match values {
             Some(values) => directive(&name, &values, line, env, say),
             None if what(&name).is_some() || name.starts_with("include") => {
@@ -38,9 +70,28 @@ pub fn parse(text: &str, env: &mut Env, say: &mut Say<'_>) {
             None => {}
         }
     }
-    if !blocks.outer {
+    if !outer {
         env.unset(DOUBT);
     }
+}
+
+/// Reads a macro with what it is given.
+fn used(name: &str, values: &[String], line: u32, env: &mut Env, say: &mut Say<'_>) {
+    let Some(Macro { parameters, lines: body }) = env.macros.get(&name.to_ascii_lowercase()).cloned() else { return };
+    env.uses += 1 + body.len();
+    if env.uses > LINES_MAX {
+        return say(env, Said::Unknown(line, format!("uses macros of more than {LINES_MAX} lines in all")));
+    }
+    // A longer name first, where another begins it.
+    let mut given: Vec<(&String, &String)> = parameters.iter().zip(values).collect();
+    given.sort_by_key(|(parameter, _)| std::cmp::Reverse(parameter.len()));
+    let is_short = |text: &String| text.len() <= TEXT_BYTES_MAX;
+    let fill = |text: String| given.iter().try_fold(text, |text, (parameter, value)| Some(text.replace(parameter.as_str(), value)).filter(is_short));
+    let filled: Vec<(u32, String)> = body.into_iter().filter_map(|(line, text)| Some((line, fill(text)?))).collect();
+    // Within it stands no other use of it: that would never end.
+    let own = env.macros.remove(&name.to_ascii_lowercase());
+    lines(filled.into_iter(), env, say);
+    env.macros.extend(own.map(|own| (name.to_ascii_lowercase(), own)));
 }
 
 /// The blocks around a line.
@@ -50,15 +101,11 @@ struct Blocks {
     skipped: Option<(String, usize)>,
     /// Those of which nobody knows.
     in_doubt: Vec<String>,
-    /// The file is included where there is doubt.
-    outer: bool,
-    /// What the macro that is read calls what it is given.
-    parameters: Vec<String>,
 }
 
 impl Blocks {
     /// Takes in a line that begins or ends a block; whether it is one, or not to be read.
-    fn is_about(&mut self, name: &str, value: &str, rest: &[String], env: &Env) -> bool {
+    fn is_about(&mut self, name: &str, value: &str, env: &Env) -> bool {
         let opened = name.strip_prefix('<').map(|kind| kind.trim_end_matches('>'));
         if let Some((kind, depth)) = &mut self.skipped {
             *depth += usize::from(opened == Some(kind));
@@ -75,14 +122,7 @@ impl Blocks {
             // A module may be built in: only that it is loaded is sure.
             "ifmodule" => env.get(&module(asked)).map(|_| true),
             "iffile" | "ifversion" | "ifdirective" | "ifsection" | "if" | "elseif" | "else" => None,
-            "macro" => {
-                self.parameters = rest.iter().skip(1).map(|word| word.trim_end_matches('>').to_owned()).filter(|word| word.len() > 1).collect();
-                return true;
-            }
-            "/macro" => {
-                self.parameters.clear();
-                return true;
-            }
+            "macro" => return false,
             closed => {
                 if self.in_doubt.last().map(String::as_str) == closed.strip_prefix('/') {
                     self.in_doubt.pop();
@@ -96,10 +136,6 @@ impl Blocks {
             None => self.in_doubt.push(kind.to_owned()),
         }
         true
-    }
-
-    fn without_parameters(&self, value: &str) -> String {
-        self.parameters.iter().fold(value.to_owned(), |value, parameter| value.replace(parameter.as_str(), &UNKNOWN.to_string()))
     }
 }
 
@@ -129,7 +165,7 @@ fn expand(text: &str, env: &Env) -> Option<String> {
         let (name, after) = after.split_once('}')?;
         out.push_str(before);
         out.push_str(env.get(name).or_else(|| environment::get(env, name))?);
-        if out.len() > keyvigil_common::limits::TEXT_BYTES_MAX {
+        if out.len() > TEXT_BYTES_MAX {
             return None;
         }
         rest = after;
@@ -146,7 +182,7 @@ fn directive(name: &str, values: &[String], line: u32, env: &mut Env, say: &mut 
         ("undefine", _) => return env.unset(value),
         ("serverroot", _) => return env.set(SERVER_ROOT, value, line),
         ("loadmodule", _) => return env.set(&module(value), "", line),
-        ("include" | "includeoptional", _) => return say(env, Said::Include(Env::join(&root, &value.replace(UNKNOWN, "*")), parse)),
+        ("include" | "includeoptional", _) => return say(env, Said::Include(Env::join(&root, value), parse)),
         _ => {}
     }
     let Some(what) = what(name) else { return };

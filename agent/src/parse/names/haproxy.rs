@@ -1,7 +1,7 @@
 //! HAProxy: words in lines; certificates by `crt`, in files, directories, stores and lists; relative ones begin at `crt-base` and
 //! `ca-base` (docs.haproxy.org, "5.1. Bind options").
 
-use super::words::words;
+use super::words::words_up_to_hash as words;
 use super::{Env, Said, Say, What, environment};
 
 /// What a section begins with; the indentation means nothing.

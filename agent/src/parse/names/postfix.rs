@@ -5,6 +5,8 @@ use super::{Env, Said, Say, Setting, UNKNOWN, What, directory};
 
 /// References within references.
 const DEPTH_MAX: usize = 10;
+/// References that one value may come to.
+const REFERENCES_MAX: usize = 1_000;
 
 /// Reads `main.cf`.
 pub fn parse(text: &str, env: &mut Env, say: &mut Say<'_>) {
@@ -79,7 +81,7 @@ fn told(name: &str, value: &str, line: u32, env: &mut Env, say: &mut Say<'_>) {
         "CAfile" | "CApath" => What::Authorities,
         _ => return,
     };
-    let Some(value) = expand(value, env, DEPTH_MAX) else {
+    let Some(value) = expand(value, env) else {
         return say(env, Said::Unknown(line, format!("says by references what {name} is, which cannot be followed")));
     };
     for path in paths(&value).filter(|path| !path.starts_with(UNKNOWN)) {
@@ -90,7 +92,7 @@ fn told(name: &str, value: &str, line: u32, env: &mut Env, say: &mut Say<'_>) {
 
 /// `hash:/etc/postfix/sni` is made of the text beside it.
 fn tables(value: &str, env: &mut Env, say: &mut Say<'_>) {
-    let Some(value) = expand(value, env, DEPTH_MAX) else { return };
+    let Some(value) = expand(value, env) else { return };
     for table in paths(&value) {
         let (kind, path) = table.split_once(':').unwrap_or(("hash", table));
         if ["btree", "cdb", "dbm", "hash", "lmdb", "sdbm", "texthash"].contains(&kind) && path.starts_with('/') && !path.contains(UNKNOWN) {
@@ -103,28 +105,52 @@ fn paths(value: &str) -> impl Iterator<Item = &str> {
     value.split([',', ' ', '\t']).filter(|path| !path.is_empty() && *path != "none")
 }
 
-/// `$name`, `${name}`, `$(name)`, `${name?where it is set}` and `${name:where it is not}`; [`UNKNOWN`] for what the program knows by
-/// itself. `None` where they never end or compare.
-fn expand(text: &str, env: &Env, depth: usize) -> Option<String> {
-    let Some((before, rest)) = text.split_once('$') else { return Some(text.to_owned()) };
-    let depth = depth.checked_sub(1)?;
-    let braced = [('{', '}'), ('(', ')')].into_iter().find_map(|(open, close)| enclosed(rest, open, close));
-    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
-    let (name, after) = braced.unwrap_or_else(|| rest.split_at(end));
-    let value = match name.find(['?', ':']) {
-        _ if name.trim_start().starts_with('{') => return None,
-        Some(at) => {
-            let (name, wants_set, asked) = (&name[..at], name[at..].starts_with('?'), &name[at + 1..]);
-            let is_set = env.get(name).is_some_and(|value| !value.is_empty());
-            let (yes, no) = enclosed(asked.trim(), '{', '}').map_or((asked, ""), |(yes, rest)| (yes, rest.trim().trim_start_matches(':')));
-            let no = enclosed(no.trim(), '{', '}').map_or(no, |(no, _)| no);
-            let chosen = if is_set == wants_set { yes } else { no };
-            expand(chosen, env, depth)?
+/// Replaces references; `None` where they do not end or compare.
+fn expand(text: &str, env: &Env) -> Option<String> {
+    References { env, left: REFERENCES_MAX }.expand(text, DEPTH_MAX)
+}
+
+struct References<'a> {
+    env: &'a Env,
+    left: usize,
+}
+
+impl References<'_> {
+    /// `$name`, `${name}`, `$(name)`, `${name?where it is set}` and `${name:where it is not}`; [`UNKNOWN`] for what the program knows
+    /// by itself.
+    fn expand(&mut self, text: &str, depth: usize) -> Option<String> {
+        let mut out = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            let depth = depth.checked_sub(1)?;
+            self.left = self.left.checked_sub(1)?;
+            let braced = [('{', '}'), ('(', ')')].into_iter().find_map(|(open, close)| enclosed(after, open, close));
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+            let (name, after) = braced.unwrap_or_else(|| after.split_at(end));
+            out.push_str(before);
+            out.push_str(&self.value(name, depth)?);
+            if out.len() > keyvigil_common::limits::TEXT_BYTES_MAX {
+                return None;
+            }
+            rest = after;
         }
-        None => env.get(name).map_or_else(|| Some(UNKNOWN.to_string()), |value| expand(value, env, depth))?,
-    };
-    let after = expand(after, env, depth)?;
-    Some(format!("{before}{value}{after}")).filter(|text| text.len() <= keyvigil_common::limits::TEXT_BYTES_MAX)
+        out.push_str(rest);
+        Some(out)
+    }
+
+    fn value(&mut self, name: &str, depth: usize) -> Option<String> {
+        let Some(at) = name.find(['?', ':']) else {
+            return self.env.get(name).map_or_else(|| Some(UNKNOWN.to_string()), |value| self.expand(value, depth));
+        };
+        if name.trim_start().starts_with('{') {
+            return None;
+        }
+        let (name, wants_set, asked) = (&name[..at], name[at..].starts_with('?'), name[at + 1..].trim());
+        let is_set = self.env.get(name).is_some_and(|value| !value.is_empty());
+        let (yes, no) = enclosed(asked, '{', '}').map_or((asked, ""), |(yes, rest)| (yes, rest.trim().trim_start_matches(':').trim()));
+        let no = enclosed(no, '{', '}').map_or(no, |(no, _)| no);
+        self.expand(if is_set == wants_set { yes } else { no }, depth)
+    }
 }
 
 /// What stands between the first bracket, where one opens, and the one that closes it; and what follows.

@@ -97,15 +97,19 @@ fn apache() {
 fn apache_with_blocks_that_may_hold() {
     let text = "LoadModule ssl_module modules/mod_ssl.so\n<IfModule mod_ssl.c>\nSSLCertificateFile /a\n</IfModule>\n<IfModule !ssl_module>\nSSLCertificateFile /no\n<IfModule x>\n</IfModule>\n</IfModule>\n\
         <IfModule mod_gnutls.c>\nGnuTLSCertificateFile /b\n</IfModule>\n<IfVersion >= 2.4>\n<VirtualHost *:443>\nSSLCertificateFile /c\n</VirtualHost>\n</IfVersion>\n\
-        <Macro VHost $name ${dir}>\n<VirtualHost *>\nSSLCertificateFile ${dir}/ssl/$name.crt\nSSLCertificateKeyFile /k/$name/[1].key\n</VirtualHost>\n</Macro>\nUse VHost a /x\nSSLCertificateFile /d\n</IfModule>\nLDAPTrustedGlobalCert CA_BASE64 /ldap.pem";
+        </IfModule>\n<IfModule a_module>\n<Macro VHost $name ${dir}>\n<VirtualHost *>\nSSLCertificateFile ${dir}/ssl/$name.crt\nSSLCertificateKeyFile /k/$name/[1].key\n</VirtualHost>\n</Macro>\nUse vhost a /x\nUse VHost b y\nUse VHost\nUse None c\n<Macro Loop $a>\nUse Loop $a$a\nUse Loop $a\n</Macro>\nUse Loop x\nSSLCertificateFile /d\n</IfModule>\nLDAPTrustedGlobalCert CA_BASE64 /ldap.pem";
     let expected = [
         "3 Certificate /a",
         "11 Certificate? /b",
         "15 Certificate? /c",
-        "20 Certificate~ /etc/httpd/conf/*/ssl/*.crt",
-        r"21 Key~ /k/*/\[1].key",
-        "25 Certificate /d",
-        "27 Authorities /ldap.pem",
+        "22 Certificate? /x/ssl/a.crt",
+        "23 Key? /k/a/[1].key",
+        "22 Certificate? /etc/httpd/conf/y/ssl/b.crt",
+        "23 Key? /k/b/[1].key",
+        "22 unknown: names a file by a variable that no configuration sets",
+        "23 Key? /k/$name/[1].key",
+        "35 Certificate? /d",
+        "37 Authorities /ldap.pem",
     ];
     assert_eq!(said(apache::parse, "/etc/httpd/conf/httpd.conf", text)[2..], expected);
 }
@@ -173,6 +177,20 @@ fn postfix_with_references_and_tables() {
     let mut told = said(postfix::parse, "/etc/postfix/main.cf", text);
     told.sort_by_key(|line| expected.iter().position(|expected| expected == line));
     assert_eq!(told, expected);
+    let many: String = (0..30).map(|n| format!(" $config_directory/{n}.pem")).collect();
+    assert_eq!(said(postfix::parse, "/p/main.cf", &format!("smtpd_tls_chain_files ={many}")).len(), 31);
+    let bomb: String = (0..9).map(|n| format!("v{n} = {}\n", format!("$v{}", n + 1).repeat(1_000))).collect();
+    let told = said(postfix::parse, "/p/main.cf", &format!("{bomb}v9 =\nsmtpd_tls_cert_file = $v0/x"));
+    assert!(told[0].contains("cannot be followed"), "{told:?}");
+}
+
+#[test]
+fn apache_with_macros_that_grow() {
+    let grows: String = (0..6)
+        .map(|n| format!("<Macro M{n} $x>\n{}SSLCertificateFile /$x$x.pem\n</Macro>\n", format!("Use M{} $x$x$x$x$x$x$x$x\n", n + 1).repeat(200)))
+        .collect();
+    let told = said(apache::parse, "/a.conf", &format!("{grows}Use M0 abcdefgh\n"));
+    assert!(told.len() < 30_000);
 }
 
 #[test]
