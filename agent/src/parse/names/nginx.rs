@@ -11,6 +11,8 @@ use super::{Env, Later, Said, Say, UNKNOWN, VALUES_MAX, What, directory};
 const MAP: &str = "map";
 /// Variables within the values of variables.
 const DEPTH_MAX: usize = 5;
+/// Names with variables that are kept until all is read: more than may be named.
+const LATER_MAX: usize = 20_000;
 
 /// Reads the main file, and what it includes.
 pub fn parse(text: &str, env: &mut Env, say: &mut Say<'_>) {
@@ -82,7 +84,9 @@ fn directive(words: &[(u32, String)], env: &mut Env, say: &mut Say<'_>) {
         _ => return,
     };
     if value.contains('$') {
-        if env.later.len() < VALUES_MAX {
+        if env.later.len() > LATER_MAX {
+            say(env, Said::Unknown(*line, format!("is one of more than {LATER_MAX} names with variables: it is not followed")));
+        } else {
             env.later.push(Later { text: value.clone(), what, file: env.file.clone(), line: *line });
         }
         return;

@@ -27,7 +27,7 @@ pub fn parse(text: &str, env: &mut Env, say: &mut Say<'_>) {
 /// Reads `master.cf`.
 pub fn master(text: &str, env: &mut Env, say: &mut Say<'_>) {
     for (line, text) in parameters(text) {
-        let mut rest = text.as_str();
+        let (mut rest, mut options) = (text.as_str(), Vec::new());
         // `-o name=value` and `-o { name = value, with blanks }` are one setting of one service.
         while let Some((_, after)) = rest.split_once(" -o").or(rest.split_once("\t-o")) {
             let after = after.trim_start();
@@ -36,10 +36,18 @@ pub fn master(text: &str, env: &mut Env, say: &mut Say<'_>) {
                 None => after.split_at(after.find(char::is_whitespace).unwrap_or(after.len())),
             };
             if let Some((name, value)) = option.split_once('=') {
-                told(name.trim(), value.trim(), line, env, say);
+                options.push((name.trim(), value.trim()));
             }
             rest = next;
         }
+        if options.is_empty() {
+            continue;
+        }
+        // They may refer to each other, and to nothing that another service sets.
+        let outer = env.settings.clone();
+        options.iter().for_each(|(name, value)| env.set(name, value, line));
+        options.iter().for_each(|(name, value)| told(name, value, line, env, say));
+        env.settings = outer;
     }
 }
 
@@ -84,8 +92,11 @@ fn told(name: &str, value: &str, line: u32, env: &mut Env, say: &mut Say<'_>) {
     let Some(value) = expand(value, env) else {
         return say(env, Said::Unknown(line, format!("says by references what {name} is, which cannot be followed")));
     };
-    for path in paths(&value).filter(|path| !path.starts_with(UNKNOWN)) {
-        let said = env.name(Env::join(directory(&env.main), path), what, true, line);
+    for path in paths(&value) {
+        let said = match path.strip_prefix(UNKNOWN) {
+            None => env.name(Env::join(directory(&env.main), path), what, true, line),
+            Some(_) => Said::Unknown(line, format!("begins {name} with what no line of the configuration sets")),
+        };
         say(env, said);
     }
 }

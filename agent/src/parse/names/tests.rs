@@ -155,8 +155,16 @@ fn postfix() {
         "include /etc/postfix/master.cf",
     ];
     assert_eq!(said(postfix::parse, "/etc/postfix/main.cf", text), expected);
-    let master = "submission inet n - y - - smtpd\n  -o syslog_name=x\n  -o smtpd_tls_cert_file=/s.pem\n  -o { smtpd_tls_chain_files = /a.pem, /b.pem }\nx unix - - - - - pipe -osmtp_tls_key_file=/k.pem";
-    let expected = ["1 Certificate /s.pem", "1 Certificate /a.pem", "1 Certificate /b.pem", "5 Key /k.pem"];
+    let master = "submission inet n - y - - smtpd\n  -o syslog_name=x\n  -o smtpd_tls_cert_file=/s.pem\n  -o { smtpd_tls_chain_files = /a.pem, /b.pem }\nx unix - - - - - pipe -osmtp_tls_key_file=/k.pem\n\
+        y unix - - - - - smtp -o mine=/y.pem -o smtp_tls_cert_file=$mine\nz unix - - - - - smtp -o smtp_tls_cert_file=$mine";
+    let expected = [
+        "1 Certificate /s.pem",
+        "1 Certificate /a.pem",
+        "1 Certificate /b.pem",
+        "5 Key /k.pem",
+        "6 Certificate /y.pem",
+        "7 unknown: begins smtp_tls_cert_file with what no line of the configuration sets",
+    ];
     assert_eq!(said(postfix::master, "/etc/postfix/master.cf", master), expected);
 }
 
