@@ -23,6 +23,9 @@ use crate::parse::names::{Env, Name, PROGRAMS, Parse, Said, What};
 /// What lies there is made by the kernel.
 const NO_FILES: [&str; 3] = ["/dev", "/proc", "/sys"];
 
+/// Includes of one program that are followed.
+const INCLUDES_MAX: usize = 10_000;
+
 /// A file, a directory or a pattern that configurations name.
 #[derive(Debug)]
 pub(super) struct Use {
@@ -66,16 +69,18 @@ impl Naming {
             look,
             homes,
             names: BTreeMap::new(),
-            is_full: false,
+            full: HashSet::new(),
             left: KEYSTORE_CONFIGS_MAX,
             read: HashSet::new(),
             unknown: HashSet::new(),
+            included: HashSet::new(),
             new: Self::default(),
         };
         for program in PROGRAMS {
             for main in program.files {
                 for path in reading.files(main) {
                     reading.read.clear();
+                    reading.included.clear();
                     reading.file(&path, program.parse, program.name, &mut Env::at(&text(&path)), 0);
                 }
             }
@@ -83,6 +88,8 @@ impl Naming {
         if look.budget.is_half_over() {
             // Not all was read: what was known stays.
             self.seen = None;
+            self.troubles.retain(|(_, trouble)| *trouble != too_slow());
+            self.troubles.push((PathBuf::from("/etc"), too_slow()));
             return;
         }
         let Reading { names, mut new, .. } = reading;
@@ -96,16 +103,24 @@ impl Naming {
     }
 }
 
+fn too_slow() -> Trouble {
+    let most = keyvigil_common::limits::KEYSTORE_SCAN_SECONDS_MAX / 2;
+    Trouble::limit(format!("to read all configurations takes longer than {most} s: what they name is known as of an earlier look, if at all"))
+}
+
 /// One reading of all configurations.
 struct Reading<'a> {
     look: &'a Look<'a>,
     homes: &'a Homes,
     names: BTreeMap<String, Use>,
-    is_full: bool,
+    /// Bounds that were reached, told once each.
+    full: HashSet<&'static str>,
     /// Files that may be read still.
     left: usize,
     /// Files that were read since the one that no other includes, and what was set then.
     read: HashSet<(PathBuf, u64)>,
+    /// What they include, and what was set there.
+    included: HashSet<(String, u64)>,
     /// Files of which it was told that they name what cannot be known.
     unknown: HashSet<String>,
     new: Naming,
@@ -130,10 +145,14 @@ impl Reading<'_> {
             return;
         }
         if depth > KEYSTORE_INCLUDES_MAX {
-            return self.full(path, format!("included by more than {KEYSTORE_INCLUDES_MAX} files, each by the next; what this one names is not known"));
+            return self.full(
+                "depth",
+                path,
+                format!("included by more than {KEYSTORE_INCLUDES_MAX} files, each by the next; what this one names is not known"),
+            );
         }
         let Some(left) = self.left.checked_sub(1) else {
-            return self.full(path, format!("more than {KEYSTORE_CONFIGS_MAX} configuration files; what this one names is not known"));
+            return self.full("files", path, format!("more than {KEYSTORE_CONFIGS_MAX} configuration files; what this one names is not known"));
         };
         let contents = match self.look.disk.text(path, KEYSTORE_CONFIG_BYTES_MAX) {
             Ok((_, contents)) => contents,
@@ -157,6 +176,17 @@ impl Reading<'_> {
             Said::Name(name) => self.name(name, program),
             Said::Unknown(line, why) => self.unknown(env, line, &why, program),
             Said::Include(pattern, parse) => {
+                // The same again, while nothing else is set, says the same.
+                if !self.included.insert((pattern.clone(), env.state())) || self.look.budget.is_half_over() {
+                    return;
+                }
+                if self.included.len() > INCLUDES_MAX {
+                    return self.full(
+                        "includes",
+                        path,
+                        format!("more than {INCLUDES_MAX} includes in the configurations of a program; what the others name is not known"),
+                    );
+                }
                 for path in self.files(&pattern) {
                     self.file(&path, parse, program, env, depth + 1);
                 }
@@ -172,8 +202,11 @@ impl Reading<'_> {
         }
         let pattern = if is_pattern { path.clone() } else { format!("{}{endings}", escape(&path)) };
         if self.names.len() >= KEYSTORE_NAMED_MAX && !self.names.contains_key(&pattern) {
-            return self
-                .full(Path::new(&file), format!("more than {KEYSTORE_NAMED_MAX} key files are named by configurations; the others of this one are left out"));
+            return self.full(
+                "names",
+                Path::new(&file),
+                format!("more than {KEYSTORE_NAMED_MAX} key files are named by configurations; the others of this one are left out"),
+            );
         }
         let user = format!("{program}: {file}:{line}");
         let named = self.names.entry(pattern.clone()).or_insert_with(|| Use {
@@ -202,8 +235,8 @@ impl Reading<'_> {
         }
     }
 
-    fn full(&mut self, path: &Path, why: String) {
-        if !std::mem::replace(&mut self.is_full, true) {
+    fn full(&mut self, bound: &'static str, path: &Path, why: String) {
+        if self.full.insert(bound) {
             self.new.troubles.push((path.to_owned(), Trouble::limit(why)));
         }
     }

@@ -179,6 +179,34 @@ fn hostile_configurations_end() {
 }
 
 #[test]
+fn what_includes_cannot_be_read_is_told_and_nothing_waits_for_it() {
+    let mut host = Host::new(&["/etc/ssl"]);
+    host.shop.certificate("srv/c.pem", "srv/k.pem", "www", 30);
+    let chain = |n: u32| format!("include deep/{}.conf;", n + 1);
+    (0..30).for_each(|n| drop(host.shop.write(&format!("etc/nginx/deep/{n}.conf"), chain(n))));
+    host.shop.write("etc/nginx/nginx.conf", "include deep/0.conf; include pipe; include loop; include big; ssl_certificate /srv/c.pem;");
+    host.shop.run("mkfifo", "etc/nginx/pipe");
+    symlink("loop", host.shop.path("etc/nginx/loop")).unwrap();
+    host.shop.write("etc/nginx/big", "# \n".repeat(1 << 19));
+    // As many as fit, each of its own, all of them of a directory that has to be listed.
+    let many: String = (0..40_000).map(|n| format!("Include conf/*{n}\n")).collect();
+    host.shop.write("etc/apache2/apache2.conf", many);
+    (0..100).for_each(|n| drop(host.shop.write(&format!("etc/apache2/conf/x{n}"), "Include apache2.conf\n")));
+    host.pass(GRACE);
+    let sink = host.look();
+    assert_eq!(used(&sink).iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["/srv/c.pem"]);
+    let told: Vec<(&str, &str)> = sink.events.iter().map(|event| (event.path.as_deref().unwrap(), event.message.as_str())).collect();
+    let said = |path: &str, what: &str| told.iter().any(|(at, message)| *at == path && message.contains(what));
+    assert!(said("/etc/nginx/deep/20.conf", "included by more than 20 files"), "{told:#?}");
+    assert!(
+        said("/etc/nginx/pipe", "a pipe or device") && said("/etc/nginx/loop", "symbolic link") && said("/etc/nginx/big", "at most 1048576 are read"),
+        "{told:#?}"
+    );
+    assert!(said("/etc/apache2/apache2.conf", "more than 10000 includes"), "{told:#?}");
+    assert!(host.settle().is_empty());
+}
+
+#[test]
 fn who_can_get_at_a_key_depends_on_every_directory_above_it() {
     let mut host = Host::new(&["/keys"]);
     host.shop.ec_key("keys/closed/k.pem");
