@@ -22,7 +22,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
             continue;
         }
         out.extend(stale(view, key, &ports));
-        out.extend(chain_fault(key, &ports).or_else(|| alone(key, &ports, &authorities)));
+        out.extend(chain_fault(key, &ports).or_else(|| stapled(view, key, &ports)).or_else(|| alone(key, &ports, &authorities)));
         out.extend(without_file(key, &ports));
         out.extend(self_signed(key, &ports));
     }
@@ -70,6 +70,18 @@ fn chain_fault(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
     let draft = Draft::about(FindingKind::ServedChainFault, Severity::Warning, key, faulty.iter().map(|(p, _)| *p).collect()).with("fault", fault.clone());
     let title = format!("The chain that {}{} is served with does not hold: {fault}", draft.name(), draft.on());
     Some(draft.finish(title, SERVE_CHAIN))
+}
+
+/// A stapled answer that has ended, and was served after that.
+fn stapled(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
+    let end = |served: &Served| served.staple.as_ref().and_then(|staple| staple.next_update_ms).filter(|end| *end < view.now_ms);
+    let old: Vec<&PlaceRecord> = ports.iter().filter(|(p, served)| end(served).is_some_and(|end| end < p.last_seen_ms)).map(|(p, _)| *p).collect();
+    if old.is_empty() {
+        return None;
+    }
+    let draft = Draft::about(FindingKind::ServedChainFault, Severity::Warning, key, old);
+    let title = format!("{}{} is served with an OCSP answer that has ended: clients that look at it refuse the certificate", draft.name(), draft.on());
+    Some(draft.finish(title, "Have the server fetch a new answer (is the responder reached from there?), or put a new one into the file that it staples."))
 }
 
 /// Authorities that lie on any host, by subject.

@@ -396,6 +396,18 @@ fn what_ports_serve_is_judged_against_the_disk() {
 }
 
 #[test]
+fn a_stapled_answer_that_has_ended_while_it_was_served_is_told() {
+    let stapled = |end: i64| {
+        leaf('a', 'f', 60).at("web", "/etc/ssl/shop.pem").served("web", |s| {
+            s.staple = Some(keyvigil_common::key::Staple { status: "good".into(), this_update_ms: None, next_update_ms: Some(end) });
+        })
+    };
+    assert_eq!(kinds(vec![stapled(NOW - 20 * DAY)]), [(Kind::ServedChainFault, Severity::Warning)]);
+    assert_eq!(kinds(vec![stapled(NOW + DAY)]), []);
+    assert_eq!(kinds(vec![stapled(NOW - DAY)]), [], "nobody has looked since");
+}
+
+#[test]
 fn a_chain_that_may_lack_nothing_is_no_warning() {
     let alone = || leaf('a', 'f', 60).at("web", "/etc/ssl/shop.pem").served("web", |s| s.chain.clear());
     let told = |authority: Option<Key>| {
