@@ -53,9 +53,9 @@ fn lines(lines: impl Iterator<Item = (u32, String)>, env: &mut Env, say: &mut Sa
             continue;
         }
         if blocks.in_doubt.is_empty() && !outer {
-            env.unset(DOUBT)
+            env.unset(DOUBT);
         } else {
-            env.set(DOUBT, "", line)
+            env.set(DOUBT, "", line);
         }
         if name == "use" {
             used(value, &rest[1..], line, env, say);

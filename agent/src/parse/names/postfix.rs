@@ -80,7 +80,7 @@ fn server_names(text: &str, env: &mut Env, say: &mut Say<'_>) {
 fn told(name: &str, value: &str, line: u32, env: &mut Env, say: &mut Say<'_>) {
     let Some(of) = name.split_once("_tls_").map(|(_, of)| of).or(name.strip_prefix("tlsproxy_client_")) else {
         return if name == "tls_server_sni_maps" {
-            tables(value, env, say)
+            tables(value, env, say);
         };
     };
     let what = match of {
