@@ -188,10 +188,9 @@ fn what_includes_cannot_be_read_is_told_and_nothing_waits_for_it() {
     host.shop.run("mkfifo", "etc/nginx/pipe");
     symlink("loop", host.shop.path("etc/nginx/loop")).unwrap();
     host.shop.write("etc/nginx/big", "# \n".repeat(1 << 19));
-    // As many as fit, each of its own, all of them of a directory that has to be listed.
-    let many: String = (0..40_000).map(|n| format!("Include conf/*{n}\n")).collect();
+    let many: String = (0..12_000).map(|n| format!("Include conf/{n}\n")).collect();
     host.shop.write("etc/apache2/apache2.conf", many);
-    (0..100).for_each(|n| drop(host.shop.write(&format!("etc/apache2/conf/x{n}"), "Include apache2.conf\n")));
+    (0..100).for_each(|n| drop(host.shop.write(&format!("etc/apache2/conf/{n}"), "Include apache2.conf\nInclude conf/*\n")));
     host.pass(GRACE);
     let sink = host.look();
     assert_eq!(used(&sink).iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["/srv/c.pem"]);
