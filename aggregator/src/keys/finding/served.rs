@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Served};
 
-use super::super::record::{KeyRecord, PlaceRecord};
+use super::super::name::quoted;
+use super::super::{KeyRecord, PlaceRecord};
 use super::chain::signs;
 use super::view::{View, is_self_signed};
 use super::{Draft, Finding};
@@ -32,11 +33,13 @@ type Ports<'a> = [(&'a PlaceRecord, &'a Served)];
 
 fn stale(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
     let stale: Vec<_> = ports.iter().filter(|(_, served)| served.file_key.is_some()).collect();
-    let (first, served) = stale.first()?;
+    // One of which it is known whom to tell.
+    let (first, served) = stale.iter().find(|(_, served)| served.unit.is_some() || served.pid.is_some()).or(stale.first())?;
     let soon = key.facts.not_after_ms.is_some_and(|end| end - view.now_ms <= 7 * DAY_MS);
     let severity = if soon { Severity::Critical } else { Severity::Warning };
     let file = served.file.clone().unwrap_or_else(|| "its file".into());
     let mut draft = Draft::about(FindingKind::ServedStale, severity, key, stale.iter().map(|(p, _)| *p).collect());
+    draft.since_ms = stale.iter().map(|(p, _)| p.stale_since_ms.unwrap_or(p.first_seen_ms)).min();
     draft = draft.with("port", first.place.path.clone()).with("file", file.clone());
     draft = draft.with("served certificate", key.facts.id.clone()).with("certificate in the file", served.file_key.clone().unwrap_or_default());
     draft = draft.with("served key", key.facts.fingerprint.clone());
@@ -48,11 +51,22 @@ fn stale(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding>
     }
     let who = served.exe.as_deref().and_then(|exe| exe.rsplit('/').next()).or(served.unit.as_deref()).unwrap_or("The port").to_owned();
     let title = format!("{who}{} still serves the old certificate of {}, though {file} was renewed", draft.on(), draft.name());
+    let new = served.file_key.as_deref().and_then(|id| view.get(id));
     let remedy = match (&served.unit, served.pid) {
+        _ if new.is_some_and(|new| new.facts.not_before_ms.is_some_and(|from| from > view.now_ms)) => {
+            "Reload the service, but not before the certificate in the file is valid: nobody would accept it.".into()
+        }
+        _ if new.is_some_and(|new| new.facts.not_after_ms.is_some_and(|end| end <= view.now_ms) || view.revoked(new).is_some()) => {
+            "The certificate in the file has expired or is revoked: put a valid one in its place, then reload the service.".into()
+        }
         (Some(unit), _) if unit.ends_with(".service") => {
+            let unit = quoted(unit);
             format!("`systemctl reload {unit}`, or restart it where it cannot reload; have the renewal do so each time.")
         }
-        (_, Some(pid)) => format!("Reload process {pid} ({who}), mostly `kill -HUP {pid}`, or restart it; have the renewal do so each time."),
+        (_, Some(pid)) => {
+            let host = if draft.hosts().len() > 1 { format!(" on {}", first.host) } else { String::new() };
+            format!("Reload process {pid} ({who}){host}, mostly `kill -HUP {pid}`, or restart it; have the renewal do so each time.")
+        }
         _ => "Reload or restart whoever serves the port; have the renewal do so each time.".into(),
     };
     Some(draft.finish(title, remedy))
@@ -127,9 +141,9 @@ fn alone(key: &KeyRecord, ports: &Ports<'_>, authorities: &Authorities<'_>) -> O
 
 fn without_file(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
     let lies = |host: &str| key.live().any(|p| p.host == host && p.place.served.is_none());
-    let places: Vec<&PlaceRecord> = ports.iter().filter(|(p, served)| served.file.is_none() && !lies(&p.host) && !key.is_our_own()).map(|(p, _)| *p).collect();
-    let (_, served) = ports.first().filter(|_| !places.is_empty())?;
-    let mut draft = Draft::about(FindingKind::ServedWithoutFile, Severity::Info, key, places);
+    let fileless: Vec<_> = ports.iter().filter(|(p, served)| served.file.is_none() && !lies(&p.host) && !key.is_our_own()).collect();
+    let (_, served) = fileless.first()?;
+    let mut draft = Draft::about(FindingKind::ServedWithoutFile, Severity::Info, key, fileless.iter().map(|(p, _)| *p).collect());
     if let Some(process) = process(served) {
         draft = draft.with("process", process);
     }

@@ -1,5 +1,7 @@
 //! What each detector finds, and the false alarms that it must not raise.
 
+mod attacks;
+
 use keyvigil_common::finding::{FindingKind as Kind, Severity};
 use keyvigil_common::key::{KeyFacts, KeyKind, Place, Reach, Revoked, Role, Served, Sighting};
 
@@ -180,7 +182,8 @@ fn the_nearer_the_end_the_worse_and_short_lives_have_short_warnings() {
     let of_a_week = |left_hours: i64, renewed: bool| {
         let week = |id| leaf(id, id, 0).facts(|f| (f.not_before_ms, f.not_after_ms) = (Some(NOW + left_hours * hour - 7 * DAY), Some(NOW + left_hours * hour)));
         let (mut old, mut new) = (week('a').at("web", "/a.pem").record(), week('b').at("web", "/a.pem").record());
-        old.places[0].gone = true;
+        let gone = crate::keys::PlaceRecord { gone: true, ..old.places.first().unwrap().clone() };
+        old.places.put(gone);
         if renewed {
             (old.replaced_by, new.replaces) = (Some(new.facts.id.clone()), Some(old.facts.id.clone()));
         }
@@ -230,6 +233,27 @@ fn a_revoked_certificate_does_not_revoke_the_key_it_was_made_for() {
     let certificate = key(KeyKind::SshCertificate, 'b', 'f').facts(|f| f.revoked_ms = Some(NOW - DAY)).at("web", "/etc/ssh/k-cert.pub");
     let told = kinds(vec![login(), certificate]);
     assert!(!told.iter().any(|(kind, _)| *kind == Kind::AuthorizedKeyRevoked), "{told:?}");
+}
+
+#[test]
+fn a_finding_names_the_file_of_the_host_that_it_is_about() {
+    let read = Reach { read: true, ..Reach::default() };
+    let named = |keys, kind| found(keys).into_iter().find(|found| found.kind == kind).map(|found| found.title);
+    let elsewhere = || private('b', 'f').at("db", "/srv/odd/site.secret");
+    let lone = elsewhere().at("web", "/k/legacy.p12").place(|p| p.reach = Some(read));
+    assert_eq!(named(vec![lone], Kind::PrivateKeyReadable).as_deref(), Some("Every user can read the private key /k/legacy.p12 on web"));
+    let odd = elsewhere().at("web", "/k/legacy.key").used_by("nginx: /etc/nginx/x:3");
+    let beside = leaf('c', '0', 60).at("web", "/k/site.pem").used_by("nginx: /etc/nginx/x:2");
+    let alone = named(vec![odd, beside], Kind::KeyWithoutCertificate);
+    assert_eq!(alone.as_deref(), Some("The private key /k/legacy.key on web belongs to no certificate there"));
+}
+
+#[test]
+fn a_key_revoked_in_one_form_is_revoked_in_all() {
+    let list = || key(KeyKind::SshPublicKey, 'a', 'e').facts(|f| (f.spki, f.revoked_ms) = (Some("f".repeat(64)), Some(NOW - DAY))).at("web", "/k.pub");
+    let pem = || private('b', 'f').at("web", "/etc/nginx/k.key").place(|p| p.used_by = vec!["nginx: /etc/nginx/x:3".into()]);
+    assert!(kinds(vec![list(), pem()]).contains(&(Kind::RevokedInUse, Severity::Critical)));
+    assert!(!kinds(vec![pem()]).contains(&(Kind::RevokedInUse, Severity::Critical)));
 }
 
 #[test]
