@@ -17,6 +17,7 @@ mod memory;
 mod metrics;
 mod model;
 mod named;
+mod names;
 pub(super) mod owner;
 mod pair;
 mod parser;

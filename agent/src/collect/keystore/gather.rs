@@ -48,7 +48,7 @@ pub(super) fn gather<'a>(sites: &'a [Site], looks: &'a [io::Result<Looked>], bef
         }
     }
     for (path, observed) in &gathered.scan.files {
-        if let Some(trouble) = observed.troubles.iter().find(|trouble| trouble.hides()) {
+        if let Some(trouble) = observed.troubles.iter().find(|trouble| trouble.hides) {
             sink.absent(path, &trouble.detail);
         }
     }

@@ -19,6 +19,7 @@ use super::pattern::is_missing;
 use super::trouble::{NOT_A_KEY, Trouble};
 use super::walk::Named;
 use crate::collect::At;
+use crate::parse::acl::Acl;
 
 /// A file that changed this shortly before it was read is read again: a second write may leave the same times.
 pub(super) const RACY_NS: i128 = 2_000_000_000;
@@ -37,8 +38,12 @@ pub(super) struct Look<'a> {
 pub(super) struct Reader {
     /// Before each path: which host it is on, where it is another one.
     prefix: String,
-    files: HashMap<(u64, u64), Held>,
+    /// Where one has several names that are told, by each of these.
+    files: HashMap<Which, Held>,
 }
+
+/// Which file, and which of its names.
+type Which = ((u64, u64), usize);
 
 /// What is known of a file beside what lies in it.
 #[derive(Debug, Default)]
@@ -66,6 +71,8 @@ struct Held {
     /// The name it goes by.
     path: PathBuf,
     stamp: Stamp,
+    /// Whom it lets in; `None` where that is not known.
+    acl: Option<Acl>,
     pattern: usize,
     /// Its part of the places of its objects.
     place: Place,
@@ -101,7 +108,8 @@ impl Reader {
         let (mut left, mut lines_left, mut changed) = (KEYSTORE_KEYS_MAX, KEYSTORE_REVOKED_MAX, false);
         let mut late = Vec::new();
         for file in files {
-            let mut held = match before.remove(&file.stamp.identity()) {
+            let which = (file.stamp.identity(), file.nth);
+            let mut held = match before.remove(&which) {
                 // Its name may tell what its keys are there for.
                 Some(held) if held.settled && held.stamp == file.stamp && held.path == file.path && held.has_same_passwords(of.parser) => {
                     Held { fresh: false, hidden: false, pattern: file.pattern, ..held }
@@ -133,7 +141,7 @@ impl Reader {
             held.bound_lists(&mut lines_left);
             changed |= held.fresh;
             // By the stamp of the walk: the file may be another one by now, and then the next scan reads it.
-            self.files.insert(file.stamp.identity(), held);
+            self.files.insert(which, held);
         }
         changed |= !before.is_empty();
         for (which, held) in before.into_iter().filter(|(_, held)| is_hidden(&held.path)) {
@@ -146,9 +154,9 @@ impl Reader {
     }
 
     /// Takes in what lies around each file.
-    pub(super) fn describe(&mut self, mut surroundings: impl FnMut(&Path, (u64, u64), u32) -> Surroundings) {
-        for (which, held) in self.files.iter_mut().filter(|(_, held)| !held.hidden) {
-            let Surroundings { reach, home, used_by, is_trust, wants_key } = surroundings(&held.path, *which, held.stamp.mode);
+    pub(super) fn describe(&mut self, mut surroundings: impl FnMut(&Path, &Stamp, Option<&Acl>) -> Surroundings) {
+        for held in self.files.values_mut().filter(|held| !held.hidden) {
+            let Surroundings { reach, home, used_by, is_trust, wants_key } = surroundings(&held.path, &held.stamp, held.acl.as_ref());
             let role = if is_trust { Role::Trusted } else { Role::Held };
             let place = &mut held.place;
             if (&place.reach, &place.home, &place.used_by, place.role) != (&reach, &home, &used_by, role) {
@@ -235,9 +243,12 @@ impl Reader {
             modified_ms: i64::try_from(stamp.modified_ns / 1_000_000).ok(),
             ..Place::default()
         };
+        // What holds no key may be read by everybody.
+        let acl = if objects.is_empty() { Some(Acl::default()) } else { of.disk.acl(&file.path, &stamp).ok() };
         Some(Held {
             path: file.path.clone(),
             stamp,
+            acl,
             pattern: file.pattern,
             place,
             settled,

@@ -5,6 +5,7 @@ mod formats;
 mod hostile;
 mod lifecycle;
 mod lockstep;
+mod names;
 mod places;
 mod revoked;
 mod rotation;
