@@ -1,5 +1,6 @@
 //! The sensor against a host made by real tools: what it says of keys that come, change and go.
 
+mod changes;
 mod containers;
 mod formats;
 mod hostile;

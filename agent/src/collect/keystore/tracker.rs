@@ -25,6 +25,8 @@ pub(super) struct Tracker {
     pub(super) files: BTreeMap<String, FileState>,
     /// Files whose state changed since it was last remembered.
     pub(super) dirty: BTreeSet<String>,
+    /// Those whose keys only were there when somebody looked first: they may be remembered later.
+    pub(super) quiet: BTreeSet<String>,
 }
 
 /// A key that was not in its file before.
@@ -51,10 +53,10 @@ impl Tracker {
             if !named.is_empty() {
                 lost.insert(path.clone(), named);
             }
-            let before = changes.len() + arrivals.len();
+            let before = changes.len();
             let told = state.told.clone();
             Self::file(state, at, path, observed, &mut changes, &mut arrivals);
-            if changes.len() + arrivals.len() != before || told != state.told {
+            if changes.len() != before || told != state.told {
                 self.dirty.insert(path.clone());
             }
         }
@@ -147,9 +149,10 @@ impl Tracker {
             });
         }
         // What is missed may lie behind an object that cannot be read any more.
+        let broken = observed.troubles.iter().filter(|trouble| !trouble.is_no_file()).count();
         if pairs.gone.is_empty() {
-            state.broken = observed.troubles.len();
-        } else if observed.troubles.len() <= state.broken {
+            state.broken = broken;
+        } else if broken <= state.broken {
             for o in pairs.gone {
                 state.objects[o].missing.get_or_insert(at.monotonic);
             }
@@ -231,6 +234,7 @@ impl Tracker {
             }
             if is_exposed(&facts, &place) && !was_exposed {
                 changes.push(Change::Exposed(Arc::clone(&facts), place.clone()));
+                self.dirty.insert(arrival.path.clone());
             }
             if facts.revoked_ms.is_some() && !is_known {
                 changes.push(Change::Revoked(Arc::clone(&facts), place.clone()));
@@ -277,7 +281,8 @@ impl Tracker {
     }
 
     fn arrive(&mut self, arrival: Arrival) {
-        self.dirty.insert(arrival.path.clone());
+        let remembered = if arrival.baseline { &mut self.quiet } else { &mut self.dirty };
+        remembered.insert(arrival.path.clone());
         let objects = &mut self.files.entry(arrival.path).or_default().objects;
         if objects.is_empty() {
             // Most files hold one key, for which a vector makes room for four.

@@ -121,6 +121,11 @@ impl Trouble {
         Self::was_about_passwords(told) || ["permission", "io", "too_costly", "internal"].iter().any(|reason| told.starts_with(reason))
     }
 
+    /// Whether it says that no key lies there, and not that one cannot be read.
+    pub(super) fn is_no_file(&self) -> bool {
+        !self.hides && ["missing", NOT_A_KEY, "not_regular", "loop"].contains(&self.reason)
+    }
+
     /// Whether it may come from a file that is being written just now.
     pub(super) fn may_pass(&self) -> bool {
         [FaultClass::Corrupt.as_str(), FaultClass::Truncated.as_str(), "missing", NOT_A_KEY].contains(&self.reason)

@@ -127,7 +127,7 @@ fn links_in_a_circle_are_one_error_that_hides_nothing_and_ends_when_they_are_men
     fs::remove_file(host.shop.path("keys/k.pem")).unwrap();
     assert_eq!(kinds(&host.settle()), [EventKind::Removed], "what lies beside them is seen");
     fs::remove_file(host.shop.path("keys/self")).unwrap();
-    ["a", "b"].map(|link| fs::remove_file(host.shop.path(&format!("keys/{link}"))).unwrap());
+    ["a", "b"].iter().for_each(|link| fs::remove_file(host.shop.path(&format!("keys/{link}"))).unwrap());
     host.shop.ec_key("keys/a");
     let sink = host.look();
     assert_eq!((kinds(&sink.events), sink.events[0].path.as_deref()), (vec![EventKind::Created], Some("/keys/c")), "by the link that is mended now");
