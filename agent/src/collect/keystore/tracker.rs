@@ -148,17 +148,19 @@ impl Tracker {
                 told: false,
             });
         }
-        // What is missed may lie behind an object that cannot be read any more.
-        let broken = observed.troubles.iter().filter(|trouble| !trouble.is_no_file()).count();
-        if pairs.gone.is_empty() {
-            state.broken = broken;
-        } else if broken <= state.broken {
-            for o in pairs.gone {
-                state.objects[o].missing.get_or_insert(at.monotonic);
-            }
-        }
+        Self::miss(state, at, observed.troubles, &pairs.gone);
         let baseline = observed.baseline || was_hidden;
         arrivals.extend(pairs.new.into_iter().map(|n| Arrival { path: path.to_owned(), held: Held::new(facts(n), place(n), at), baseline }));
+    }
+
+    /// Marks keys that are no longer in their file: what is missed may lie behind an object that cannot be read any more.
+    fn miss(state: &mut FileState, at: At, troubles: &[Trouble], gone: &[usize]) {
+        let broken = troubles.iter().filter(|trouble| !trouble.is_no_file()).count();
+        if gone.is_empty() {
+            state.broken = broken;
+        } else if broken <= state.broken {
+            gone.iter().for_each(|o| drop(state.objects[*o].missing.get_or_insert(at.monotonic)));
+        }
     }
 
     /// Reports a file's troubles once for each of its versions, and those that may pass only when they have not.
