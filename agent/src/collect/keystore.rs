@@ -203,6 +203,7 @@ impl Keystore {
         let before = self.memory.clone();
         self.catch_up(at, sink);
         let changes = self.pace(changes);
+        self.untold.append(&mut self.tracker.untold);
         report::report(changes, sink, &mut self.totals);
         self.resend(at, sink);
         if matches!(self.unknown_past, UnknownPast::Untold) {

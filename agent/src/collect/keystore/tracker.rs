@@ -27,6 +27,8 @@ pub(super) struct Tracker {
     pub(super) dirty: BTreeSet<String>,
     /// Those whose keys only were there when somebody looked first: they may be remembered later.
     pub(super) quiet: BTreeSet<String>,
+    /// The same until they are told, which may be later too.
+    pub(super) untold: BTreeSet<String>,
 }
 
 /// A key that was not in its file before.
@@ -42,6 +44,8 @@ impl Tracker {
         let mut changes = Vec::new();
         let mut arrivals = Vec::new();
         let mut lost = Lost::new();
+        // Then nothing can have come from elsewhere.
+        let is_first = self.files.is_empty();
         for (path, observed) in &scan.files {
             let is_same = |state: &FileState| state.waiting.is_none() && state.objects.iter().all(|held| held.missing.is_none());
             if !observed.fresh && self.files.get(path).is_none_or(is_same) {
@@ -58,6 +62,10 @@ impl Tracker {
             Self::file(state, at, path, observed, &mut changes, &mut arrivals);
             if changes.len() != before || told != state.told {
                 self.dirty.insert(path.clone());
+            }
+            if is_first {
+                let found: Vec<Arrival> = arrivals.extract_if(.., |arrival| arrival.baseline).collect();
+                found.into_iter().for_each(|arrival| self.find(arrival, &mut changes));
             }
         }
         self.absent_files(at, scan);
@@ -159,7 +167,9 @@ impl Tracker {
         if gone.is_empty() {
             state.broken = broken;
         } else if broken <= state.broken {
-            gone.iter().for_each(|o| drop(state.objects[*o].missing.get_or_insert(at.monotonic)));
+            for o in gone {
+                state.objects[*o].missing.get_or_insert(at.monotonic);
+            }
         }
     }
 
@@ -225,8 +235,12 @@ impl Tracker {
         changes.append(&mut left);
         let mut new = Vec::new();
         for arrival in arrivals {
+            let from = self.leave(&mut missing, &arrival.held.facts);
+            if arrival.baseline && from.is_none() {
+                self.find(arrival, changes);
+                continue;
+            }
             let (facts, place) = (Arc::clone(&arrival.held.facts), arrival.held.place.clone());
-            let from = self.leave(&mut missing, &facts);
             let is_known = arrival.baseline || from.is_some() || replaced.contains(&identity(&facts));
             let was_exposed = from.as_ref().is_some_and(|held| is_exposed(&held.facts, &held.place));
             if let Some(Held { facts, place, .. }) = from {
@@ -236,7 +250,6 @@ impl Tracker {
             }
             if is_exposed(&facts, &place) && !was_exposed {
                 changes.push(Change::Exposed(Arc::clone(&facts), place.clone()));
-                self.dirty.insert(arrival.path.clone());
             }
             if facts.revoked_ms.is_some() && !is_known {
                 changes.push(Change::Revoked(Arc::clone(&facts), place.clone()));
@@ -280,6 +293,17 @@ impl Tracker {
             });
             self.arrive(arrival);
         }
+    }
+
+    /// Takes in a key that was there before anybody looked.
+    fn find(&mut self, arrival: Arrival, changes: &mut Vec<Change>) {
+        let Held { facts, place, .. } = &arrival.held;
+        if is_exposed(facts, place) {
+            changes.push(Change::Exposed(Arc::clone(facts), place.clone()));
+            self.dirty.insert(arrival.path.clone());
+        }
+        self.untold.insert(arrival.path.clone());
+        self.arrive(arrival);
     }
 
     fn arrive(&mut self, arrival: Arrival) {
