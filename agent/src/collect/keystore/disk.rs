@@ -84,8 +84,8 @@ pub(super) struct Listing {
 
 /// What reading a file gave.
 pub(super) enum Contents {
-    /// May hold keys.
-    Bytes(Zeroizing<Vec<u8>>),
+    /// May hold keys; with the file's access control list, where that is known.
+    Bytes(Zeroizing<Vec<u8>>, Option<Acl>),
     /// Has nothing to do with keys.
     Other,
     /// Looks like keys, and is larger than any key file.
@@ -253,7 +253,8 @@ impl Disk {
             whole.truncate(read);
             bytes = whole;
         }
-        Ok((stamp, Contents::Bytes(bytes)))
+        let acl = list_of(&stamp, |buffer| rustix::fs::fgetxattr(&file, ACCESS_LIST, buffer)).ok();
+        Ok((stamp, Contents::Bytes(bytes, acl)))
     }
 
     /// Whom the access control list of what `path` leads to lets in beside those of the mode.
@@ -261,22 +262,12 @@ impl Disk {
     /// # Errors
     /// What the system says; `InvalidData` where it is longer than we read, or of another form.
     pub(super) fn acl(&self, path: &Path, stamp: &Stamp) -> io::Result<Acl> {
-        if stamp.mode & GROUP_BITS == 0 {
-            // With a list these are its mask.
-            return Ok(Acl::default());
-        }
-        let mut buffer = [0; ACL_BYTES_MAX];
-        let length = match &self.top {
-            None => rustix::fs::getxattr(path, ACCESS_LIST, &mut buffer),
-            Some(_) => rustix::fs::getxattr(descriptor_path(&self.open(path, OFlags::PATH)?), ACCESS_LIST, &mut buffer),
-        };
-        let unknown = || io::Error::new(io::ErrorKind::InvalidData, "an access control list that cannot be read");
-        match length {
-            Ok(length) => acl::read(&buffer[..length]).ok_or_else(unknown),
-            // It has none, or the file system knows none.
-            Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Acl::default()),
-            Err(Errno::RANGE) => Err(unknown()),
-            Err(e) => Err(e.into()),
+        match &self.top {
+            None => list_of(stamp, |buffer| rustix::fs::getxattr(path, ACCESS_LIST, buffer)),
+            Some(_) => {
+                let file = self.open(path, OFlags::PATH)?;
+                list_of(stamp, |buffer| rustix::fs::getxattr(descriptor_path(&file), ACCESS_LIST, buffer))
+            }
         }
     }
 
@@ -292,6 +283,23 @@ fn link_of(file: &OwnedFd) -> io::Result<Option<PathBuf>> {
         Ok(target) => Ok(Some(PathBuf::from(OsStr::from_bytes(target.as_bytes())))),
         // Not a link.
         Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The access control list that `get` reads.
+fn list_of(stamp: &Stamp, get: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Acl> {
+    if stamp.mode & GROUP_BITS == 0 {
+        // With a list these are its mask.
+        return Ok(Acl::default());
+    }
+    let mut buffer = [0; ACL_BYTES_MAX];
+    let unknown = || io::Error::new(io::ErrorKind::InvalidData, "an access control list that cannot be read");
+    match get(&mut buffer) {
+        Ok(length) => acl::read(&buffer[..length]).ok_or_else(unknown),
+        // It has none, or the file system knows none.
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Acl::default()),
+        Err(Errno::RANGE) => Err(unknown()),
         Err(e) => Err(e.into()),
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn target_of<'a>(targets: &'a Targets, link: &Path, which: (u64, u64)
 impl Names {
     /// Sorts out what a walk found; `is_configured` says of a path whether a configuration names it.
     pub(super) fn of(mut found: Vec<Named>, disk: &Disk, targets: &Targets, is_configured: impl Fn(&Path) -> bool) -> Self {
-        found.sort_by(|a, b| a.stamp.identity().cmp(&b.stamp.identity()));
+        found.sort_by_key(|file| file.stamp.identity());
         let mut names = Self { files: Vec::with_capacity(found.len()), ..Self::default() };
         let mut directories = HashMap::new();
         let mut lies = |file: &Named| match target_of(targets, &file.path, file.stamp.identity()).filter(|_| file.link) {

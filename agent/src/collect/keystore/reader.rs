@@ -223,13 +223,16 @@ impl Reader {
 
     /// `None` where the file is gone again.
     fn read_one(&self, of: &Look<'_>, file: &Named, owners: &mut Owners<'_>) -> Option<Held> {
-        let (mut objects, mut troubles) = (Vec::new(), Vec::new());
+        let (mut objects, mut troubles, mut acl) = (Vec::new(), Vec::new(), None);
         let (stamp, settled) = match of.disk.read(&file.path) {
             Ok((stamp, contents)) => {
                 match contents {
                     Contents::Other => {}
                     Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
-                    Contents::Bytes(bytes) => (objects, troubles) = of.parser.parse(&file.path, &bytes, stamp),
+                    Contents::Bytes(bytes, list) => {
+                        acl = list;
+                        (objects, troubles) = of.parser.parse(&file.path, &bytes, stamp);
+                    }
                 }
                 let age_ns = i128::from(of.at.wall_ms) * 1_000_000 - stamp.changed_ns.max(stamp.modified_ns);
                 (stamp, age_ns >= RACY_NS)
@@ -250,8 +253,6 @@ impl Reader {
             modified_ms: i64::try_from(stamp.modified_ns / 1_000_000).ok(),
             ..Place::default()
         };
-        // What holds no key may be read by everybody.
-        let acl = if objects.is_empty() { Some(Acl::default()) } else { of.disk.acl(&file.path, &stamp).ok() };
         Some(Held {
             path: file.path.clone(),
             stamp,
