@@ -1,23 +1,28 @@
 //! What is wrong with what ports serve: the old certificate after a renewal, a chain that does not hold, no file it comes
 //! from, nobody who vouches for it.
 
+use std::collections::HashMap;
+
 use keyvigil_common::finding::{FindingKind, Severity};
-use keyvigil_common::key::Served;
+use keyvigil_common::key::{KeyKind, Served};
 
 use super::super::record::{KeyRecord, PlaceRecord};
+use super::chain::signs;
 use super::view::{View, is_self_signed};
 use super::{Draft, Finding};
 
 const DAY_MS: i64 = 86_400_000;
+const SERVE_CHAIN: &str = "Serve the certificate with its intermediates, each signed by the next, in one file (`fullchain.pem`).";
 
 pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
+    let authorities = Authorities::of(view);
     for key in view.own() {
         let ports: Vec<(&PlaceRecord, &Served)> = key.live().filter_map(|p| Some((p, p.place.served.as_deref()?))).collect();
         if ports.is_empty() {
             continue;
         }
         out.extend(stale(view, key, &ports));
-        out.extend(chain_fault(key, &ports));
+        out.extend(chain_fault(key, &ports).or_else(|| stapled(view, key, &ports)).or_else(|| alone(key, &ports, &authorities)));
         out.extend(without_file(key, &ports));
         out.extend(self_signed(key, &ports));
     }
@@ -64,7 +69,60 @@ fn chain_fault(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
     let fault = served.chain_fault.clone().unwrap_or_default();
     let draft = Draft::about(FindingKind::ServedChainFault, Severity::Warning, key, faulty.iter().map(|(p, _)| *p).collect()).with("fault", fault.clone());
     let title = format!("The chain that {}{} is served with does not hold: {fault}", draft.name(), draft.on());
-    Some(draft.finish(title, "Serve the certificate with its intermediates, each signed by the next, in one file (`fullchain.pem`)."))
+    Some(draft.finish(title, SERVE_CHAIN))
+}
+
+/// A stapled answer that has ended, and was served after that.
+fn stapled(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {
+    let end = |served: &Served| served.staple.as_ref().and_then(|staple| staple.next_update_ms).filter(|end| *end < view.now_ms);
+    let old: Vec<&PlaceRecord> = ports.iter().filter(|(p, served)| end(served).is_some_and(|end| end < p.last_seen_ms)).map(|(p, _)| *p).collect();
+    if old.is_empty() {
+        return None;
+    }
+    let draft = Draft::about(FindingKind::ServedChainFault, Severity::Warning, key, old);
+    let title = format!("{}{} is served with an OCSP answer that has ended: clients that look at it refuse the certificate", draft.name(), draft.on());
+    Some(draft.finish(title, "Have the server fetch a new answer (is the responder reached from there?), or put a new one into the file that it staples."))
+}
+
+/// Authorities that lie on any host, by subject.
+struct Authorities<'a>(HashMap<&'a str, Vec<&'a KeyRecord>>);
+
+impl<'a> Authorities<'a> {
+    fn of(view: &View<'a>) -> Self {
+        let mut all: HashMap<&str, Vec<&KeyRecord>> = HashMap::new();
+        for key in view.keys.iter().filter(|key| key.facts.kind == KeyKind::Certificate && key.facts.is_ca != Some(false)) {
+            all.entry(key.facts.subject.as_deref().unwrap_or_default()).or_default().push(key);
+        }
+        Self(all)
+    }
+
+    fn issuers(&self, key: &KeyRecord) -> Vec<&'a KeyRecord> {
+        let all = self.0.get(key.facts.issuer.as_deref().unwrap_or_default());
+        all.into_iter().flatten().filter(|issuer| signs(issuer, key)).copied().collect()
+    }
+}
+
+/// Of one that is served without a chain: whether its issuer is a root, which clients have, or should be sent as well.
+fn alone(key: &KeyRecord, ports: &Ports<'_>, authorities: &Authorities<'_>) -> Option<Finding> {
+    let alone: Vec<&PlaceRecord> = ports.iter().filter(|(_, served)| served.chain.is_empty()).map(|(p, _)| *p).collect();
+    if alone.is_empty() || is_self_signed(key) || key.is_our_own() {
+        return None;
+    }
+    let issuers = authorities.issuers(key);
+    if issuers.iter().any(|issuer| is_self_signed(issuer)) {
+        return None;
+    }
+    let issuer = key.facts.issuer.clone().unwrap_or_default();
+    let severity = if issuers.is_empty() { Severity::Info } else { Severity::Warning };
+    let mut draft = Draft::about(FindingKind::ServedChainFault, severity, key, alone).with("issuer", issuer.clone());
+    let title = format!("{}{} is served without the certificate of {issuer}", draft.name(), draft.on());
+    let Some(known) = issuers.first() else {
+        let remedy = "If that is a root that all clients have, nothing is missing. If not, serve the certificate with its intermediates (`fullchain.pem`). \
+            Where its certificate lies on a watched host, this is told for sure.";
+        return Some(draft.finish(format!("{title}, which no host knows: whether clients can verify it cannot be told"), remedy));
+    };
+    draft = draft.with("intermediate certificate", known.facts.id.clone());
+    Some(draft.finish(format!("{title}, which is no root: clients that do not have it cannot verify"), SERVE_CHAIN))
 }
 
 fn without_file(key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding> {

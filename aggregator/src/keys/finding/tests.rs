@@ -74,7 +74,8 @@ impl Key {
     }
 
     fn served(self, host: &'static str, change: impl FnOnce(&mut Served)) -> Self {
-        let mut served = Served { file: Some("/etc/ssl/shop.pem".into()), exe: Some("/usr/sbin/nginx".into()), ..Served::default() };
+        let mut served =
+            Served { file: Some("/etc/ssl/shop.pem".into()), exe: Some("/usr/sbin/nginx".into()), chain: vec!["9".repeat(64)], ..Served::default() };
         change(&mut served);
         self.at(host, "tls://0.0.0.0:443/shop.example").role(Role::Served).place(|place| place.served = Some(Box::new(served)))
     }
@@ -396,6 +397,39 @@ fn what_ports_serve_is_judged_against_the_disk() {
     assert_eq!(kinds(vec![disk(leaf('a', 'f', 60).served("web", |s| s.file = None))]), [], "it lies in a file that is watched");
     let own = leaf('a', 'f', 60).facts(|f| f.issuer.clone_from(&f.subject)).served("web", |_| ());
     assert_eq!(kinds(vec![own]), [(Kind::SelfSignedServed, Severity::Info)]);
+}
+
+#[test]
+fn a_stapled_answer_that_has_ended_while_it_was_served_is_told() {
+    let stapled = |end: i64| {
+        leaf('a', 'f', 60).at("web", "/etc/ssl/shop.pem").served("web", |s| {
+            s.staple = Some(keyvigil_common::key::Staple { status: "good".into(), this_update_ms: None, next_update_ms: Some(end) });
+        })
+    };
+    assert_eq!(kinds(vec![stapled(NOW - 20 * DAY)]), [(Kind::ServedChainFault, Severity::Warning)]);
+    assert_eq!(kinds(vec![stapled(NOW + DAY)]), []);
+    assert_eq!(kinds(vec![stapled(NOW - DAY)]), [], "nobody has looked since");
+}
+
+#[test]
+fn a_chain_that_may_lack_nothing_is_no_warning() {
+    let alone = || leaf('a', 'f', 60).at("web", "/etc/ssl/shop.pem").served("web", |s| s.chain.clear());
+    let told = |authority: Option<Key>| {
+        let records: Vec<KeyRecord> = authority.into_iter().chain([alone()]).map(Key::record).collect();
+        let found = all(&View::new(&records, NOW, None)).into_iter().filter(|f| f.kind == Kind::ServedChainFault);
+        found.map(|f| (f.severity, f.title)).collect::<Vec<_>>()
+    };
+    let r1 = |issuer: &str| authority('b', 'b', "CN=R1, O=Authority", issuer, 900).at("other", "/etc/pki/r1.pem");
+    let unknown = told(None);
+    assert_eq!((unknown.len(), unknown[0].0), (1, Severity::Info));
+    assert!(unknown[0].1.ends_with("which no host knows: whether clients can verify it cannot be told"), "{unknown:?}");
+    assert_eq!(told(Some(r1("CN=R1, O=Authority"))), [], "it is a root");
+    let missing = told(Some(r1("CN=Root")));
+    assert_eq!((missing.len(), missing[0].0), (1, Severity::Warning), "another host knows that it is none");
+    let namesake = r1("CN=R1, O=Authority").facts(|f| f.key_id = Some("00".into()));
+    let by_another = alone().facts(|f| f.authority_key_id = Some("01".into()));
+    let found = all(&View::new(&[namesake.record(), by_another.record()], NOW, None));
+    assert!(found.iter().any(|f| f.kind == Kind::ServedChainFault && f.severity == Severity::Info));
 }
 
 #[test]
