@@ -76,6 +76,12 @@ impl KeyKind {
         }
     }
 
+    /// Whether it is one of OpenPGP's.
+    #[must_use]
+    pub fn is_openpgp(self) -> bool {
+        matches!(self, Self::OpenpgpPrivateKey | Self::OpenpgpPublicKey)
+    }
+
     /// Whether the object holds a secret in a file.
     #[must_use]
     pub fn is_private(self) -> bool {

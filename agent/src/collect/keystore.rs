@@ -25,6 +25,7 @@ mod places;
 mod reach;
 mod reader;
 mod report;
+mod ring;
 mod site;
 #[cfg(test)]
 mod tests;

@@ -26,6 +26,8 @@ const PUBLIC_KEYS: &[(&str, &str, Option<u32>)] = &[
     ("1.2.840.10040.4.1", "dsa", None),
     ("1.2.840.10046.2.1", "dh", None),
     ("1.2.840.113549.1.3.1", "dh", None),
+    // OIW's, by which Bouncy Castle writes it; OpenPGP's are brought into this form.
+    ("1.3.14.7.2.1.1", "elgamal", None),
     ("1.3.101.110", "x25519", Some(256)),
     ("1.3.101.111", "x448", Some(448)),
     ("1.3.101.112", "ed25519", Some(256)),
@@ -199,7 +201,7 @@ pub fn describe(identifier: &[u8], public_key: &[u8]) -> Option<Description> {
     let mut description = Description { name: (*name).to_owned(), bits: *bits, curve: None };
     match *name {
         "rsa" | "rsa-pss" | "rsa-oaep" => description.bits = Reader::new(public_key).sequence().and_then(|mut key| Some(bit_length(key.take(INTEGER)?))),
-        "dsa" | "dh" => description.bits = reader.sequence().and_then(|mut domain| Some(bit_length(domain.take(INTEGER)?))),
+        "dsa" | "dh" | "elgamal" => description.bits = reader.sequence().and_then(|mut domain| Some(bit_length(domain.take(INTEGER)?))),
         "ec" => {
             let curve = reader.take(OID).map(oid_text);
             let known = curve.as_ref().and_then(|oid| CURVES.iter().find(|row| row.0 == oid));

@@ -127,8 +127,9 @@ impl Tracker {
             }
             let old = std::mem::replace(&mut state.objects[o], held);
             let new = &state.objects[o];
-            if was_closed && old.facts.algorithm == ENCRYPTED {
-                // Known by its block before, and now that its store opens by itself.
+            let was_known_otherwise = old.facts.kind.is_openpgp() && old.facts.key() == new.facts.key();
+            if was_closed && old.facts.algorithm == ENCRYPTED || was_known_otherwise {
+                // Known by its block before, and now that its store opens by itself; or by its keyring, which was not there yet.
                 changes.extend([Change::Left(old.facts, old.place), Change::Seen(Arc::clone(&new.facts), new.place.clone())]);
                 continue;
             }
