@@ -189,7 +189,14 @@ pub fn looks_like_keys(head: &[u8], length: u64, path: &Path) -> bool {
     let head = &head[..head.len().min(KEY_SNIFF_BYTES)];
     let other = || formats::before_pem(head, path).or_else(|| formats::after_der(head, path)).is_some();
     let is_text = pem::is_pem(head) || pem::from_utf16(head).is_some_and(|text| pem::is_pem(&text));
-    is_text || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
+    is_text || may_begin_later(head, path) || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
+}
+
+/// Whether it is text without end, but has the name of a key.
+fn may_begin_later(head: &[u8], path: &Path) -> bool {
+    const NAMES: [&str; 11] = ["pem", "crt", "cer", "cert", "key", "csr", "crl", "p7b", "p7c", "ca-bundle", "chain"];
+    let named = || path.extension().is_some_and(|end| NAMES.iter().any(|name| end.eq_ignore_ascii_case(name)));
+    head.len() >= KEY_SNIFF_BYTES && named() && !head.contains(&0)
 }
 
 /// Whether `bytes`, the whole of a file, are a store that a password may open, or vouch for.
@@ -213,8 +220,9 @@ pub fn keys_at(bytes: &[u8], path: &Path) -> Parsed {
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
     if let Some(format) = formats::before_pem(head, path) {
         (format.read)(bytes, path, &mut parsed);
-    } else if pem::is_pem(head) {
-        blocks::read(bytes, path, &mut parsed);
+    } else if pem::is_pem(bytes) {
+        let unescaped = pem::from_escaped(bytes);
+        blocks::read(unescaped.as_ref().map_or(bytes, |text| text.as_slice()), path, &mut parsed);
     } else if !from_whole_der(bytes, &mut parsed)
         && let Some(format) = formats::after_der(head, path)
     {

@@ -127,9 +127,8 @@ impl Tracker {
             }
             let old = std::mem::replace(&mut state.objects[o], held);
             let new = &state.objects[o];
-            let was_known_otherwise = old.facts.kind.is_openpgp() && old.facts.key() == new.facts.key();
-            if was_closed && old.facts.algorithm == ENCRYPTED || was_known_otherwise {
-                // Known by its block before, and now that its store opens by itself; or by its keyring, which was not there yet.
+            if was_closed && old.facts.algorithm == ENCRYPTED || is_named_anew(&old.facts, &new.facts) {
+                // Known by its block before, and now that its store opens by itself; or by a keyring that was not there yet.
                 changes.extend([Change::Left(old.facts, old.place), Change::Seen(Arc::clone(&new.facts), new.place.clone())]);
                 continue;
             }
@@ -338,4 +337,9 @@ impl Tracker {
             }
         }
     }
+}
+
+/// Whether it is one key of OpenPGP's that has another id than before.
+fn is_named_anew(old: &KeyFacts, new: &KeyFacts) -> bool {
+    old.kind.is_openpgp() && old.key() == new.key()
 }
