@@ -10,10 +10,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyvigil_common::crl::{Crl, Lines};
-use keyvigil_common::key::{KeyFacts, KeyKind, Role};
-use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
+use keyvigil_common::key::{KeyFacts, KeyKind, Role, clamp_text};
+use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEY_USAGES_MAX, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, CONTEXT_1, Form, Reader, Sniff};
+use super::document::Document;
 use super::{algorithm, ber, jks, pem, pkcs12, private_key, x509};
 
 /// One object of a file.
@@ -157,10 +158,14 @@ impl Parsed {
         false
     }
 
-    pub(super) fn object(&mut self, offset: usize, within: Within, facts: Result<KeyFacts, String>) {
+    pub(super) fn object(&mut self, offset: usize, mut within: Within, facts: Result<KeyFacts, String>) {
         match facts {
             Ok(mut facts) => {
                 facts.clamp();
+                // Of thousands of keys each may have the same long name.
+                within.entry.iter_mut().for_each(clamp_text);
+                within.options.truncate(KEY_USAGES_MAX);
+                within.options.iter_mut().for_each(clamp_text);
                 let slot = self.slot();
                 self.objects.push(Found { slot, facts, within, revokes: None });
             }
@@ -174,6 +179,13 @@ impl Parsed {
         self.object(offset, within, list.as_ref().map(x509::crl).map_err(|reason| format!("the revocation list cannot be read: {reason}")));
         if let (Ok(list), Some(found)) = (list, self.objects.last_mut()) {
             found.revokes = Some(Arc::new(list.into_lines()));
+        }
+    }
+
+    /// Says so where a document refers to so much that not all of it was looked at.
+    pub(super) fn bounded(&mut self, document: &Document<'_>) {
+        if document.is_exhausted() && self.has_room(0) {
+            self.fault(0, FaultClass::TooCostly, "its aliases ask for too much to be looked at again and again; the rest is not looked at".into());
         }
     }
 
