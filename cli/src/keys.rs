@@ -143,8 +143,9 @@ fn hosts(key: &Value) -> Vec<&str> {
 fn place(key: &Value) -> String {
     match hosts(key).as_slice() {
         [] => "-".into(),
-        [host] => short(host, 12),
-        hosts => format!("{} hosts", hosts.len()),
+        [host] if key["hosts_total"].as_u64().is_none_or(|all| all <= 1) => short(host, 12),
+        // A list shows only the first of many places.
+        hosts => format!("{} hosts", key["hosts_total"].as_u64().unwrap_or(hosts.len() as u64)),
     }
 }
 
