@@ -99,7 +99,7 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
             parsed.fault(block.offset, FaultClass::Unsupported, format!("a private key of a kind that is not known here ({label})"));
         }
         label if !label.ends_with("PRIVATE KEY") && form.is_none_or(is_private) => {
-            parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else"))
+            parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else"));
         }
         _ => from_der("pem", block.offset, body, parsed),
     }
