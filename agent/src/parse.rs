@@ -33,6 +33,7 @@ pub mod ssh_files;
 pub mod ssh_lines;
 pub mod symmetric;
 pub mod tls;
+pub mod unread;
 pub mod weak;
 pub mod wireguard;
 pub mod x509;

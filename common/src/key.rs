@@ -76,6 +76,12 @@ impl KeyKind {
         }
     }
 
+    /// Whether it is one of OpenPGP's.
+    #[must_use]
+    pub fn is_openpgp(self) -> bool {
+        matches!(self, Self::OpenpgpPrivateKey | Self::OpenpgpPublicKey)
+    }
+
     /// Whether the object holds a secret in a file.
     #[must_use]
     pub fn is_private(self) -> bool {
@@ -223,7 +229,9 @@ impl KeyFacts {
             self.sans.truncate(SANS_MAX);
             self.sans.push(format!("(and {dropped} more)"));
         }
+        self.sans.shrink_to_fit();
         self.usage.truncate(KEY_USAGES_MAX);
+        self.usage.shrink_to_fit();
         self.weaknesses.truncate(KEY_USAGES_MAX);
         self.revokes.truncate(REVOKED_MAX);
         self.sans.iter_mut().chain(&mut self.usage).chain(&mut self.weaknesses).for_each(clamp_text);
@@ -242,6 +250,7 @@ pub fn clamp_text(text: &mut String) {
             end -= 1;
         }
         text.truncate(end);
+        text.shrink_to_fit();
     }
     if text.chars().any(char::is_control) {
         *text = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

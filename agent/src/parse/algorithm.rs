@@ -5,7 +5,7 @@
 use keyvigil_common::key::{KeyFacts, KeyKind};
 use keyvigil_common::{hex, sha256};
 
-use super::der::{BIT_STRING, INTEGER, OID, Reader, SEQUENCE, bit_length, oid_text};
+use super::der::{BIT_STRING, CONTEXT_0, INTEGER, OID, Reader, SEQUENCE, bit_length, oid_text};
 use super::weak;
 
 /// `1.2.840.113549.1.1.1`, encoded.
@@ -26,6 +26,8 @@ const PUBLIC_KEYS: &[(&str, &str, Option<u32>)] = &[
     ("1.2.840.10040.4.1", "dsa", None),
     ("1.2.840.10046.2.1", "dh", None),
     ("1.2.840.113549.1.3.1", "dh", None),
+    // OIW's, by which Bouncy Castle writes it; OpenPGP's are brought into this form.
+    ("1.3.14.7.2.1.1", "elgamal", None),
     ("1.3.101.110", "x25519", Some(256)),
     ("1.3.101.111", "x448", Some(448)),
     ("1.3.101.112", "ed25519", Some(256)),
@@ -45,6 +47,22 @@ const PUBLIC_KEYS: &[(&str, &str, Option<u32>)] = &[
     ("2.16.840.1.101.3.4.3.29", "slh-dsa-shake-192f", None),
     ("2.16.840.1.101.3.4.3.30", "slh-dsa-shake-256s", None),
     ("2.16.840.1.101.3.4.3.31", "slh-dsa-shake-256f", None),
+    // Over a hash of the message; the others take the message itself.
+    ("2.16.840.1.101.3.4.3.32", "hash-ml-dsa-44", None),
+    ("2.16.840.1.101.3.4.3.33", "hash-ml-dsa-65", None),
+    ("2.16.840.1.101.3.4.3.34", "hash-ml-dsa-87", None),
+    ("2.16.840.1.101.3.4.3.35", "hash-slh-dsa-sha2-128s", None),
+    ("2.16.840.1.101.3.4.3.36", "hash-slh-dsa-sha2-128f", None),
+    ("2.16.840.1.101.3.4.3.37", "hash-slh-dsa-sha2-192s", None),
+    ("2.16.840.1.101.3.4.3.38", "hash-slh-dsa-sha2-192f", None),
+    ("2.16.840.1.101.3.4.3.39", "hash-slh-dsa-sha2-256s", None),
+    ("2.16.840.1.101.3.4.3.40", "hash-slh-dsa-sha2-256f", None),
+    ("2.16.840.1.101.3.4.3.41", "hash-slh-dsa-shake-128s", None),
+    ("2.16.840.1.101.3.4.3.42", "hash-slh-dsa-shake-128f", None),
+    ("2.16.840.1.101.3.4.3.43", "hash-slh-dsa-shake-192s", None),
+    ("2.16.840.1.101.3.4.3.44", "hash-slh-dsa-shake-192f", None),
+    ("2.16.840.1.101.3.4.3.45", "hash-slh-dsa-shake-256s", None),
+    ("2.16.840.1.101.3.4.3.46", "hash-slh-dsa-shake-256f", None),
     ("2.16.840.1.101.3.4.4.1", "ml-kem-512", None),
     ("2.16.840.1.101.3.4.4.2", "ml-kem-768", None),
     ("2.16.840.1.101.3.4.4.3", "ml-kem-1024", None),
@@ -130,6 +148,34 @@ const CURVES: &[(&str, &str, u32)] = &[
     ("1.3.132.0.37", "sect409r1", 409),
     ("1.3.132.0.38", "sect571k1", 571),
     ("1.3.132.0.39", "sect571r1", 571),
+    // Of X9.62, over fields of characteristic two, and of WTLS.
+    ("1.2.840.10045.3.0.1", "c2pnb163v1", 163),
+    ("1.2.840.10045.3.0.2", "c2pnb163v2", 163),
+    ("1.2.840.10045.3.0.3", "c2pnb163v3", 163),
+    ("1.2.840.10045.3.0.4", "c2pnb176v1", 176),
+    ("1.2.840.10045.3.0.5", "c2tnb191v1", 191),
+    ("1.2.840.10045.3.0.6", "c2tnb191v2", 191),
+    ("1.2.840.10045.3.0.7", "c2tnb191v3", 191),
+    ("1.2.840.10045.3.0.10", "c2pnb208w1", 208),
+    ("1.2.840.10045.3.0.11", "c2tnb239v1", 239),
+    ("1.2.840.10045.3.0.12", "c2tnb239v2", 239),
+    ("1.2.840.10045.3.0.13", "c2tnb239v3", 239),
+    ("1.2.840.10045.3.0.16", "c2pnb272w1", 272),
+    ("1.2.840.10045.3.0.17", "c2pnb304w1", 304),
+    ("1.2.840.10045.3.0.18", "c2tnb359v1", 359),
+    ("1.2.840.10045.3.0.19", "c2pnb368w1", 368),
+    ("1.2.840.10045.3.0.20", "c2tnb431r1", 431),
+    ("2.23.43.1.4.1", "wtls1", 113),
+    ("2.23.43.1.4.3", "wtls3", 163),
+    ("2.23.43.1.4.4", "wtls4", 113),
+    ("2.23.43.1.4.5", "wtls5", 163),
+    ("2.23.43.1.4.6", "wtls6", 112),
+    ("2.23.43.1.4.7", "wtls7", 160),
+    ("2.23.43.1.4.8", "wtls8", 112),
+    ("2.23.43.1.4.9", "wtls9", 160),
+    ("2.23.43.1.4.10", "wtls10", 233),
+    ("2.23.43.1.4.11", "wtls11", 233),
+    ("2.23.43.1.4.12", "wtls12", 224),
 ];
 
 /// Signatures.
@@ -141,6 +187,8 @@ const SIGNATURES: &[(&str, &str)] = &[
     ("1.2.840.113549.1.1.11", "sha256WithRSAEncryption"),
     ("1.2.840.113549.1.1.12", "sha384WithRSAEncryption"),
     ("1.2.840.113549.1.1.13", "sha512WithRSAEncryption"),
+    ("1.2.840.113549.1.1.15", "sha512-224WithRSAEncryption"),
+    ("1.2.840.113549.1.1.16", "sha512-256WithRSAEncryption"),
     ("1.2.840.113549.1.1.10", "rsassaPss"),
     ("1.2.840.10045.4.1", "ecdsa-with-SHA1"),
     ("1.2.840.10045.4.3.1", "ecdsa-with-SHA224"),
@@ -152,6 +200,10 @@ const SIGNATURES: &[(&str, &str)] = &[
     ("2.16.840.1.101.3.4.3.1", "dsa-with-SHA224"),
     ("2.16.840.1.101.3.4.3.3", "dsa-with-SHA384"),
     ("2.16.840.1.101.3.4.3.4", "dsa-with-SHA512"),
+    ("2.16.840.1.101.3.4.3.5", "dsa-with-SHA3-224"),
+    ("2.16.840.1.101.3.4.3.6", "dsa-with-SHA3-256"),
+    ("2.16.840.1.101.3.4.3.7", "dsa-with-SHA3-384"),
+    ("2.16.840.1.101.3.4.3.8", "dsa-with-SHA3-512"),
     ("2.16.840.1.101.3.4.3.9", "ecdsa-with-SHA3-224"),
     ("2.16.840.1.101.3.4.3.10", "ecdsa-with-SHA3-256"),
     ("2.16.840.1.101.3.4.3.11", "ecdsa-with-SHA3-384"),
@@ -199,7 +251,7 @@ pub fn describe(identifier: &[u8], public_key: &[u8]) -> Option<Description> {
     let mut description = Description { name: (*name).to_owned(), bits: *bits, curve: None };
     match *name {
         "rsa" | "rsa-pss" | "rsa-oaep" => description.bits = Reader::new(public_key).sequence().and_then(|mut key| Some(bit_length(key.take(INTEGER)?))),
-        "dsa" | "dh" => description.bits = reader.sequence().and_then(|mut domain| Some(bit_length(domain.take(INTEGER)?))),
+        "dsa" | "dh" | "elgamal" => description.bits = reader.sequence().and_then(|mut domain| Some(bit_length(domain.take(INTEGER)?))),
         "ec" => {
             let curve = reader.take(OID).map(oid_text);
             let known = curve.as_ref().and_then(|oid| CURVES.iter().find(|row| row.0 == oid));
@@ -258,6 +310,22 @@ pub fn signature_name(oid: &[u8]) -> String {
     signature.or_else(same_as_key).map_or(oid.clone(), str::to_owned)
 }
 
+/// The same by the contents of its AlgorithmIdentifier: PSS says its hash in the parameters, and without any means SHA-1.
+#[must_use]
+pub fn signature_in(mut identifier: Reader<'_>) -> Option<String> {
+    let name = signature_name(identifier.take(OID)?);
+    if name != "rsassaPss" {
+        return Some(name);
+    }
+    let hash = identifier.sequence().and_then(|mut parameters| Reader::new(parameters.take(CONTEXT_0)?).sequence()?.take(OID).map(oid_text));
+    let suffix = match hash.as_deref() {
+        None | Some("1.3.14.3.2.26") => "-SHA1",
+        Some("1.2.840.113549.2.5") => "-MD5",
+        Some(_) => "",
+    };
+    Some(name + suffix)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::der::encode;
@@ -270,6 +338,18 @@ mod tests {
         assert_eq!(described(&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x04, 0x02]), "ml-kem-768");
         assert_eq!(described(&[0x2a, 0x03, 0x04]), "unknown (1.2.3.4)");
         assert_eq!(signature_name(&[0x2b, 0x65, 0x70]), "ed25519");
+    }
+
+    #[test]
+    fn of_pss_a_broken_hash_is_told_also_where_it_is_only_meant() {
+        let pss = encode(OID, &[&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a]]);
+        let named = |parameters: &[u8]| signature_in(Reader::new(&[&pss, parameters].concat())).unwrap();
+        let with = |hash: &[u8]| named(&encode(SEQUENCE, &[&encode(CONTEXT_0, &[&encode(SEQUENCE, &[&encode(OID, &[hash])])])]));
+        assert_eq!(
+            (named(&[0x30, 0]), named(&[]), with(&[0x2b, 0x0e, 0x03, 0x02, 0x1a])),
+            ("rsassaPss-SHA1".into(), "rsassaPss-SHA1".into(), "rsassaPss-SHA1".into())
+        );
+        assert_eq!(with(&[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01]), "rsassaPss");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod flow;
 mod scalar;
 
+use std::cell::Cell;
 use std::fmt;
 
 use scalar::Style;
@@ -18,6 +19,13 @@ const DEPTH_MAX: usize = 48;
 const NODES_MAX: usize = 50_000;
 /// Anchors of one document.
 const ANCHORS_MAX: usize = 200;
+/// Members of maps, items of lists and pieces of text that are looked at in all: what has many names may be met again and again. A file without aliases
+/// needs some twenty for each of its nodes.
+const LOOKS_MAX: usize = 5_000_000;
+/// Bytes of a text that cost as much as one of them.
+const TEXT_PER_LOOK: usize = 16;
+/// How much longer a name gets by its escapes and quotes, at most.
+const ESCAPED_TIMES: usize = 12;
 /// Aliases that lead to aliases.
 const ALIASES_MAX: usize = 8;
 
@@ -25,6 +33,8 @@ const ALIASES_MAX: usize = 8;
 pub struct Document<'a> {
     nodes: Vec<Node<'a>>,
     roots: Vec<usize>,
+    /// What is left of [`LOOKS_MAX`].
+    looks: Cell<usize>,
 }
 
 impl fmt::Debug for Document<'_> {
@@ -54,9 +64,20 @@ impl<'a> Document<'a> {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn read(text: &'a str) -> Result<Self, String> {
-        let mut reader = Reader { text, at: 0, document: Self { nodes: Vec::new(), roots: Vec::new() }, anchors: Vec::new() };
+        let mut reader = Reader { text, at: 0, document: Self { nodes: Vec::new(), roots: Vec::new(), looks: Cell::new(LOOKS_MAX) }, anchors: Vec::new() };
         reader.documents().map_err(|what| format!("{what} at byte {}", reader.at))?;
         Ok(reader.document)
+    }
+
+    /// Whether so much was looked at that the rest was not.
+    #[must_use]
+    pub fn is_exhausted(&self) -> bool {
+        self.looks.get() == 0
+    }
+
+    fn pay(&self, looks: usize) -> bool {
+        self.looks.set(self.looks.get().saturating_sub(looks));
+        !self.is_exhausted()
     }
 
     /// Its documents; of JSON, the one.
@@ -92,25 +113,30 @@ impl<'d, 'a> Value<'d, 'a> {
 
     fn own(self, key: &str) -> Option<Self> {
         let Node::Map(entries) = self.node() else { return None };
-        entries.iter().find(|(name, _)| *name.text() == *key).map(|(_, node)| Value { node: *node, ..self })
+        let is_it = |name: &Scalar<'_>| name.raw.len() <= ESCAPED_TIMES * key.len() + 2 && *name.text() == *key;
+        if !self.document.pay(entries.len()) {
+            return None;
+        }
+        entries.iter().find(|(name, _)| is_it(name)).map(|(_, node)| Value { node: *node, ..self })
     }
 
     /// Keys and values of a map.
     pub fn entries(self) -> impl Iterator<Item = (Text<'a>, Self)> {
         let entries = if let Node::Map(entries) = self.node() { entries.as_slice() } else { &[] };
-        entries.iter().map(move |(name, node)| (name.text(), Value { node: *node, ..self }))
+        entries.iter().take_while(move |_| self.document.pay(1)).map(move |(name, node)| (name.text(), Value { node: *node, ..self }))
     }
 
     /// What a list holds.
     pub fn items(self) -> impl Iterator<Item = Self> {
         let items = if let Node::List(items) = self.node() { items.as_slice() } else { &[] };
-        items.iter().map(move |node| Value { node: *node, ..self })
+        items.iter().take_while(move |_| self.document.pay(1)).map(move |node| Value { node: *node, ..self })
     }
 
     /// What is no collection, as text.
     #[must_use]
     pub fn text(self) -> Option<Text<'a>> {
-        if let Node::Text(scalar) = self.node() { Some(scalar.text()) } else { None }
+        let Node::Text(scalar) = self.node() else { return None };
+        self.document.pay(1 + scalar.raw.len() / TEXT_PER_LOOK).then(|| scalar.text())
     }
 
     /// Text under `key`.

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use keyvigil_common::key::{KeyFacts, KeyKind};
+use zeroize::Zeroizing;
 
 use super::keys::{Parsed, Within};
 use super::openpgp::on_curve;
@@ -56,13 +57,28 @@ pub fn looks(head: &[u8], _path: &Path) -> bool {
     !head.is_empty() && start(head).is_some()
 }
 
+/// What stands in the lines of one field. A line's end may lie within a word, and goes with the one space behind it; in the older form
+/// these two bytes may be part of a number, whose length is told.
+fn unfolded(field: &[u8]) -> Zeroizing<Vec<u8>> {
+    if field.get(1).is_some_and(u8::is_ascii_digit) {
+        return Zeroizing::new(field.to_vec());
+    }
+    let mut out = Zeroizing::new(Vec::with_capacity(field.len()));
+    let mut lines = field.split(|b| *b == b'\n');
+    out.extend_from_slice(lines.next().unwrap_or_default());
+    for line in lines.map_while(|line| line.strip_prefix(b" ").or_else(|| line.strip_prefix(b"\t"))) {
+        out.extend_from_slice(line);
+    }
+    out
+}
+
 /// Reads the key.
 pub fn read(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
     // The file's name is the key's number in GnuPG, which depends on nothing else.
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     let is_keygrip = stem.len() == 40 && stem.bytes().all(|b| b.is_ascii_hexdigit());
     let within = Within::own("gnupg").entry(if is_keygrip { &stem } else { "" });
-    let facts = start(bytes).ok_or(BROKEN.to_owned()).and_then(|at| key(&bytes[at..]));
+    let facts = start(bytes).ok_or(BROKEN.to_owned()).and_then(|at| key(&unfolded(&bytes[at..])));
     parsed.object(0, within, facts);
 }
 
@@ -88,20 +104,57 @@ impl Numbers<'_> {
 enum Atom<'a> {
     Bytes(&'a [u8]),
     Hex(&'a [u8]),
+    /// A short number may be written so, too.
+    Quoted(&'a [u8]),
 }
 
 impl<'a> Atom<'a> {
     fn raw(self) -> &'a [u8] {
         match self {
-            Self::Bytes(bytes) | Self::Hex(bytes) => bytes,
+            Self::Bytes(bytes) | Self::Hex(bytes) | Self::Quoted(bytes) => bytes,
         }
     }
 
     fn bytes(self) -> Option<Vec<u8>> {
-        let Self::Hex(text) = self else { return Some(self.raw().to_vec()) };
-        let digits: Vec<u8> = text.iter().filter(|b| !b.is_ascii_whitespace()).map(|b| char::from(*b).to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
-        digits.chunks(2).map(|pair| (pair.len() == 2).then(|| pair[0] << 4 | pair[1])).collect()
+        match self {
+            Self::Bytes(bytes) => Some(bytes.to_vec()),
+            Self::Hex(text) => unhex(text),
+            Self::Quoted(text) => unescaped(text),
+        }
     }
+}
+
+fn unhex(text: &[u8]) -> Option<Vec<u8>> {
+    let digits: Vec<u8> = text.iter().filter(|b| !b.is_ascii_whitespace()).map(|b| char::from(*b).to_digit(16).map(|d| d as u8)).collect::<Option<_>>()?;
+    digits.chunks(2).map(|pair| (pair.len() == 2).then(|| pair[0] << 4 | pair[1])).collect()
+}
+
+fn unescaped(text: &[u8]) -> Option<Vec<u8>> {
+    let (mut out, mut rest) = (Vec::with_capacity(text.len()), text);
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if *first != b'\\' {
+            out.push(*first);
+            continue;
+        }
+        let (escape, behind) = rest.split_first()?;
+        rest = behind;
+        out.push(match escape {
+            b'b' => 8,
+            b't' => b'\t',
+            b'v' => 11,
+            b'n' => b'\n',
+            b'f' => 12,
+            b'r' => b'\r',
+            b'x' => {
+                let (digits, behind) = rest.split_at_checked(2)?;
+                rest = behind;
+                *unhex(digits)?.first()?
+            }
+            other => *other,
+        });
+    }
+    Some(out)
 }
 
 enum Token<'a> {
@@ -122,7 +175,15 @@ fn token(bytes: &[u8]) -> Option<(Token<'_>, &[u8])> {
         b'(' => Some((Token::Open, rest)),
         b')' => Some((Token::Close, rest)),
         b'#' => until(b'#').map(|(text, rest)| (Token::Atom(Atom::Hex(text)), rest)),
-        b'"' => until(b'"').map(|(text, rest)| (Token::Atom(Atom::Bytes(text)), rest)),
+        b'"' => {
+            let mut escaped = false;
+            let length = rest.iter().position(|b| {
+                let ends = *b == b'"' && !escaped;
+                escaped = *b == b'\\' && !escaped;
+                ends
+            })?;
+            Some((Token::Atom(Atom::Quoted(&rest[..length])), &rest[length + 1..]))
+        }
         _ => {
             let digits = bytes.iter().take_while(|b| b.is_ascii_digit()).count();
             if digits > 0 && bytes.get(digits) == Some(&b':') {
@@ -189,6 +250,7 @@ fn key(bytes: &[u8]) -> Result<KeyFacts, String> {
     let facts = match numbers.algorithm {
         b"rsa" => spki::rsa(kind, &number("n")?, &number("e")?),
         b"dsa" => spki::dsa(kind, [&number("p")?, &number("q")?, &number("g")?, &number("y")?]),
+        b"elg" => spki::elgamal(kind, [&number("p")?, &number("g")?, &number("y")?]),
         b"ecc" => {
             let name = String::from_utf8_lossy(&number("curve")?).to_ascii_lowercase();
             let oid = CURVES.iter().find(|row| row.0 == name).map(|row| row.1);

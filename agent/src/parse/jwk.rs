@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use keyvigil_common::key::{KeyFacts, KeyKind};
+use keyvigil_common::limits::KEY_USAGES_MAX;
 use zeroize::Zeroizing;
 
 use super::document::{Document, Value};
@@ -58,6 +59,7 @@ pub fn read(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
             parsed.object(offset, within.clone(), facts);
         }
     }
+    parsed.bounded(&document);
 }
 
 fn one(key: Value<'_, '_>, kind: &str, path: &Path) -> Result<KeyFacts, String> {
@@ -85,7 +87,7 @@ fn one(key: Value<'_, '_>, kind: &str, path: &Path) -> Result<KeyFacts, String> 
     facts.encrypted = facts.kind.is_private().then_some(false);
     facts.key_id = kid.map(|kid| kid.to_string());
     facts.usage.extend(["use", "alg"].iter().filter_map(|member| Some(key.text_of(member)?.to_string())));
-    facts.usage.extend(key.get("key_ops").into_iter().flat_map(Value::items).filter_map(|item| Some(item.text()?.to_string())));
+    facts.usage.extend(key.get("key_ops").into_iter().flat_map(Value::items).take(KEY_USAGES_MAX).filter_map(|item| Some(item.text()?.to_string())));
     let instant = |member: &str| key.text_of(member)?.parse::<i64>().ok()?.checked_mul(1_000);
     // Of OpenID Federation, where keys have them.
     (facts.not_before_ms, facts.not_after_ms) = (instant("nbf"), instant("exp"));

@@ -11,10 +11,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyvigil_common::crl::{Crl, Lines};
-use keyvigil_common::key::{KeyFacts, KeyKind, Role};
-use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEYS_PER_FILE_MAX};
+use keyvigil_common::key::{KeyFacts, KeyKind, Role, clamp_text};
+use keyvigil_common::limits::{KEY_SNIFF_BYTES, KEY_USAGES_MAX, KEYS_PER_FILE_MAX};
 
 use super::der::{self, CONTEXT_0, CONTEXT_1, Form, Reader, Sniff};
+use super::document::Document;
 use super::{algorithm, ber, jks, pem, pkcs12, private_key, x509};
 
 /// One object of a file.
@@ -165,7 +166,7 @@ impl Parsed {
     }
 
     /// Takes in an object; where it lies in the file many times, it is one.
-    pub(super) fn take(&mut self, offset: usize, within: Within, facts: Result<KeyFacts, String>) -> Option<&mut Found> {
+    pub(super) fn take(&mut self, offset: usize, mut within: Within, facts: Result<KeyFacts, String>) -> Option<&mut Found> {
         let mut facts = match facts {
             Ok(facts) => facts,
             Err(reason) => {
@@ -174,6 +175,10 @@ impl Parsed {
             }
         };
         facts.clamp();
+        // Of thousands of keys each may have the same long name.
+        within.entry.iter_mut().for_each(clamp_text);
+        within.options.truncate(KEY_USAGES_MAX);
+        within.options.iter_mut().for_each(clamp_text);
         let slot = self.slot();
         let mut hasher = DefaultHasher::new();
         (&facts.id, facts.kind, &facts.subject, &within).hash(&mut hasher);
@@ -194,6 +199,13 @@ impl Parsed {
         }
     }
 
+    /// Says so where a document refers to so much that not all of it was looked at.
+    pub(super) fn bounded(&mut self, document: &Document<'_>) {
+        if document.is_exhausted() && self.has_room(0) {
+            self.fault(0, FaultClass::TooCostly, "its aliases ask for too much to be looked at again and again; the rest is not looked at".into());
+        }
+    }
+
     pub(super) fn fault(&mut self, offset: usize, class: FaultClass, reason: String) {
         let slot = self.slot();
         self.faults.push(Fault { slot, offset, class, reason });
@@ -206,7 +218,14 @@ pub fn looks_like_keys(head: &[u8], length: u64, path: &Path) -> bool {
     let head = &head[..head.len().min(KEY_SNIFF_BYTES)];
     let other = || formats::before_pem(head, path).or_else(|| formats::after_der(head, path)).is_some();
     let is_text = pem::is_pem(head) || pem::from_utf16(head).is_some_and(|text| pem::is_pem(&text));
-    is_text || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
+    is_text || may_begin_later(head, path) || ber::is_indefinite(head) || der::sniff(head, length) != Sniff::Other || other()
+}
+
+/// Whether it is text without end, but has the name of a key.
+fn may_begin_later(head: &[u8], path: &Path) -> bool {
+    const NAMES: [&str; 11] = ["pem", "crt", "cer", "cert", "key", "csr", "crl", "p7b", "p7c", "ca-bundle", "chain"];
+    let named = || path.extension().is_some_and(|end| NAMES.iter().any(|name| end.eq_ignore_ascii_case(name)));
+    head.len() >= KEY_SNIFF_BYTES && named() && !head.contains(&0)
 }
 
 /// Whether `bytes`, the whole of a file, are a store that a password may open, or vouch for.
@@ -230,8 +249,9 @@ pub fn keys_at(bytes: &[u8], path: &Path) -> Parsed {
     let head = &bytes[..bytes.len().min(KEY_SNIFF_BYTES)];
     if let Some(format) = formats::before_pem(head, path) {
         (format.read)(bytes, path, &mut parsed);
-    } else if pem::is_pem(head) {
-        blocks::read(bytes, path, &mut parsed);
+    } else if pem::is_pem(bytes) {
+        let unescaped = pem::from_escaped(bytes);
+        blocks::read(unescaped.as_ref().map_or(bytes, |text| text.as_slice()), path, &mut parsed);
     } else if !from_whole_der(bytes, &mut parsed)
         && let Some(format) = formats::after_der(head, path)
     {

@@ -62,6 +62,7 @@ pub fn read(bytes: &[u8], _path: &Path, parsed: &mut Parsed) {
             }
         }
     }
+    parsed.bounded(&document);
     // Something else that only speaks of Secrets: a ConfigMap, a chart.
     if !found && is_pem(bytes) {
         embedded(bytes, 0, &Within::own("pem"), parsed);

@@ -11,6 +11,12 @@ const DASHES: &[u8] = b"-----";
 const LABEL_MAX: usize = 64;
 /// Header lines of one block; real ones have two.
 const HEADERS_MAX: usize = 16;
+/// What stands behind a backslash for a character that PEM has. Of others the backslash alone is dropped.
+const ESCAPES: &[(&[u8], u8)] =
+    &[(b"n", b'\n'), (b"r", b'\r'), (b"t", b'\t'), (b"u003d", b'='), (b"u003D", b'='), (b"u002b", b'+'), (b"u002B", b'+'), (b"u002f", b'/')];
+/// What may stand before a block that does not begin a line: in a string, an element of XML, a setting. Text that only speaks of
+/// blocks has these, too, so such a block is one only if it is whole.
+const OPENING: &[u8] = b"\"'`>=:,;([{";
 
 /// One block, or what is left of one.
 #[derive(Debug)]
@@ -65,6 +71,34 @@ pub fn from_utf16(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     Some(out)
 }
 
+/// A file that has PEM in strings, as JSON, `.env` files and scripts have it, with their escapes undone; `None` where it has none.
+#[must_use]
+pub fn from_escaped(bytes: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    find(bytes, b"-----\\")?;
+    // Never longer: growing would leave a copy behind that nobody wipes.
+    let mut out = Zeroizing::new(Vec::with_capacity(bytes.len()));
+    let mut rest = bytes;
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if *first != b'\\' {
+            out.push(*first);
+            continue;
+        }
+        // Of strings within strings the backslashes are escaped, too.
+        while let Some(behind) = rest.strip_prefix(b"\\") {
+            rest = behind;
+        }
+        for (escape, meant) in ESCAPES {
+            if let Some(behind) = rest.strip_prefix(*escape) {
+                rest = behind;
+                out.push(*meant);
+                break;
+            }
+        }
+    }
+    Some(out)
+}
+
 /// Whether a file with these first bytes has PEM in it.
 #[must_use]
 pub fn is_pem(head: &[u8]) -> bool {
@@ -75,10 +109,16 @@ pub fn is_pem(head: &[u8]) -> bool {
 pub fn blocks(bytes: &[u8]) -> impl Iterator<Item = Block<'_>> {
     let mut at = 0;
     std::iter::from_fn(move || {
-        let (offset, label, start) = next_begin(bytes, at)?;
-        let (block, next) = block(bytes, offset, label, start);
-        at = next;
-        Some(block)
+        loop {
+            let (offset, label, start) = next_begin(bytes, at)?;
+            let (block, next) = block(bytes, offset, label, start);
+            at = next;
+            // The check sum of OpenPGP's armour is not base64.
+            let is_whole = block.body.is_ok() || matches!(block.body, Err(Broken::Base64)) && label.starts_with("PGP ");
+            if is_whole || begins_line(&bytes[..offset]) {
+                return Some(block);
+            }
+        }
     })
 }
 
@@ -87,7 +127,7 @@ fn next_begin(bytes: &[u8], mut at: usize) -> Option<(usize, &str, usize)> {
     loop {
         let offset = at + find(bytes.get(at..)?, BEGIN)?;
         let start = offset + BEGIN.len();
-        if begins_line(&bytes[..offset])
+        if (begins_line(&bytes[..offset]) || begins_string(&bytes[..offset]))
             && let Some((label, end)) = label(bytes, start)
         {
             return Some((offset, label, end));
@@ -107,6 +147,11 @@ fn begins_line(before: &[u8]) -> bool {
         }
     }
     left.is_empty() || left.ends_with(&[0xef, 0xbb, 0xbf]) || left.ends_with(DASHES)
+}
+
+/// Whether what lies before a marker opens a string, or the like.
+fn begins_string(before: &[u8]) -> bool {
+    before.trim_ascii_end().last().is_some_and(|last| OPENING.contains(last))
 }
 
 /// The label that starts at `start` and the offset behind its dashes.
@@ -218,7 +263,7 @@ mod tests {
 
     #[test]
     fn blocks_are_found_whatever_lies_around_them() {
-        let files: [&[u8]; 8] = [
+        let files: [&[u8]; 15] = [
             b"-----BEGIN X-----\nAQID\n-----END X-----\n",
             b"\xef\xbb\xbf-----BEGIN X-----\r\nAQ\r\nID\r\n-----END X-----\r\n",
             b"# M\xfcller's key, see -----BEGIN Y----- below\n\n-----BEGIN X-----\nAQID\n-----END X-----",
@@ -226,10 +271,27 @@ mod tests {
             b"-----BEGIN X----- AQID -----END X-----",
             b"-----BEGIN X-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAQID\n-----END X-----\n",
             b"-----BEGIN X-----\n\nAQID\n\n-----END X-----\n",
+            b"KEY=\"-----BEGIN X-----\nAQID\n-----END X-----\"\n",
+            b"<key>-----BEGIN X-----\nAQID\n-----END X-----</key>\n",
+            br#"{"type": "service_account", "private_key": "-----BEGIN X-----\nAQID\n-----END X-----\n", "a": "-----BEGIN Y-----"}"#,
+            br#"{"key":"-----BEGIN X-----\r\nAQ\r\nID\r\n-----END X-----"}"#,
+            br#"{"inner": "{\"key\": \"-----BEGIN X-----\\nProc-Type: 4,ENCRYPTED\\n\\nAQID\\n-----END X-----\\n\"}"}"#,
+            b"key: \"-----BEGIN X-----\\n\\\n  AQID\\n\\\n  -----END X-----\\n\"\n",
+            b"- '-----BEGIN X-----\n\n  AQID\n\n  -----END X-----'\n",
             b"junk\r-----BEGIN X-----\rProc-Type: 4,ENCRYPTED\rDEK-Info: AES-128-CBC,00\r\rAQ\rID\r-----END X-----\r",
         ];
         for file in files {
-            assert_eq!(read(file), [("X".into(), Ok(vec![1, 2, 3]))], "{}", String::from_utf8_lossy(file));
+            let unescaped = from_escaped(file);
+            let plain = unescaped.as_ref().map_or(file, |text| text.as_slice());
+            assert!(is_pem(file));
+            assert_eq!(read(plain), [("X".into(), Ok(vec![1, 2, 3]))], "{}", String::from_utf8_lossy(file));
+        }
+    }
+
+    #[test]
+    fn what_only_speaks_of_blocks_is_none() {
+        for text in ["looks for \"-----BEGIN X-----\" in a file\n", "a = '-----BEGIN X-----'; b = '-----END X-----'\n", "see: -----BEGIN X----- below"] {
+            assert_eq!(read(text.as_bytes()), [], "{text}");
         }
     }
 

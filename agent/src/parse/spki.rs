@@ -6,6 +6,8 @@ use keyvigil_common::key::{KeyFacts, KeyKind};
 use super::algorithm::{DSA_OID, EC_OID, RSA_OID, facts_of_spki};
 use super::der::{BIT_STRING, INTEGER, OID, SEQUENCE, encode, magnitude};
 
+/// `1.3.14.7.2.1.1`, encoded.
+const ELGAMAL_OID: &[u8] = &[0x2b, 0x0e, 0x07, 0x02, 0x01, 0x01];
 /// `1.3.101.110`, encoded.
 pub const X25519_OID: &[u8] = &[0x2b, 0x65, 0x6e];
 /// `1.3.101.111`, encoded.
@@ -29,6 +31,13 @@ pub fn rsa(kind: KeyKind, n: &[u8], e: &[u8]) -> Option<KeyFacts> {
 pub fn dsa(kind: KeyKind, [p, q, g, y]: [&[u8]; 4]) -> Option<KeyFacts> {
     let domain = encode(SEQUENCE, &[&unsigned(p), &unsigned(q), &unsigned(g)]);
     facts_of_spki(kind, &info(&[&encode(OID, &[DSA_OID]), &domain], &unsigned(y)))
+}
+
+/// Facts of an ElGamal key by its domain and public number, big-endian.
+#[must_use]
+pub fn elgamal(kind: KeyKind, [p, g, y]: [&[u8]; 3]) -> Option<KeyFacts> {
+    let domain = encode(SEQUENCE, &[&unsigned(p), &unsigned(g)]);
+    facts_of_spki(kind, &info(&[&encode(OID, &[ELGAMAL_OID]), &domain], &unsigned(y)))
 }
 
 /// Facts of a point on the curve of that (encoded) identifier.

@@ -9,7 +9,7 @@ use keyvigil_common::key::{KeyFacts, KeyKind};
 use keyvigil_common::x509::{name, serial, unix_ms};
 use keyvigil_common::{hex, sha256};
 
-use super::algorithm::{facts_of_spki, signature_name};
+use super::algorithm::{facts_of_spki, signature_in, signature_name};
 use super::der::{CONTEXT_0, CONTEXT_3, Element, INTEGER, OID, Reader, SEQUENCE, SET, oid_text};
 
 /// Attributes of a request that hold the extensions it asks for: PKCS#9's and Microsoft's older one.
@@ -96,7 +96,7 @@ fn sequence<'a>(reader: &mut Reader<'a>) -> Option<Element<'a>> {
 
 /// Name of the algorithm in the next element, an AlgorithmIdentifier.
 fn signature(parts: &mut Reader<'_>) -> Option<String> {
-    parts.sequence()?.take(OID).map(signature_name)
+    parts.sequence().and_then(signature_in)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::model::{FilePlace, Object, Observed, Version};
 use super::owner::Owners;
 use super::parser::{Parser, PasswordFiles};
 use super::pattern::is_missing;
+use super::ring::Rings;
 use super::shown::shown;
 use super::trouble::{NOT_A_KEY, Trouble};
 use super::walk::Named;
@@ -85,8 +86,8 @@ struct Held {
     /// Not found in the latest scan, which could not look there.
     hidden: bool,
     objects: Vec<Object>,
-    /// What the file itself says, of those of `objects` that a list revokes.
-    unrevoked: BTreeMap<usize, Arc<KeyFacts>>,
+    /// What the file itself says, of those of `objects` of which others say more: a list that revokes them, a keyring.
+    own: BTreeMap<usize, Arc<KeyFacts>>,
     troubles: Vec<Trouble>,
 }
 
@@ -154,7 +155,7 @@ impl Reader {
             self.files.entry(which).or_insert(held);
         }
         if changed {
-            self.revoke();
+            self.compare();
         }
         late
     }
@@ -177,28 +178,33 @@ impl Reader {
         }
     }
 
-    /// Marks what the lists among the files revoke. Whether a list was signed by its issuer is not checked here: who may write
-    /// into the host's key directories needs no forged list.
-    fn revoke(&mut self) {
-        let mut lists = Lists::default();
+    /// Marks what the lists among the files revoke, and names private keys of `gpg-agent` by their keyrings. Whether a list was signed
+    /// by its issuer is not checked here: who may write into the host's key directories needs no forged list.
+    fn compare(&mut self) {
+        let (mut lists, mut rings) = (Lists::default(), Rings::default());
         for held in self.files.values() {
-            for (object, lines) in held.objects.iter().filter_map(|object| Some((object, object.revokes.as_ref()?))) {
-                lists.add(&held.place.path, &object.facts, lines);
+            for (n, object) in held.objects.iter().enumerate() {
+                object.revokes.iter().for_each(|lines| lists.add(&held.place.path, &object.facts, lines));
+                rings.add(&held.path, object, held.own.get(&n).unwrap_or(&object.facts));
             }
         }
         for held in self.files.values_mut() {
-            let Held { objects, unrevoked, fresh, .. } = &mut **held;
-            if lists.is_empty() && unrevoked.is_empty() {
+            let Held { path, objects, own: before, fresh, .. } = &mut **held;
+            if lists.is_empty() && rings.is_empty() && before.is_empty() {
                 continue;
             }
             for (n, object) in objects.iter_mut().enumerate() {
-                let own = unrevoked.remove(&n).unwrap_or_else(|| Arc::clone(&object.facts));
+                let own = before.remove(&n).unwrap_or_else(|| Arc::clone(&object.facts));
+                let mut told = rings.complete(path, object, &own);
                 // What says of itself that it is revoked needs no list.
-                let facts = match lists.find(&own).filter(|_| own.revoked_ms.is_none()) {
-                    Some(by) => {
-                        let revoked = KeyFacts { revoked_ms: Some(by.at_ms), revocation: Some(by.sentence()), ..(*own).clone() };
-                        unrevoked.insert(n, own);
-                        Arc::new(revoked)
+                let known = told.as_ref().unwrap_or(&own);
+                if let Some(by) = lists.find(known).filter(|_| known.revoked_ms.is_none()) {
+                    told = Some(KeyFacts { revoked_ms: Some(by.at_ms), revocation: Some(by.sentence()), ..known.clone() });
+                }
+                let facts = match told {
+                    Some(told) => {
+                        before.insert(n, own);
+                        Arc::new(told)
                     }
                     None => own,
                 };
@@ -264,7 +270,7 @@ impl Reader {
             fresh: true,
             hidden: false,
             objects,
-            unrevoked: BTreeMap::new(),
+            own: BTreeMap::new(),
             troubles,
         })
     }

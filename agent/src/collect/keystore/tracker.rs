@@ -137,8 +137,8 @@ impl Tracker {
             }
             let old = std::mem::replace(&mut state.objects[o], held);
             let new = &state.objects[o];
-            if was_closed && old.facts.algorithm == ENCRYPTED {
-                // Known by its block before, and now that its store opens by itself.
+            if was_closed && old.facts.algorithm == ENCRYPTED || is_named_anew(&old.facts, &new.facts) {
+                // Known by its block before, and now that its store opens by itself; or by a keyring that was not there yet.
                 changes.extend([Change::Left(old.facts, old.place), Change::Seen(Arc::clone(&new.facts), new.place.clone())]);
                 continue;
             }
@@ -368,4 +368,9 @@ impl Tracker {
             }
         }
     }
+}
+
+/// Whether it is one key of OpenPGP's that has another id than before.
+fn is_named_anew(old: &KeyFacts, new: &KeyFacts) -> bool {
+    old.kind.is_openpgp() && old.key() == new.key()
 }

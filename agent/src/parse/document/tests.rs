@@ -2,7 +2,12 @@
 
 use proptest::prelude::*;
 
+use std::path::Path;
+
+use keyvigil_common::limits::TEXT_BYTES_MAX;
+
 use super::*;
+use crate::parse::keys::{FaultClass, Found, keys_at};
 
 /// All texts of a document with the way to them, `a.b.0=x`.
 fn flat(text: &str) -> Vec<String> {
@@ -71,6 +76,22 @@ fn anchors_are_references_and_a_bomb_of_them_is_small() {
     assert!(Document::read(&"[".repeat(10_000)).is_err() && Document::read(&"- ".repeat(10_000)).is_err());
     assert!(Document::read(&"&a ".repeat(10_000)).is_err() && Document::read(&format!("[{}]", "0,".repeat(NODES_MAX))).is_err());
     assert!(Document::read("a: *nothing").is_err());
+}
+
+/// Twenty thousand users with twenty thousand members each would be read for hours; a name of a megabyte, told of each of two
+/// thousand keys, would take gigabytes.
+#[test]
+fn what_aliases_repeat_is_bounded_in_time_and_memory_and_told() {
+    let members: String = (0..15_000).map(|n| format!("k{n}: 1,")).collect();
+    let users = "- {<<: *m, name: u}\n".repeat(9_000);
+    let parsed = keys_at(format!("client-key-data: x\nm: &m {{{members}}}\nusers:\n{users}").as_bytes(), Path::new("/x"));
+    assert_eq!(parsed.faults.iter().map(|fault| fault.class).collect::<Vec<_>>(), [FaultClass::TooCostly]);
+    let key = r#"{"kty":"oct","k":"AAAA","kid":*n,"key_ops":*o},"#.repeat(1_000);
+    let parsed = keys_at(format!("[{{\"a\":\"kty\"}}, &n \"{}\", &o [{}], {key}]", "n".repeat(1 << 20), "*n,".repeat(10_000)).as_bytes(), Path::new("/x"));
+    assert_eq!(parsed.faults.iter().map(|fault| fault.class).collect::<Vec<_>>(), [FaultClass::TooCostly]);
+    assert!(!parsed.objects.is_empty() && parsed.objects.len() < 100, "{}", parsed.objects.len());
+    let held = |found: &Found| found.within.entry.as_ref().map_or(0, String::capacity) + found.facts.usage.iter().map(String::capacity).sum::<usize>();
+    assert!(parsed.objects.iter().all(|found| found.facts.is_clamped() && held(found) <= 33 * TEXT_BYTES_MAX));
 }
 
 proptest! {

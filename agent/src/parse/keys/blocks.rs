@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
+use keyvigil_common::key::KeyFacts;
+
 use super::{FaultClass, Parsed, Within, from_der};
 use crate::parse::der::{self, Form};
+use crate::parse::symmetric::symmetric;
 use crate::parse::{ber, openpgp, openssh, pem, private_key};
 
 /// Reads all blocks of a PEM file.
@@ -15,7 +18,8 @@ pub(super) fn read(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
             curve = block.body.ok();
             continue;
         }
-        if !is_ours(block.label) {
+        let is_ours = is_ours(block.label);
+        if !is_ours && !names_a_key(block.label) {
             continue;
         }
         if !parsed.has_room(block.offset) {
@@ -27,7 +31,9 @@ pub(super) fn read(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
             Ok(body) if der::form(body) == Some(Form::EcPrivateKey) => {
                 parsed.object(block.offset, Within::own("pem"), private_key::ec_on(body, curve.as_ref().map(|curve| curve.as_slice())));
             }
-            Ok(body) => from_block(&block, body, parsed),
+            Ok(_) if block.label.starts_with("OpenVPN Static key") => parsed.object(block.offset, Within::own("pem"), openvpn(path, block.encoded)),
+            Ok(body) if is_ours => from_block(&block, body, parsed),
+            Ok(body) => from_strange_block(&block, body, parsed),
             Err(broken) => {
                 let (class, what) = match broken {
                     pem::Broken::NoEnd => (FaultClass::Truncated, "has no END line"),
@@ -39,6 +45,29 @@ pub(super) fn read(bytes: &[u8], path: &Path, parsed: &mut Parsed) {
             }
         }
     }
+}
+
+/// Whether a block with that label, which is none of ours, is a key or certificate nevertheless.
+fn names_a_key(label: &str) -> bool {
+    let label = label.to_ascii_uppercase();
+    ["KEY", "CERT", "ECHCONFIG"].iter().any(|what| label.contains(what)) && !["MESSAGE", "SIGNATURE", "PARAMETERS"].iter().any(|end| label.ends_with(end))
+}
+
+/// A block of someone's own label: many have in it what others have, too.
+fn from_strange_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
+    if der::form(body).is_some() {
+        from_der("pem", block.offset, body, parsed);
+    } else {
+        parsed.fault(block.offset, FaultClass::Unsupported, format!("a key or certificate of a kind that is not known here ({})", block.label));
+    }
+}
+
+/// The secret that both ends of a tunnel hold: 2048 bits in hex, its bytes left alone.
+fn openvpn(path: &Path, encoded: &[u8]) -> Result<KeyFacts, String> {
+    const DIGITS: usize = 512;
+    let digits = encoded.iter().filter(|b| !b.is_ascii_whitespace());
+    let is_whole = digits.clone().count() == DIGITS && digits.clone().all(u8::is_ascii_hexdigit);
+    is_whole.then(|| symmetric(path, "", "openvpn-static", Some(2_048))).ok_or_else(|| "the static key of OpenVPN is not 2048 bits in hex".into())
 }
 
 /// Whether a block with that label is a key or certificate. Parameters and OpenPGP messages are not.
@@ -66,10 +95,12 @@ fn from_block(block: &pem::Block<'_>, body: &[u8], parsed: &mut Parsed) {
                 parsed.fault(block.offset, FaultClass::Corrupt, format!("the {} block holds no private key", block.label));
             }
         }
-        label if label.ends_with("PRIVATE KEY") => {
+        label if label.ends_with("PRIVATE KEY") && !form.is_some_and(is_private) => {
             parsed.fault(block.offset, FaultClass::Unsupported, format!("a private key of a kind that is not known here ({label})"));
         }
-        label if form.is_none_or(is_private) => parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else")),
+        label if !label.ends_with("PRIVATE KEY") && form.is_none_or(is_private) => {
+            parsed.fault(block.offset, FaultClass::Corrupt, format!("the {label} block holds something else"));
+        }
         _ => from_der("pem", block.offset, body, parsed),
     }
 }

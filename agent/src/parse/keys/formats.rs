@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::Parsed;
-use crate::parse::{gnupg, jks, jwk, keybox, krl, kubeconfig, openpgp, ssh_files, ssh_lines, wireguard};
+use crate::parse::{gnupg, jks, jwk, keybox, krl, kubeconfig, openpgp, ssh_files, ssh_lines, unread, wireguard};
 
 /// One form.
 pub(super) struct Format {
@@ -20,6 +20,7 @@ const BEFORE_PEM: &[Format] = &[
     Format { looks: krl::looks, read: krl::read },
     Format { looks: keybox::looks, read: keybox::read },
     Format { looks: ssh_files::looks, read: ssh_files::read },
+    Format { looks: unread::looks, read: unread::read },
     Format { looks: gnupg::looks, read: gnupg::read },
     Format { looks: kubeconfig::looks, read: kubeconfig::read },
     Format { looks: jwk::looks, read: jwk::read },

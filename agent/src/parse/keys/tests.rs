@@ -119,6 +119,40 @@ fn encrypted_keys_say_how_they_are_protected_and_nothing_is_decrypted() {
 }
 
 #[test]
+fn a_block_that_is_a_key_by_its_label_is_never_passed_over() {
+    let shop = Workshop::new();
+    shop.ec_key("k.pem");
+    shop.openssl("pkey -in k.pem -pubout -out pub.pem");
+    let labelled = |label: &str, body: &str| format!("-----BEGIN {label}-----\n{body}\n-----END {label}-----\n");
+    for label in ["NEBULA CERTIFICATE", "ATTRIBUTE CERTIFICATE", "ED25519 PRIVATE KEY", "TSS2 PRIVATE KEY", "RSA SECRET KEY", "Some Cloud Key", "ECHCONFIG"] {
+        let faults = keys(labelled(label, "AQIDBAUG").as_bytes()).faults;
+        assert_eq!((faults.len(), faults[0].class), (1, FaultClass::Unsupported), "{label}");
+        assert!(faults[0].reason.contains(label), "{faults:?}");
+    }
+    for label in ["DH PARAMETERS", "PGP MESSAGE", "SSH SIGNATURE", "KEYBASE SALTPACK ENCRYPTED MESSAGE"] {
+        assert!(keys(labelled(label, "AQIDBAUG").as_bytes()).not_a_key, "{label}");
+    }
+    for (file, own, strange) in [("k.pem", "PRIVATE KEY", "SM2 PRIVATE KEY"), ("pub.pem", "PUBLIC KEY", "EC PUBLIC KEY")] {
+        let text = shop.text(file);
+        assert_eq!(only(text.replace(own, strange).as_bytes()), only(text.as_bytes()), "what is in it is what others have, too");
+    }
+    let openvpn = labelled("OpenVPN Static key V1", &["0123456789abcdef0123456789abcdef"; 16].join("\n"));
+    let facts = only(format!("#\n# 2048 bit OpenVPN static key\n#\n{openvpn}").as_bytes());
+    assert_eq!((facts.kind, facts.algorithm.as_str(), facts.bits), (KeyKind::SymmetricKey, "openvpn-static", Some(2_048)));
+    assert!(!keys(openvpn.replacen('0', "", 1).as_bytes()).faults.is_empty());
+}
+
+#[test]
+fn text_of_any_length_may_stand_before_a_block() {
+    let shop = Workshop::new();
+    shop.ec_key("k.pem");
+    let file = format!("{}{}", "of whom and why\n".repeat(2 * KEY_SNIFF_BYTES / 16), shop.text("k.pem"));
+    let looks = |path: &str| looks_like_keys(&file.as_bytes()[..KEY_SNIFF_BYTES], file.len() as u64, Path::new(path));
+    assert!(looks("/srv/bundle.pem") && looks("/srv/x.KEY") && !looks("/srv/notes.txt"));
+    assert_eq!(only(file.as_bytes()).kind, KeyKind::PrivateKey);
+}
+
+#[test]
 fn certificates_requests_and_lists_say_what_openssl_says() {
     let shop = Workshop::new();
     shop.openssl("genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out k.pem");

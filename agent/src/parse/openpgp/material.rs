@@ -3,7 +3,6 @@
 
 use keyvigil_common::key::{KeyFacts, KeyKind};
 
-use crate::parse::der::bit_length;
 use crate::parse::spki::{self, ED448_OID, ED25519_OID, X448_OID, X25519_OID};
 
 /// Algorithms whose key is bytes of one length: number, name, identifier where the key has one elsewhere, bytes.
@@ -76,10 +75,7 @@ pub(super) fn public(kind: KeyKind, algorithm: u8, input: &mut Input<'_>) -> Opt
     match algorithm {
         1..=3 => spki::rsa(kind, input.integer()?, input.integer()?),
         17 => spki::dsa(kind, [input.integer()?, input.integer()?, input.integer()?, input.integer()?]),
-        16 | 20 => {
-            let (prime, _, _) = (input.integer()?, input.integer()?, input.integer()?);
-            Some(KeyFacts { bits: Some(bit_length(prime)), ..bare("elgamal") })
-        }
+        16 | 20 => spki::elgamal(kind, [input.integer()?, input.integer()?, input.integer()?]),
         18 | 19 | 22 => {
             let (curve, point) = (input.counted()?, input.integer()?);
             if algorithm == 18 {

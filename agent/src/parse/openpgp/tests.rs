@@ -161,26 +161,66 @@ fn secret_keys_say_how_they_are_protected_or_that_they_are_elsewhere() {
 }
 
 #[test]
-fn a_keybox_has_what_gpg_lists_and_private_keys_have_their_fingerprints() {
+fn a_keybox_has_what_gpg_lists() {
     let gpg = Gpg::new();
-    for (user, algorithm) in [("a@example.org", "ed25519"), ("b@example.org", "rsa2048"), ("c@example.org", "nistp256")] {
+    for (user, algorithm) in [("a@example.org", "ed25519"), ("b@example.org", "rsa2048")] {
         gpg.key(user, algorithm, "sign,cert", "1y");
     }
     let keybox = all(&gpg.0.read("pubring.kbx"), "/home/a/.gnupg/pubring.kbx");
     assert_eq!(keybox.iter().map(|found| found.facts.clone()).collect::<Vec<_>>(), facts(&gpg.run("--export")));
     assert!(keybox.iter().all(|found| found.within.format.as_deref() == Some("keybox") && found.within.role == Role::Held));
     assert_eq!(all(&gpg.0.read("pubring.kbx"), "/usr/share/keyrings/x.gpg")[0].within.role, Role::Trusted);
-    let mut grips: Vec<String> = gpg.run_grips();
-    for entry in std::fs::read_dir(gpg.0.path("private-keys-v1.d")).unwrap() {
-        let path = entry.unwrap().path();
-        let found = only(&std::fs::read(&path).unwrap(), path.to_str().unwrap());
-        let grip = found.within.entry.unwrap();
-        let at = grips.iter().position(|known| *known == grip).unwrap();
-        grips.remove(at);
-        assert!(keybox.iter().any(|public| public.facts.fingerprint == found.facts.fingerprint), "{:?}", found.facts);
-        assert_eq!((found.facts.kind, found.facts.encrypted), (KeyKind::OpenpgpPrivateKey, Some(false)));
+}
+
+/// Both forms that `gpg-agent` writes, with and without a password.
+#[test]
+fn private_keys_of_the_agent_have_the_key_of_the_keyring() {
+    const OLDER: &str = "disable-extended-key-format\n";
+    for (form, password) in [("", "''"), ("", "x"), (OLDER, "''"), (OLDER, "x")] {
+        let gpg = Gpg::new();
+        // Few rounds: what they cost is of no interest here.
+        gpg.0.write("gpg-agent.conf", format!("s2k-count 65536\n{form}"));
+        for (user, algorithm, subkey) in
+            [("a@example.org", "ed25519", "cv25519"), ("b@example.org", "rsa2048", "secp256k1"), ("c@example.org", "nistp256", "elg1024")]
+        {
+            gpg.run(&format!("--passphrase {password} --quick-gen-key {user} {algorithm} sign,cert 1y"));
+            gpg.run(&format!("--passphrase {password} --quick-add-key {} {subkey} encr 1y", gpg.fingerprints(user)[0]));
+        }
+        let keybox = all(&gpg.0.read("pubring.kbx"), "/home/a/.gnupg/pubring.kbx");
+        let mut grips: Vec<String> = gpg.run_grips();
+        assert_eq!((keybox.len(), grips.len()), (6, 6));
+        for entry in std::fs::read_dir(gpg.0.path("private-keys-v1.d")).unwrap() {
+            let path = entry.unwrap().path();
+            let bytes = std::fs::read(&path).unwrap();
+            assert_eq!(bytes.starts_with(b"Created: "), form.is_empty(), "this gpg-agent writes both forms");
+            let found = only(&bytes, path.to_str().unwrap());
+            let grip = found.within.entry.unwrap();
+            grips.remove(grips.iter().position(|known| *known == grip).unwrap());
+            assert!(keybox.iter().any(|public| public.facts.key() == found.facts.key()), "{:?}", found.facts);
+            assert_eq!((found.facts.kind, found.facts.encrypted), (KeyKind::OpenpgpPrivateKey, Some(password == "x")));
+            assert_eq!(found.facts.kdf.is_some_and(|kdf| kdf.starts_with("openpgp-s2k3-")), password == "x");
+        }
+        assert!(grips.is_empty(), "{grips:?}");
     }
-    assert!(grips.is_empty(), "{grips:?}");
+}
+
+/// As `gpg-agent` wrote it: a line that ends within a word, and a string with a quote in it.
+#[test]
+fn lines_of_an_agents_key_are_folded_anywhere_and_its_strings_have_escapes() {
+    let file = |nonce: &[u8]| {
+        let head = b"Created: 20261123T135230\nKey: (protected-private-key (ecc (curve \"NIST P-2\n 56\")(q\n  \
+            #04F0F08BCF166D612CB55B438B449B788273CBE10FC14B281694A054DB5C85ED1C45\n 8652CA1F8103F53E406D403FB45A4BDB4353FE9539DCE323C1582C8F2E4295#)(prote\n \
+            cted openpgp-s2k3-ocb-aes ((sha1 #EE92346C14B8BF5E#\n  \"65536\")\"";
+        [head, nonce, b"\")#4A02E74D#)(protected-at \"20261123T135230\")))\nLabel: x\n"].concat()
+    };
+    for nonce in [&b"E\xc8\\\"x=<\xed\xac"[..], b"\\\\", b"a)b(c#d", b"\\n\\\n x"] {
+        let facts = only(&file(nonce), "/x.key").facts;
+        assert_eq!((facts.curve.as_deref(), facts.kdf.as_deref()), (Some("secp256r1"), Some("openpgp-s2k3-ocb-aes, 65536 bytes")), "{nonce:?}");
+    }
+    let number = |number: &str| only(format!("Key: (private-key (elg (p #00E5#)(g {number})(y #0A2262#)(x #01#)))").as_bytes(), "/x.key").facts.fingerprint;
+    for (written, meant) in [(r#""\x06""#, "#06#"), (r#""\n""#, "#0A#"), (r#""a\"\\""#, "#61225C#")] {
+        assert_eq!(number(written), number(meant), "{written}");
+    }
 }
 
 impl Gpg {

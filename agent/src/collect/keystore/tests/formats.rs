@@ -1,9 +1,10 @@
 //! Keys of other forms than X.509's, as the sensor tells them: what they are there for, what their file calls them, and what
 //! revokes them.
 
-use keyvigil_common::key::{KeyKind, Role, Sighting};
+use keyvigil_common::key::{KeyFacts, KeyKind, Role, Sighting};
 
 use super::*;
+use crate::testkit::Gpg;
 
 fn sighting<'a>(sink: &'a Sink, path: &str) -> &'a Sighting {
     sink.sightings.iter().find(|sighting| sighting.place.path == path && !sighting.gone).unwrap()
@@ -65,4 +66,36 @@ fn copies_of_one_certificate_in_a_file_are_one_and_take_nobody_s_room() {
     host.shop.write("keys/copies.pem", copied.repeat(3));
     let events = host.settle();
     assert_eq!(events.iter().map(|event| (event.kind, event.path.as_deref())).collect::<Vec<_>>(), [(EventKind::Removed, Some("/keys/copies.pem"))]);
+}
+
+/// The file of `gpg-agent` has numbers only; by its keyring it is known which key of whose it is, and until when it lasts.
+#[test]
+fn a_private_key_of_gnupg_and_its_public_half_are_one_key_in_two_places() {
+    let mut host = Host::new(&["/home/a"]);
+    let gpg = Gpg::new();
+    gpg.key("a@example.org", "ed25519", "sign,cert", "1y");
+    let key = std::fs::read_dir(gpg.0.path("private-keys-v1.d")).unwrap().next().unwrap().unwrap().path();
+    host.shop.write("home/a/.gnupg/private-keys-v1.d/k.key", std::fs::read(key).unwrap());
+    // As gpg writes them: the private half first.
+    let (private, ring) = ("/home/a/.gnupg/private-keys-v1.d/k.key", "/home/a/.gnupg/pubring.kbx");
+    let alone = sighting(&host.look(), private).facts.clone();
+    host.shop.write("home/a/.gnupg/pubring.kbx", gpg.0.read("pubring.kbx"));
+    host.pass(Duration::from_secs(5));
+    let sink = host.look();
+    assert!(sink.events.iter().all(|event| event.kind != EventKind::Rotated), "the same key is no other one: {:?}", sink.events);
+    let (half, whole) = (sighting(&sink, private).facts.clone(), sighting(&sink, ring).facts.clone());
+    assert_eq!((half.kind, half.encrypted), (KeyKind::OpenpgpPrivateKey, Some(false)));
+    assert_eq!(KeyFacts { kind: whole.kind, encrypted: None, ..half.clone() }, whole);
+    assert!(half.not_after_ms.is_some() && half.subject.as_deref() == Some("a@example.org"));
+    let left = sink.sightings.iter().find(|sighting| sighting.gone).unwrap();
+    assert_eq!((&left.facts.id, left.place.path.as_str()), (&alone.id, private), "nothing lies there under its older id");
+
+    gpg.run(&format!("--quick-set-expire {} 2y", whole.key_id.clone().unwrap()));
+    host.shop.write("home/a/.gnupg/pubring.kbx", gpg.0.read("pubring.kbx"));
+    host.pass(Duration::from_secs(5));
+    let sink = host.look();
+    assert!(sighting(&sink, private).facts.not_after_ms > half.not_after_ms, "what its keyring says anew is said of it, too");
+    std::fs::remove_file(host.shop.path("home/a/.gnupg/pubring.kbx")).unwrap();
+    host.pass(Duration::from_secs(5));
+    assert_eq!(sighting(&host.look(), private).facts, alone, "without a keyring it is numbers again");
 }
