@@ -13,13 +13,14 @@ use crate::keys::cbom::{self, Order, VERSIONS};
 pub(super) async fn get(State(app): State<App>, RawQuery(raw): RawQuery) -> Result<Response, Problem> {
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
     params.only(&["version", "host", "trust_store"])?;
+    params.once(&["version", "host", "trust_store"])?;
     let wanted = params.get("version").unwrap_or(VERSIONS[0]);
     let version = VERSIONS.into_iter().find(|known| *known == wanted).ok_or_else(|| Problem::none_of("version", wanted, VERSIONS))?;
     let trust_store = params.flag("trust_store")?.unwrap_or(false);
     let (keys, found) = look(&app).await?;
     let host = params.get("host").map(str::to_owned);
     if let Some(host) = host.as_ref().filter(|host| !is_known(&app, &keys, host)) {
-        return Err(Problem::not_found(&format!("a host {host:?}")));
+        return Err(Problem::no_host(host));
     }
     let order = Order { version, host, trust_store, now_ms: app.clock.now_ms() };
     let rows = apart(move || cbom::rows(keys, found, order)).await?;

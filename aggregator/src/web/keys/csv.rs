@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::keys::{Findings, KeyRecord, name};
 use crate::web::query::field;
+use keyvigil_common::clock::utc;
 use keyvigil_common::finding::FindingKind;
 
 const HEAD: &str = "id,fingerprint,name,kind,algorithm,bits,curve,status,severity,findings,not_before,not_after,subject,issuer,sans,serial,hosts,places,first_seen,last_seen\r\n";
@@ -54,7 +55,7 @@ fn row(key: &KeyRecord, found: &Findings, now_ms: i64) -> String {
 
 /// RFC 3339, which spreadsheets read.
 fn instant(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
+    utc(ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
 }
 
 fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
