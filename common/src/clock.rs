@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,12 +11,15 @@ use std::time::Duration;
 use jiff::civil::DateTime;
 use tokio::sync::watch;
 
-/// Date and time in UTC of an instant in Unix ms, where years of four digits hold it: up to the end of 9999, which is how
-/// certificates say that they have none (RFC 5280, 4.1.2.5), and a little more than other types of this calendar take.
+/// Instants whose year has four digits, Unix ms: up to the end of 9999, which is how certificates say that they have no end
+/// (RFC 5280, 4.1.2.5), and a little more than other types of this calendar take.
+pub const DATES_MS: RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
+
+/// Date and time in UTC of an instant of [`DATES_MS`].
 #[must_use]
 pub fn utc(ms: i64) -> Option<DateTime> {
     let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
-    epoch.checked_add(jiff::SignedDuration::from_millis(ms)).ok().filter(|at| at.year() >= 0)
+    epoch.checked_add(jiff::SignedDuration::from_millis(ms)).ok().filter(|_| DATES_MS.contains(&ms))
 }
 
 /// A future that owns nothing of its clock.
