@@ -117,7 +117,8 @@ impl Inventory {
     /// None, or more than one.
     pub fn find(&self, tenant: TenantId, wanted: &str) -> Result<Arc<KeyRecord>, NotFound> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let keys = keys.get(&tenant).ok_or(NotFound::None)?;
+        let none = Keys::new();
+        let keys = keys.get(&tenant).unwrap_or(&none);
         if let Some(record) = keys.get(wanted) {
             return Ok(Arc::clone(record));
         }
@@ -184,4 +185,30 @@ pub fn sight(tx: &Tx<'_>, tenant: TenantId, host: &str, sightings: Vec<Sighting>
         tx.put(Table::Key, tenant, id, record)?;
     }
     Ok(touched.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use keyvigil_common::key::{KeyFacts, KeyKind, Place};
+
+    use super::*;
+
+    #[test]
+    fn the_beginning_of_an_id_means_one_key_or_names_those_it_could_mean() {
+        let inventory = Inventory::default();
+        let put = |id: &str, fingerprint: &str, kind| {
+            let facts = KeyFacts::bare(kind, id.repeat(8), fingerprint.repeat(8), "rsa");
+            inventory.put(1, KeyRecord::sighted(None, "web", Sighting { facts, place: Place::at("/k"), at_ms: 0, gone: false, replaces: None }));
+        };
+        put("aaaaaaa1", "aaaaaaa1", KeyKind::PrivateKey);
+        put("aaaaaaa2", "aaaaaaa2", KeyKind::PrivateKey);
+        put("bbbbbbb1", "aaaaaaa2", KeyKind::Certificate);
+        let find = |wanted: &str| inventory.find(1, wanted);
+        assert_eq!(find("aaaaaaa1").unwrap().facts.id, "aaaaaaa1".repeat(8));
+        assert_eq!(find("bbbbbb").unwrap().facts.kind, KeyKind::Certificate);
+        let Err(NotFound::Ambiguous(2, candidates)) = find("aaaaaa") else { panic!("two keys begin so") };
+        assert_eq!(candidates.iter().map(|key| key.facts.kind).collect::<Vec<_>>(), [KeyKind::PrivateKey, KeyKind::Certificate]);
+        assert!(matches!(find("aaaaa"), Err(NotFound::Short)));
+        assert!(matches!(find("cccccc"), Err(NotFound::None)));
+    }
 }

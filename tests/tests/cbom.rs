@@ -53,7 +53,7 @@ const TIMES: &[Option<i64>] =
 fn odd(at: usize) -> KeyRecord {
     let pick = |list: usize, by: usize| (at / by + at) % list;
     let id = format!("{at:064x}");
-    let fingerprint = if at % 3 == 0 { format!("SHA256:{at}+/") } else { id.clone() };
+    let fingerprint = if at.is_multiple_of(3) { format!("SHA256:{at}+/") } else { id.clone() };
     let mut facts = KeyFacts::bare(KeyKind::ALL[at % KeyKind::ALL.len()], id, fingerprint, ALGORITHMS[at % ALGORITHMS.len()]);
     facts.curve = CURVES[pick(CURVES.len(), 3)].map(str::to_owned);
     facts.bits = [None, Some(0), Some(2_048), Some(u32::MAX)][pick(4, 5)];
@@ -67,7 +67,7 @@ fn odd(at: usize) -> KeyRecord {
     let place = |host: &str| {
         let mut place =
             Place { slot: u32::try_from(at % 3).expect("small"), entry: Some("alias ü\n".into()), ..Place::at(format!("/etc/{host}/ssh_host_{at}")) };
-        if at % 4 == 0 {
+        if at.is_multiple_of(4) {
             let protocol = [None, Some("TLSv1.3"), Some("SSLv3"), Some("unknown"), Some("TLSv1.3 über\u{7f}")][pick(5, 8)].map(str::to_owned);
             let cipher = [None, Some("TLS_AES_128_GCM_SHA256")][at % 2].map(str::to_owned);
             place.served = Some(Box::new(Served { protocol, cipher, ..Served::default() }));

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keyvigil_common::finding::FindingKind;
 use keyvigil_common::key::KeyKind;
 use serde_json::{Map, Value, json};
 
@@ -110,8 +109,7 @@ fn occurrence(p: &PlaceRecord) -> Value {
 }
 
 fn properties(key: &KeyRecord, found: &Findings, order: &Order) -> Vec<Value> {
-    let kinds = found.kinds(key);
-    let findings: Vec<&str> = FindingKind::ALL.iter().filter(|kind| kinds & kind.bit() != 0).map(|kind| kind.as_str()).collect();
+    let findings = found.named(key);
     let own = [
         ("kind", Some(key.facts.kind.as_str().to_owned())),
         ("status", Some(found.status(key, order.now_ms).as_str().to_owned())),

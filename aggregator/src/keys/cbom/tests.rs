@@ -104,7 +104,7 @@ fn a_date_that_no_calendar_has_is_left_out_and_the_last_one_is_told() {
         (one.facts.not_before_ms, one.facts.not_after_ms) = (Some(start), Some(end));
         let bom = made(vec![one], None);
         let all = bom["components"].as_array().unwrap().iter();
-        let of = all.map(|c| c["cryptoProperties"]["certificateProperties"].clone()).find(|of| of.is_object()).unwrap();
+        let of = all.map(|c| c["cryptoProperties"]["certificateProperties"].clone()).find(Value::is_object).unwrap();
         (of["notValidBefore"].clone(), of["notValidAfter"].clone())
     };
     assert_eq!(dated(-631_152_000_000, 253_402_300_799_000), (json!("1950-01-01T00:00:00Z"), json!("9999-12-31T23:59:59Z")));

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crate::keys::{Findings, KeyRecord, name};
 use crate::web::query::field;
 use keyvigil_common::clock::utc;
-use keyvigil_common::finding::FindingKind;
 
 const HEAD: &str = "id,fingerprint,name,kind,algorithm,bits,curve,status,severity,findings,not_before,not_after,subject,issuer,sans,serial,hosts,places,first_seen,last_seen\r\n";
 /// Entries of a list in one cell: a public CA lies on every host.
@@ -19,8 +18,6 @@ pub(super) fn rows(keys: Vec<Arc<KeyRecord>>, found: Arc<Findings>, now_ms: i64)
 
 fn row(key: &KeyRecord, found: &Findings, now_ms: i64) -> String {
     let facts = &key.facts;
-    let kinds = found.kinds(key);
-    let findings = FindingKind::ALL.iter().filter(|kind| kinds & kind.bit() != 0).map(|kind| kind.as_str());
     let mut out = String::with_capacity(512);
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let number = |value: Option<i64>| value.map(instant).unwrap_or_default();
@@ -34,7 +31,7 @@ fn row(key: &KeyRecord, found: &Findings, now_ms: i64) -> String {
         text(&facts.curve),
         found.status(key, now_ms).as_str().to_owned(),
         found.worst(key).map(|severity| severity.as_str().to_owned()).unwrap_or_default(),
-        list(findings),
+        list(found.named(key)),
         number(facts.not_before_ms),
         number(facts.not_after_ms),
         text(&facts.subject),

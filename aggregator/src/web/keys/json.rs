@@ -3,12 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::keys::{Findings, KeyRecord, PlaceRecord, name};
-use keyvigil_common::finding::FindingKind;
 
 pub(super) fn key(key: &KeyRecord, found: &Findings, now_ms: i64) -> Value {
     let facts = &key.facts;
-    let kinds = found.kinds(key);
-    let findings: Vec<&str> = FindingKind::ALL.iter().filter(|kind| kinds & kind.bit() != 0).map(|kind| kind.as_str()).collect();
     json!({
         "id": facts.id, "name": name(key), "fingerprint": facts.fingerprint, "kind": facts.kind, "algorithm": facts.algorithm, "bits": facts.bits,
         "curve": facts.curve, "exponent": facts.exponent, "signature_algorithm": facts.signature_algorithm,
@@ -16,7 +13,7 @@ pub(super) fn key(key: &KeyRecord, found: &Findings, now_ms: i64) -> Value {
         "subject": facts.subject, "issuer": facts.issuer, "sans": facts.sans, "serial": facts.serial, "is_ca": facts.is_ca, "usage": facts.usage,
         "key_id": facts.key_id, "authority_key_id": facts.authority_key_id, "encrypted": facts.encrypted, "kdf": facts.kdf,
         "weaknesses": facts.weaknesses, "revoked": key.revoked_ms, "revocation": facts.revocation, "spki": facts.spki, "revokes": facts.revokes.len(),
-        "status": found.status(key, now_ms), "trust_store": key.is_trust_store(), "findings": findings, "severity": found.worst(key),
+        "status": found.status(key, now_ms), "trust_store": key.is_trust_store(), "findings": found.named(key), "severity": found.worst(key),
         "first_seen": key.first_seen_ms, "last_seen": key.last_seen_ms, "last_used": key.last_used_ms,
         "replaces": key.replaces, "replaced_by": key.replaced_by.as_deref().or(found.superseded_by(key)),
         "places": key.places.iter().map(place).collect::<Vec<_>>(),
