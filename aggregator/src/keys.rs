@@ -7,25 +7,30 @@ mod current;
 pub mod finding;
 mod list;
 mod name;
+mod places;
 mod record;
 pub mod revocation;
+mod sight;
+#[cfg(test)]
+mod tests;
+mod trust;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use keyvigil_common::event::{Actor, Event, EventKind};
-use keyvigil_common::key::Sighting;
 use serde::{Deserialize, Serialize};
 
 pub use current::{Counts, Findings};
 pub use list::{Cursor, Filter, Page, Sort, Summary, page, summary};
 pub use name::name;
-pub use record::{KeyRecord, PlaceRecord, Status};
+pub use places::{PlaceRecord, Places};
+pub use record::{KeyRecord, Status};
+pub use sight::{Changed, sight};
 
 use crate::index::TenantId;
-use crate::store::ledger::{self, Table};
-use crate::store::{Store, StoreError, Tx};
+use crate::store::{Store, StoreError};
 
 /// An event with the host it came from, as it is stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,23 +92,37 @@ pub enum NotFound {
 }
 
 impl Inventory {
-    /// Reads the inventory from the store.
+    /// Reads the inventory from the store. Records of before places had rows of their own are brought up to date.
     ///
     /// # Errors
     /// The store's.
     pub async fn load(&self, store: &Store) -> Result<(), StoreError> {
-        let keys = store.read(|connection, ring| ledger::all::<KeyRecord>(connection, ring, Table::Key)).await?;
-        for (tenant, _, record) in keys {
-            self.put(tenant, record);
+        for (tenant, key) in sight::load(store).await? {
+            self.put(tenant, Changed { key, dropped: Vec::new() });
         }
         Ok(())
     }
 
-    /// Puts a committed record.
-    pub fn put(&self, tenant: TenantId, record: KeyRecord) {
+    /// Takes in what was committed of a key.
+    pub fn put(&self, tenant: TenantId, Changed { mut key, dropped }: Changed) {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        keys.entry(tenant).or_default().insert(record.facts.id.clone(), Arc::new(record));
+        let keys = keys.entry(tenant).or_default();
+        if let Some(before) = keys.remove(&key.facts.id) {
+            // Whoever looks at the record as it was goes on doing so.
+            let mut places = Arc::try_unwrap(before).map_or_else(|shared| shared.places.clone(), |own| own.places);
+            places.merge(key.places);
+            dropped.iter().for_each(|gone| places.remove(gone));
+            key.places = places;
+        }
+        keys.insert(key.facts.id.clone(), Arc::new(key));
         self.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Where a key lies, as far as that is committed.
+    #[must_use]
+    pub fn places(&self, tenant: TenantId, id: &str) -> Places {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get(&tenant).and_then(|keys| keys.get(id)).map(|key| key.places.clone()).unwrap_or_default()
     }
 
     fn generation(&self) -> u64 {
@@ -156,59 +175,5 @@ impl Inventory {
     pub fn all(&self, tenant: TenantId) -> (u64, Vec<Arc<KeyRecord>>) {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         (self.generation(), keys.get(&tenant).into_iter().flat_map(BTreeMap::values).cloned().collect())
-    }
-}
-
-/// Stores the sightings of one batch of `host` in a transaction and returns the records they changed, for [`Inventory::put`] after
-/// the commit. Each record is read and written once, however many places the batch tells of: it holds all of them.
-///
-/// # Errors
-/// The store's.
-pub fn sight(tx: &Tx<'_>, tenant: TenantId, host: &str, sightings: Vec<Sighting>) -> Result<Vec<KeyRecord>, StoreError> {
-    let mut touched: BTreeMap<String, KeyRecord> = BTreeMap::new();
-    let take = |touched: &mut BTreeMap<String, KeyRecord>, id: &str| match touched.remove(id) {
-        Some(record) => Ok(Some(record)),
-        None => tx.get::<KeyRecord>(Table::Key, tenant, id),
-    };
-    for sighting in sightings {
-        let id = sighting.facts.id.clone();
-        if let Some(old) = sighting.replaces.as_ref().filter(|old| **old != id)
-            && let Some(mut replaced) = take(&mut touched, old)?
-        {
-            replaced.replaced_by(host, &sighting);
-            touched.insert(old.clone(), replaced);
-        }
-        let before = take(&mut touched, &id)?;
-        touched.insert(id, KeyRecord::sighted(before, host, sighting));
-    }
-    for (id, record) in &touched {
-        tx.put(Table::Key, tenant, id, record)?;
-    }
-    Ok(touched.into_values().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use keyvigil_common::key::{KeyFacts, KeyKind, Place};
-
-    use super::*;
-
-    #[test]
-    fn the_beginning_of_an_id_means_one_key_or_names_those_it_could_mean() {
-        let inventory = Inventory::default();
-        let put = |id: &str, fingerprint: &str, kind| {
-            let facts = KeyFacts::bare(kind, id.repeat(8), fingerprint.repeat(8), "rsa");
-            inventory.put(1, KeyRecord::sighted(None, "web", Sighting { facts, place: Place::at("/k"), at_ms: 0, gone: false, replaces: None }));
-        };
-        put("aaaaaaa1", "aaaaaaa1", KeyKind::PrivateKey);
-        put("aaaaaaa2", "aaaaaaa2", KeyKind::PrivateKey);
-        put("bbbbbbb1", "aaaaaaa2", KeyKind::Certificate);
-        let find = |wanted: &str| inventory.find(1, wanted);
-        assert_eq!(find("aaaaaaa1").unwrap().facts.id, "aaaaaaa1".repeat(8));
-        assert_eq!(find("bbbbbb").unwrap().facts.kind, KeyKind::Certificate);
-        let Err(NotFound::Ambiguous(2, candidates)) = find("aaaaaa") else { panic!("two keys begin so") };
-        assert_eq!(candidates.iter().map(|key| key.facts.kind).collect::<Vec<_>>(), [KeyKind::PrivateKey, KeyKind::Certificate]);
-        assert!(matches!(find("aaaaa"), Err(NotFound::Short)));
-        assert!(matches!(find("cccccc"), Err(NotFound::None)));
     }
 }

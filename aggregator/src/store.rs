@@ -19,6 +19,7 @@ mod lost;
 pub(crate) mod measured;
 pub mod outbox;
 mod partition;
+pub mod places;
 mod plan;
 mod pool;
 mod progress;
@@ -76,7 +77,10 @@ use writer::Writer;
 const READERS: usize = 3;
 const PAGE_BYTES: u32 = 4_096;
 /// Tables of the state database.
-const STATE: &Schema = &Schema { sql: include_str!("store/schema.sql"), migrations: &[include_str!("store/schema_2.sql"), include_str!("store/schema_3.sql")] };
+const STATE: &Schema = &Schema {
+    sql: include_str!("store/schema.sql"),
+    migrations: &[include_str!("store/schema_2.sql"), include_str!("store/schema_3.sql"), include_str!("store/schema_4.sql")],
+};
 
 /// The store of one aggregator.
 #[derive(Debug, Clone)]

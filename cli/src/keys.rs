@@ -131,10 +131,12 @@ fn ends(key: &Value, now: i64) -> String {
 /// Where it lies.
 fn place(key: &Value) -> String {
     let hosts: BTreeSet<String> = key["places"].as_array().into_iter().flatten().filter(|p| p["gone"] != true).map(|p| cell(&p["host"])).collect();
+    // A list shows only the first of many places.
+    let all = key["hosts_total"].as_u64().unwrap_or_default().max(hosts.len() as u64);
     match hosts.first() {
         None => "-".into(),
-        Some(host) if hosts.len() == 1 => host.clone(),
-        Some(_) => format!("{} hosts", hosts.len()),
+        Some(host) if all == 1 => host.clone(),
+        Some(_) => format!("{all} hosts"),
     }
 }
 

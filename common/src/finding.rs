@@ -71,6 +71,8 @@ kinds! {
     Expired = "expired",
     /// A key of the kernel times out soon.
     KernelKeyExpiring = "kernel_key_expiring",
+    /// It is in use, and does not count yet.
+    NotYetValid = "not_yet_valid",
     /// The next list of revocations is due, or overdue.
     StaleCrl = "stale_crl",
     /// It can be broken.

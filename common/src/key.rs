@@ -6,7 +6,7 @@ mod place;
 use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
-pub use place::{Place, Reach, Role, Served, Staple};
+pub use place::{CONTAINER_PREFIX, Place, Reach, Role, Served, Staple};
 
 use crate::clock::DATES_MS;
 use crate::limits::{KEY_USAGES_MAX, REVOKED_MAX, SANS_MAX, TEXT_BYTES_MAX};

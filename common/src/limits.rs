@@ -104,8 +104,8 @@ pub const KEYSTORE_SCAN_SECONDS_MAX: u64 = 20;
 pub const KEYSTORE_CONFIGS_MAX: usize = 2_000;
 /// Bytes of one of them.
 pub const KEYSTORE_CONFIG_BYTES_MAX: u64 = 1 << 20;
-/// How deep they may include each other.
-pub const KEYSTORE_INCLUDES_MAX: usize = 8;
+/// How deep they may include each other: as deep as the programs that have a bound allow.
+pub const KEYSTORE_INCLUDES_MAX: usize = 20;
 /// Paths that they may name.
 pub const KEYSTORE_NAMED_MAX: usize = 4_000;
 /// Containers whose files are looked at.

@@ -50,6 +50,8 @@ use crate::rootfs::RootFs;
 const ANYONE: Duration = Duration::from_secs(22);
 const BY_NAME: Duration = Duration::from_secs(34);
 
+/// Ports that are named of which nobody knows what they speak.
+const DOUBTS_MAX: usize = 5;
 /// How soon it looks again while something is stale: whoever reloads a server wants to see that it helped.
 const STALE_AGAIN: Duration = Duration::from_secs(60);
 /// How long the sensor waits for the first word of what lies on this host, before it tells what is served without that.
@@ -223,12 +225,12 @@ impl Served {
                     port.way = way;
                     return port.shows(name, seen, at.monotonic);
                 }
-                Err(why) => ("corrupt", format!("its certificate cannot be read: {why}"), true, false),
+                Err(why) => ("corrupt", format!("its certificate cannot be read: {why}"), true, None),
             },
-            Ok(Outcome::Refused(why)) => ("refused", format!("refuses: {why}"), true, false),
-            Ok(Outcome::NotTls(why)) => ("not_tls", why, true, true),
-            Ok(Outcome::Silent) => ("silent", "does not answer".to_owned(), false, true),
-            Err(why) => ("unreachable", why, false, false),
+            Ok(Outcome::Refused(why)) => ("refused", format!("refuses: {why}"), true, None),
+            Ok(Outcome::NotTls(why)) => ("not_tls", why, true, Some(true)),
+            Ok(Outcome::Silent(why)) => ("silent", why, false, Some(false)),
+            Err(why) => ("unreachable", why, false, None),
         };
         if reason == "refused" && name.is_empty() {
             (port.way, port.refuses) = (way, true);
@@ -271,7 +273,20 @@ impl Served {
                 sink.absent(ports::path(*address, ""), why);
             }
         }
+        self.tell_doubts(sink);
         waits
+    }
+
+    /// Tells of which ports nobody knows whether they speak TLS.
+    fn tell_doubts(&self, sink: &mut Sink) {
+        let there = self.ports.iter().filter(|(_, port)| port.missing.is_none());
+        let doubts: Vec<String> = there.filter_map(|(address, port)| Some(format!("{address} {}", port.doubt()?))).collect();
+        if !doubts.is_empty() {
+            let some = doubts.iter().take(DOUBTS_MAX).cloned().collect::<Vec<_>>().join("; ");
+            let more = if doubts.len() > DOUBTS_MAX { "; ..." } else { "" };
+            let name = "whether some listening ports speak TLS";
+            sink.absent(name, format_args!("{} said nothing that tells: {some}{more}; leave out what is meant to be so in [served] exclude", doubts.len()));
+        }
     }
 
     /// Has the sensor called after a while.

@@ -3,6 +3,7 @@
 
 pub mod apache;
 pub mod dovecot;
+mod environment;
 pub mod haproxy;
 pub mod keyed;
 pub mod kubeconfig;
@@ -11,12 +12,18 @@ pub mod paths;
 pub mod postfix;
 pub mod postgresql;
 pub mod sshd;
+pub mod systemd;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 
 /// Variables that one program may set; more are not known, and what uses them names nothing.
 const VARIABLES_MAX: usize = 1_000;
+/// Values that all variables may have which have several, and paths that may come of one that is written with them.
+const VALUES_MAX: usize = 2_000;
+/// Stands in a text for what only the running program knows.
+const UNKNOWN: char = '\0';
 
 /// What a named file is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,11 +57,15 @@ pub struct Name {
     pub file: String,
     /// Line there, from 1.
     pub line: u32,
+    /// Endings of which each may stand behind the path, as a pattern has them: `{,.rsa}`.
+    pub endings: &'static str,
 }
 
 /// What a configuration says.
 #[derive(Debug, Clone)]
 pub enum Said {
+    /// It names something that is no file, or one that cannot be known: line and reason.
+    Unknown(u32, String),
     /// It names a file.
     Name(Name),
     /// It goes on in other files: an absolute path or glob.
@@ -70,6 +81,30 @@ pub struct Env {
     pub main: String,
     /// Variables and settings, and where each was set.
     settings: BTreeMap<String, Setting>,
+    /// Variables that have one of several values, as it comes.
+    choices: BTreeMap<String, BTreeSet<String>>,
+    /// What is named by variables that may be set later.
+    later: Vec<Later>,
+    /// Blocks that are read where they are used, by name.
+    macros: BTreeMap<String, Macro>,
+    /// How often they were.
+    uses: usize,
+}
+
+/// A block with parameters.
+#[derive(Debug, Clone, Default)]
+struct Macro {
+    parameters: Vec<String>,
+    lines: Vec<(u32, String)>,
+}
+
+/// A name that is followed once all is read.
+#[derive(Debug, Clone)]
+struct Later {
+    text: String,
+    what: What,
+    file: String,
+    line: u32,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -110,19 +145,32 @@ pub const PROGRAMS: &[Program] = &[
     program("haproxy", &["/etc/haproxy/haproxy.cfg", "/etc/haproxy/conf.d/*.cfg", "/usr/local/etc/haproxy/haproxy.cfg"], haproxy::parse),
     program("postfix", &["/etc/postfix/main.cf", "/etc/postfix-*/main.cf"], postfix::parse),
     program("sshd", &["/etc/ssh/sshd_config", "/usr/etc/ssh/sshd_config"], sshd::parse),
+    program("ssh", &["/etc/ssh/ssh_config", "/usr/etc/ssh/ssh_config", "~*/.ssh/config"], sshd::client),
+    program("systemd", &["/etc/systemd/{system,user}/*.service", "/etc/systemd/{system,user}/*.d/*.conf"], systemd::parse),
     program(
         "postgresql",
-        &["/etc/postgresql/*/*/postgresql.conf", "/var/lib/pgsql/{data,*/data}/postgresql.conf", "/var/lib/postgres/data/postgresql.conf"],
+        &[
+            "/etc/postgresql/*/*/postgresql.conf",
+            "/var/lib/pgsql/data/postgresql.conf",
+            "/var/lib/pgsql/*/data/postgresql.conf",
+            "/var/lib/postgres/data/postgresql.conf",
+        ],
         postgresql::parse,
     ),
-    program("postgresql", &["/var/lib/pgsql/*/data/postgresql.conf", "/var/lib/postgresql/data/postgresql.conf"], postgresql::parse),
+    program(
+        "postgresql",
+        &["/var/lib/postgresql/data/postgresql.conf", "/var/lib/postgresql/*/{data,docker}/postgresql.conf", "/usr/local/pgsql/data/postgresql.conf"],
+        postgresql::parse,
+    ),
     program("dovecot", &["/etc/dovecot/dovecot.conf"], dovecot::parse),
-    program("stunnel", &["/etc/stunnel/*.conf"], keyed::stunnel),
+    program("dovecot", &["/etc/dovecot/*.conf.ext"], paths::parse),
+    program("stunnel", &["/etc/stunnel/*.conf", "/usr/local/etc/stunnel/*.conf"], keyed::stunnel),
     program("openvpn", &["/etc/openvpn/*.{conf,ovpn}", "/etc/openvpn/{server,client}/*.{conf,ovpn}"], keyed::openvpn),
     program("mysql", &["/etc/mysql/my.cnf", "/etc/my.cnf"], keyed::mysql),
     program("redis", &["/etc/{redis,valkey}/*.conf", "/etc/{redis,valkey}.conf"], keyed::redis),
     program("mosquitto", &["/etc/mosquitto/mosquitto.conf"], keyed::mosquitto),
     program("openldap", &["/etc/{ldap,openldap}/{ldap,slapd}.conf", "/etc/{ldap,openldap}/slapd.d/cn=config.ldif"], keyed::openldap),
+    program("coturn", &["/etc/turnserver.conf", "/etc/coturn/turnserver.conf"], keyed::coturn),
     program("vsftpd", &["/etc/vsftpd.conf", "/etc/vsftpd/vsftpd.conf"], keyed::vsftpd),
     program(
         "kubernetes",
@@ -140,11 +188,28 @@ pub const PROGRAMS: &[Program] = &[
     program("rabbitmq", &["/etc/rabbitmq/*.{conf,config}", "/etc/rabbitmq/conf.d/*.conf"], paths::parse),
     program("traefik", &["/etc/traefik/*.{yml,yaml,toml}", "/etc/traefik/*/*.{yml,yaml,toml}"], paths::parse),
     program("caddy", &["/etc/caddy/Caddyfile", "/etc/caddy/*/*"], paths::parse),
+    program("gitea", &["/etc/{gitea,forgejo}/app.ini", "/etc/gitlab/gitlab.rb"], paths::parse),
     program("lighttpd", &["/etc/lighttpd/lighttpd.conf", "/etc/lighttpd/conf*/*.conf"], paths::parse),
     program("exim", &["/etc/exim4/*.conf{,.*}", "/etc/exim{,4}/exim.conf"], paths::parse),
     program("elasticsearch", &["/etc/{elasticsearch,opensearch}/*.yml"], paths::parse),
     program("bind", &["/etc/bind/named.conf*", "/etc/named.conf"], paths::parse),
     program("rsyslog", &["/etc/rsyslog.conf", "/etc/rsyslog.d/*.conf"], paths::parse),
+    program("mongodb", &["/etc/mongo{d,s,db}.conf"], paths::parse),
+    program("kafka", &["/etc/{kafka,zookeeper}/*.{properties,cfg}", "/opt/{kafka,zookeeper}/{conf,config}/*.{properties,cfg}"], paths::parse),
+    program("cassandra", &["/etc/{cassandra,scylla}/*.yaml", "/etc/cassandra/conf/*.yaml"], paths::parse),
+    program("tomcat", &["/etc/tomcat*/server.xml", "/opt/tomcat*/conf/server.xml", "/usr/share/tomcat*/conf/server.xml"], paths::parse),
+    program("prosody", &["/etc/prosody/prosody.cfg.lua", "/etc/prosody/conf.d/*.lua"], paths::parse),
+    program("ejabberd", &["/etc/ejabberd/*.yml", "/opt/ejabberd/conf/*.yml"], paths::parse),
+    program("unbound", &["/etc/unbound/unbound.conf", "/etc/unbound/*.d/*.conf"], paths::parse),
+    program("squid", &["/etc/squid/squid.conf", "/etc/squid/conf.d/*.conf"], paths::parse),
+    program("hitch", &["/etc/hitch/*.conf", "/etc/{envoy,varnish}/*.{yaml,yml,json,params}"], paths::parse),
+    program("opendkim", &["/etc/{opendkim,openarc}.conf", "/etc/{opendkim,dkimkeys}/{KeyTable,key.table,keytable}"], paths::parse),
+    program("samba", &["/etc/samba/smb.conf"], paths::parse),
+    program("libvirt", &["/etc/libvirt/*.conf"], paths::parse),
+    program("zabbix", &["/etc/zabbix/*.conf", "/etc/zabbix/*.d/*.conf"], paths::parse),
+    program("beats", &["/etc/{filebeat,metricbeat,logstash,kibana,opensearch-dashboards,telegraf,fluent-bit}/*.{yml,yaml,conf}"], paths::parse),
+    program("wpa_supplicant", &["/etc/wpa_supplicant/*.conf", "/etc/hostapd/*.conf"], paths::parse),
+    program("networkmanager", &["/etc/NetworkManager/system-connections/*"], paths::parse),
     program("proftpd", &["/etc/proftpd/*.conf", "/etc/proftpd/conf.d/*.conf", "/etc/proftpd.conf"], paths::parse),
 ];
 
@@ -156,7 +221,15 @@ impl Env {
     /// What is known at the beginning of `file`.
     #[must_use]
     pub fn at(file: &str) -> Self {
-        Self { file: file.to_owned(), main: file.to_owned(), settings: BTreeMap::new() }
+        Self { file: file.to_owned(), main: file.to_owned(), ..Self::default() }
+    }
+
+    /// What is set, as a number that is another where something else is set: then the same file may say something else.
+    #[must_use]
+    pub fn state(&self) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        self.settings.iter().for_each(|(name, setting)| (name, &setting.value).hash(&mut hasher));
+        hasher.finish()
     }
 
     /// Sets a variable. One that would be one too many, or is too long, stays unknown.
@@ -165,6 +238,16 @@ impl Env {
         if is_bounded && name.len() + value.len() <= keyvigil_common::limits::TEXT_BYTES_MAX {
             self.settings.insert(name.to_owned(), Setting { value: value.to_owned(), file: self.file.clone(), line });
         }
+    }
+
+    /// Adds one of the values that a variable may have; whether there was room.
+    fn choose(&mut self, name: &str, value: &str) -> bool {
+        let count: usize = self.choices.values().map(BTreeSet::len).sum();
+        let fits = count < VALUES_MAX && name.len() + value.len() <= keyvigil_common::limits::TEXT_BYTES_MAX;
+        if fits {
+            self.choices.entry(name.to_owned()).or_default().insert(value.to_owned());
+        }
+        fits
     }
 
     fn unset(&mut self, name: &str) {
@@ -198,30 +281,19 @@ impl Env {
 
     /// A file that is named by its absolute path.
     fn name(&self, path: String, what: What, must: bool, line: u32) -> Said {
-        Said::Name(Name { path, is_pattern: false, what, must, file: self.file.clone(), line })
+        let is_known = !path.contains(UNKNOWN);
+        let path = if is_known { path } else { with_stars(&path) };
+        Said::Name(Name { path, is_pattern: !is_known, what, must: must && is_known, file: self.file.clone(), line, endings: "" })
     }
 
     fn pattern(&self, path: String, what: What, line: u32) -> Said {
-        Said::Name(Name { path, is_pattern: true, what, must: false, file: self.file.clone(), line })
+        Said::Name(Name { path, is_pattern: true, what, must: false, file: self.file.clone(), line, endings: "" })
     }
+}
 
-    /// Replaces what `open` begins and `close` ends by the variables of those names; `None` where one is not known.
-    fn expand(&self, text: &str, open: &str, close: char) -> Option<String> {
-        let mut out = String::new();
-        let mut rest = text;
-        while let Some(at) = rest.find(open) {
-            let (before, after) = (&rest[..at], &rest[at + open.len()..]);
-            let (name, after) = after.split_once(close)?;
-            out.push_str(before);
-            out.push_str(self.get(name)?);
-            if out.len() > keyvigil_common::limits::TEXT_BYTES_MAX {
-                return None;
-            }
-            rest = after;
-        }
-        out.push_str(rest);
-        Some(out)
-    }
+/// A pattern in which any text may stand where `text` says that it is not known.
+fn with_stars(text: &str) -> String {
+    text.split(UNKNOWN).map(escape).collect::<Vec<_>>().join("*")
 }
 
 /// All but the last part of a path.

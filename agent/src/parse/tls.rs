@@ -49,9 +49,18 @@ pub fn is_record(bytes: &[u8]) -> bool {
     bytes.first().is_none_or(|kind| (20..=23).contains(kind)) && bytes.get(1).is_none_or(|major| *major == 3) && length <= RECORD_BYTES_MAX
 }
 
+/// Which keys a server may prove that it has: one with two certificates for a name shows that of the kind which is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// Whichever it likes best.
+    Any,
+    /// RSA.
+    Rsa,
+}
+
 /// The client's greeting for TLS 1.2 and older, `name` told where given.
 #[must_use]
-pub fn client_hello(name: Option<&str>, random: &[u8; 32]) -> Vec<u8> {
+pub fn client_hello(name: Option<&str>, keys: Keys, random: &[u8; 32]) -> Vec<u8> {
     let mut extensions = Vec::new();
     let mut extension = |kind: u16, body: &[u8]| {
         extensions.extend(kind.to_be_bytes());
@@ -66,10 +75,13 @@ pub fn client_hello(name: Option<&str>, random: &[u8; 32]) -> Vec<u8> {
     extension(11, &sized(1, &[0]));
     let schemes = [0x0403, 0x0503, 0x0603, 0x0807, 0x0808, 0x0804, 0x0805, 0x0806, 0x0809, 0x080a, 0x080b, 0x0401, 0x0501, 0x0601];
     let old = [0x0303, 0x0301, 0x0203, 0x0201, 0x0402, 0x0302, 0x0202, 0x0101];
-    extension(13, &sized(2, &words(&[&schemes[..], &old[..]].concat())));
+    // The low byte of the older ones is the kind of key; 0x08 begins those that name a whole scheme.
+    let is_rsa = |scheme: &u16| scheme & 0xff == 1 && scheme >> 8 != 8 || [0x0804, 0x0805, 0x0806].contains(scheme);
+    let schemes: Vec<u16> = schemes.into_iter().chain(old).filter(|scheme| keys == Keys::Any || is_rsa(scheme)).collect();
+    extension(13, &sized(2, &words(&schemes)));
     extension(23, &[]);
     extension(0xff01, &[0]);
-    let suites: Vec<u16> = SUITES.iter().map(|(code, _)| *code).collect();
+    let suites: Vec<u16> = SUITES.iter().filter(|(_, name)| keys == Keys::Any || name.contains("RSA_WITH")).map(|(code, _)| *code).collect();
     let body = [&[3, 3][..], random, &[0], &sized(2, &words(&suites)), &[1, 0], &sized(2, &extensions)].concat();
     let message = [&[1][..], &sized(3, &body)].concat();
     [&[22, 3, 1][..], &sized(2, &message)].concat()
@@ -262,11 +274,11 @@ mod tests {
 
     #[test]
     fn what_we_ask_with_is_a_record_of_its_stated_length() {
-        let asked = client_hello(Some("www.example.org"), &[9; 32]);
+        let asked = client_hello(Some("www.example.org"), Keys::Any, &[9; 32]);
         assert!(is_record(&asked));
         assert_eq!(usize::from(asked[3]) << 8 | usize::from(asked[4]), asked.len() - 5);
         assert!(asked.windows(15).any(|part| part == b"www.example.org"));
-        assert!(!client_hello(None, &[9; 32]).windows(2).any(|part| part == b"ww"));
+        assert!(!client_hello(None, Keys::Any, &[9; 32]).windows(2).any(|part| part == b"ww"));
     }
 
     proptest! {

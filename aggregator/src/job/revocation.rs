@@ -19,7 +19,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::index::TenantId;
 use crate::keys::revocation::{CrlSource, RevocationConfig, changed, lists_of};
-use crate::keys::{Inventory, KeyRecord};
+use crate::keys::{Changed, Inventory, KeyRecord};
 use crate::store::ledger::Table;
 use crate::store::{Store, StoreError};
 
@@ -150,8 +150,9 @@ impl Revocations {
         if lists.is_empty() {
             return Ok(0);
         }
-        let ids = changed(&self.inventory, self.tenant, &lists);
-        let (lists, tenant, now_ms) = (Arc::new(lists), self.tenant, self.clock.now_ms());
+        let (tenant, now_ms) = (self.tenant, self.clock.now_ms());
+        let ids = changed(&self.inventory, tenant, &lists, now_ms);
+        let lists = Arc::new(lists);
         let mut count = 0;
         for chunk in ids.chunks(CHUNK).map(<[String]>::to_vec) {
             let (lists, inventory) = (Arc::clone(&lists), Arc::clone(&self.inventory));
@@ -161,12 +162,12 @@ impl Revocations {
                     let mut records = Vec::new();
                     for id in &chunk {
                         // As it is stored now: a sighting may have come between.
-                        let Some(record) = tx.get::<KeyRecord>(Table::Key, tenant, id)?.and_then(|record| record.judged(&lists)) else { continue };
-                        tx.put(Table::Key, tenant, id, &record)?;
-                        if let Some(event) = record.revoked_event(now_ms) {
+                        let Some(key) = tx.get::<KeyRecord>(Table::Key, tenant, id)?.and_then(|record| record.judged(&lists, now_ms)) else { continue };
+                        tx.put(Table::Key, tenant, id, &key)?;
+                        if let Some(event) = key.revoked_event(&inventory.places(tenant, id), now_ms) {
                             tx.add_event(tenant, now_ms, event.kind.as_str(), &event)?;
                         }
-                        records.push(record);
+                        records.push(Changed { key, dropped: Vec::new() });
                     }
                     let changed = records.len();
                     tx.after_commit(move || records.into_iter().for_each(|record| inventory.put(tenant, record)));

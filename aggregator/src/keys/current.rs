@@ -109,9 +109,18 @@ impl Findings {
     #[must_use]
     pub fn status(&self, key: &KeyRecord, now_ms: i64) -> Status {
         match key.status(now_ms) {
-            Status::Active | Status::Expired if self.superseded_by(key).is_some() => Status::Superseded,
+            _ if self.revoked(key).is_some() => Status::Revoked,
+            Status::Active | Status::Expired | Status::Removed if self.superseded_by(key).is_some() => Status::Superseded,
             status => status,
         }
+    }
+
+    /// When it was revoked, in whatever form, and what says so.
+    #[must_use]
+    pub fn revoked<'a>(&'a self, key: &'a KeyRecord) -> Option<(i64, Option<&'a str>)> {
+        let own = key.revoked_ms.map(|at_ms| (at_ms, key.facts.revocation.as_deref()));
+        let other = || self.standing.get(&key.facts.id)?.revoked.as_ref().map(|(at_ms, why)| (*at_ms, Some(why.as_str())));
+        own.or_else(other)
     }
 
     /// The newer certificate that is in use in its stead.

@@ -3,6 +3,7 @@
 //! sends, or knows who asks; `current.rs` keeps what was found until something changes.
 
 mod chain;
+mod early;
 pub(super) mod expiry;
 mod exposed;
 mod lineage;
@@ -17,14 +18,16 @@ mod tests;
 mod view;
 pub(super) mod weak;
 
+use std::collections::HashSet;
+
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::{hex, sha256};
 use serde::Serialize;
 
 pub use view::{Standing, View};
 
-use super::name::{name, shown};
-use super::record::{KeyRecord, PlaceRecord};
+use super::name::{name, name_at, shown};
+use super::{KeyRecord, PlaceRecord};
 
 /// Places and keys that are told with a finding; the hosts are all told.
 pub const SHOWN_MAX: usize = 100;
@@ -77,6 +80,7 @@ const DETECTORS: &[Detector] = &[
     pair::detect,
     expiry::detect,
     expiry::stale_lists,
+    early::detect,
     weak::detect,
     quantum::detect,
     exposed::detect,
@@ -147,16 +151,26 @@ impl<'a> Draft<'a> {
 
     /// What the first of its keys is called.
     fn name(&self) -> String {
-        self.keys.first().map(|key| name(key)).unwrap_or_default()
+        self.keys.first().map(|key| self.name_of(key)).unwrap_or_default()
+    }
+
+    /// What one of its keys is called in the places that it is about.
+    fn name_of(&self, key: &KeyRecord) -> String {
+        let spoken_of: HashSet<*const PlaceRecord> = self.places.iter().map(|p| std::ptr::from_ref(*p)).collect();
+        name_at(key, |p| spoken_of.contains(&std::ptr::from_ref(p)))
     }
 
     fn finish(self, title: impl Into<String>, remedy: impl Into<String>) -> Finding {
         let hosts = self.hosts().into_iter().map(str::to_owned).collect();
-        let mut places: Vec<FoundAt> = self.places.iter().map(|p| FoundAt { host: p.host.clone(), path: p.place.path.clone() }).collect();
+        let mut places: Vec<(&str, &str)> = self.places.iter().map(|p| (p.host.as_str(), p.place.path.as_str())).collect();
         places.sort_unstable();
         places.dedup();
         let (keys_total, places_total) = (self.keys.len(), places.len());
-        places.truncate(SHOWN_MAX);
+        let places = places.into_iter().take(SHOWN_MAX).map(|(host, path)| FoundAt { host: host.to_owned(), path: path.to_owned() }).collect();
+        let mut remedy: String = remedy.into();
+        if remedy.contains('`') && self.places.first().is_some_and(|p| p.place.path_inside() != p.place.path) {
+            remedy.push_str(" All of it inside the container, and in the image that it was made from.");
+        }
         let since_ms = self.since_ms.or_else(|| self.places.iter().map(|p| p.first_seen_ms).min()).unwrap_or_default();
         Finding {
             id: id(self.kind, self.identity),
@@ -169,7 +183,7 @@ impl<'a> Draft<'a> {
             places_total,
             title: shown_whole(title.into()),
             evidence: self.evidence.into_iter().map(|(name, value)| (name.to_owned(), shown_whole(value))).collect(),
-            remedy: shown_whole(remedy.into()),
+            remedy: shown_whole(remedy),
             since_ms,
         }
     }

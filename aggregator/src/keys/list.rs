@@ -56,15 +56,17 @@ impl Filter {
     fn lies(&self, key: &KeyRecord) -> bool {
         let wanted = |p: &PlaceRecord| {
             let format = || p.place.format.as_ref().is_some_and(|format| self.formats.contains(format));
-            self.host.as_ref().is_none_or(|host| p.host == *host)
-                && (self.roles.is_empty() || self.roles.contains(&p.place.role))
-                && (self.formats.is_empty() || format())
+            (self.roles.is_empty() || self.roles.contains(&p.place.role)) && (self.formats.is_empty() || format())
         };
         if self.host.is_none() && self.roles.is_empty() && self.formats.is_empty() {
             return true;
         }
         let nowhere = key.live().next().is_none();
-        key.places.iter().any(|p| (nowhere || !p.gone) && wanted(p))
+        let takes = |p: &PlaceRecord| (nowhere || !p.gone) && wanted(p);
+        match &self.host {
+            Some(host) => key.places.on(host).any(takes),
+            None => key.places.iter().any(takes),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use keyvigil_common::key::{KeyKind, Role};
 
-use super::KeyRecord;
+use super::{KeyRecord, PlaceRecord};
 
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 120;
@@ -14,10 +14,17 @@ const STORES: &[&str] = &["jks", "jceks", "pkcs12", "kubeconfig", "kubernetes-se
 /// The name of `key`.
 #[must_use]
 pub fn name(key: &KeyRecord) -> String {
+    name_at(key, |_| true)
+}
+
+/// The name of `key` where those of its places are spoken of: elsewhere the same file may have another.
+#[must_use]
+pub(super) fn name_at(key: &KeyRecord, spoken_of: impl Fn(&PlaceRecord) -> bool) -> String {
     let facts = &key.facts;
     let subject = || facts.subject.as_deref().filter(|text| !text.is_empty());
     let named = || common_name(subject()?).or_else(|| facts.sans.first().map(|san| san.split_once(':').map_or(san.as_str(), |(_, name)| name)));
-    let place = || key.live().find(|p| p.place.role == Role::Held).or_else(|| key.live().next()).or(key.places.first());
+    let there = || key.live().filter(|p| spoken_of(p));
+    let place = || there().find(|p| p.place.role == Role::Held).or_else(|| there().next()).or_else(|| key.live().next()).or(key.places.first());
     let entry = || place().and_then(|p| p.place.entry.as_deref()).filter(|text| !text.is_empty());
     let path = || place().map(|p| p.place.path.as_str());
     let format = || place().and_then(|p| p.place.format.as_deref()).unwrap_or_default();

@@ -5,27 +5,12 @@ use keyvigil_common::limits::KEY_USAGES_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::finding::weak;
+use super::places::{PlaceRecord, Places};
+use super::trust;
 
-/// Places kept of one key. A public CA lies in four places on each host; beyond this the oldest that are gone are dropped.
-const PLACES_MAX: usize = 50_000;
-/// Directories of certificates that the system ships to trust others: their expiry concerns nobody here.
-const TRUST_STORES: [&str; 6] =
-    ["/etc/ssl/certs/", "/usr/share/ca-certificates/", "/etc/pki/ca-trust/", "/etc/pki/tls/certs/", "/usr/share/pki/", "/usr/share/keyrings/"];
-/// The store that every Java runtime brings.
-const JAVA_STORE: &str = "/lib/security/cacerts";
-/// What only the system makes: its bundles, and the directories of its packages. A certificate of these directories that is in
-/// none of them, like one that somebody signed himself and put into `/etc/ssl/certs`, is somebody's own.
-const BUNDLES: [&str; 9] = [
-    "/ca-certificates.crt",
-    "/ca-bundle.crt",
-    "/ca-bundle.trust.crt",
-    "/tls-ca-bundle.pem",
-    "/usr/share/ca-certificates/",
-    "/usr/share/pki/",
-    "/usr/share/keyrings/",
-    "/etc/ssl/certs/java/cacerts",
-    JAVA_STORE,
-];
+/// First and last ms of the calendar.
+const YEAR_1_MS: i64 = -62_135_596_800_000;
+const YEAR_9999_MS: i64 = 253_402_300_799_999;
 
 /// A key with everything known about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +27,9 @@ pub struct KeyRecord {
     /// When it was revoked, as the earliest to say so has it, Unix ms. The facts' own is kept here and not there: in the store
     /// they are one object.
     pub revoked_ms: Option<i64>,
+    /// When the aggregator came to know that it was, Unix ms.
+    #[serde(default)]
+    pub revoked_known_ms: Option<i64>,
     /// Where it lies so: host and path of who said it first, where it was not the aggregator's own look at a list.
     #[serde(default)]
     pub revoked_at: Option<(String, String)>,
@@ -52,27 +40,12 @@ pub struct KeyRecord {
     pub replaces: Option<String>,
     /// Id of the key that replaced it.
     pub replaced_by: Option<String>,
-    /// Every place it lies or lay.
-    pub places: Vec<PlaceRecord>,
-}
-
-/// A place, with when it was seen there.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlaceRecord {
-    /// Host.
-    pub host: String,
-    /// What lies there, where that is told: a key file and its public half are one key, and only one of them is a secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kind: Option<KeyKind>,
-    /// Path, owner, mode.
-    #[serde(flatten)]
-    pub place: Place,
-    /// Unix ms.
-    pub first_seen_ms: i64,
-    /// Unix ms.
-    pub last_seen_ms: i64,
-    /// It no longer lies there.
-    pub gone: bool,
+    /// How many places are stored of it.
+    #[serde(default)]
+    pub place_count: usize,
+    /// Every place it lies or lay: in the store they are rows of their own.
+    #[serde(skip)]
+    pub places: Places,
 }
 
 /// How a key stands.
@@ -117,6 +90,11 @@ impl std::str::FromStr for Status {
     }
 }
 
+/// Brings a time that somebody else wrote into the years that calendars have, so that it may be reckoned with.
+fn bound(at_ms: &mut i64) {
+    *at_ms = (*at_ms).clamp(YEAR_1_MS, YEAR_9999_MS);
+}
+
 /// What one host says of a key that lies on others too. The same key is the same everywhere, so who says otherwise is mistaken or
 /// lies: of two answers the worse counts, and no host makes another's certificate one of a CA.
 fn cautious(said: KeyFacts, known: &KeyFacts) -> KeyFacts {
@@ -133,10 +111,13 @@ fn cautious(said: KeyFacts, known: &KeyFacts) -> KeyFacts {
 }
 
 impl KeyRecord {
-    /// The record after a sighting; `before` is what was known.
+    /// The record after a sighting; `before` is what was known. Of its places it takes the one that is told of, and one where it
+    /// lies now, on another host if it can.
     #[must_use]
     pub fn sighted(before: Option<Self>, host: &str, sighting: Sighting) -> Self {
-        let Sighting { mut facts, place, at_ms, gone, replaces } = sighting;
+        let Sighting { mut facts, mut place, at_ms, gone, replaces } = sighting;
+        let times = [&mut facts.not_before_ms, &mut facts.not_after_ms, &mut facts.revoked_ms, &mut place.not_after_ms, &mut place.modified_ms];
+        times.into_iter().flatten().chain(facts.revokes.iter_mut().filter_map(|line| line.at_ms.as_mut())).for_each(bound);
         let kind = facts.kind;
         let mut record = before.unwrap_or_else(|| Self {
             facts: facts.clone(),
@@ -144,11 +125,13 @@ impl KeyRecord {
             last_seen_ms: at_ms,
             last_used_ms: None,
             revoked_ms: None,
+            revoked_known_ms: None,
             revoked_at: None,
             revoked_list: None,
             replaces: None,
             replaced_by: None,
-            places: Vec::new(),
+            place_count: 0,
+            places: Places::default(),
         });
         let revoked = facts.revoked_ms.take().map(|at_ms| (at_ms, facts.revocation.take()));
         let why = record.facts.revocation.take();
@@ -167,7 +150,7 @@ impl KeyRecord {
         }
         (record.facts.weaknesses, record.facts.revocation) = (weaknesses, why);
         record.facts.weaknesses.truncate(KEY_USAGES_MAX);
-        record.hear_of_revocation((host, &place.path), revoked.filter(|_| !gone));
+        record.hear_of_revocation((host, &place.path), revoked.filter(|_| !gone), at_ms);
         record.first_seen_ms = record.first_seen_ms.min(at_ms);
         if !gone {
             record.last_seen_ms = record.last_seen_ms.max(at_ms);
@@ -180,36 +163,28 @@ impl KeyRecord {
     /// Another key took this one's place on `host`.
     pub fn replaced_by(&mut self, host: &str, successor: &Sighting) {
         self.replaced_by = Some(successor.facts.id.clone());
-        for place in self.places.iter_mut().filter(|p| p.host == host && p.place.path == successor.place.path && p.place.slot == successor.place.slot) {
-            place.gone = true;
+        if let Some(place) = self.places.get(host, &successor.place.path, successor.place.slot) {
+            self.places.put(PlaceRecord { gone: true, ..place.clone() });
         }
     }
 
     fn set_place(&mut self, host: &str, kind: KeyKind, place: Place, at_ms: i64, gone: bool) {
-        let known = self.places.iter_mut().find(|p| p.host == host && p.place.path == place.path && p.place.slot == place.slot);
-        match known {
-            Some(known) => {
-                if !gone {
-                    (known.kind, known.place) = (Some(kind), place);
-                    known.last_seen_ms = known.last_seen_ms.max(at_ms);
-                }
-                known.gone = gone;
-            }
-            None => {
-                if self.places.len() >= PLACES_MAX
-                    && let Some(at) = self.places.iter().position(|p| p.gone)
-                {
-                    self.places.remove(at);
-                }
-                self.places.push(PlaceRecord { host: host.to_owned(), kind: Some(kind), place, first_seen_ms: at_ms, last_seen_ms: at_ms, gone });
-            }
-        }
+        let is_stale = place.served.as_ref().is_some_and(|served| served.file_key.is_some());
+        let known = self.places.get(host, &place.path, place.slot).cloned();
+        self.place_count += usize::from(known.is_none());
+        let (first_seen_ms, seen_ms) = known.as_ref().map_or((at_ms, at_ms), |known| (known.first_seen_ms, known.last_seen_ms.max(at_ms)));
+        let stale_since_ms = is_stale.then(|| known.as_ref().and_then(|known| known.stale_since_ms).unwrap_or(at_ms));
+        self.places.put(match known {
+            // What is gone is known as it was.
+            Some(known) if gone => PlaceRecord { gone, ..known },
+            _ => PlaceRecord { host: host.to_owned(), kind: Some(kind), place, first_seen_ms, last_seen_ms: seen_ms, gone, stale_since_ms },
+        });
     }
 
     /// How it stands at `now_ms`.
     #[must_use]
     pub fn status(&self, now_ms: i64) -> Status {
-        let lies = self.places.iter().any(|p| !p.gone);
+        let lies = self.places.are_live();
         if self.revoked_ms.is_some() {
             Status::Revoked
         } else if !lies && self.replaced_by.is_some() {
@@ -241,20 +216,26 @@ impl KeyRecord {
         self.places.iter().filter(|p| !p.gone)
     }
 
-    /// Whether it is a key that the system ships to trust others, in all places where it lies now.
-    #[must_use]
-    pub fn is_trust_store(&self) -> bool {
-        let vouches = match self.facts.kind {
+    /// Whether it is one that vouches for others, as the system ships them.
+    fn vouches(&self) -> bool {
+        match self.facts.kind {
             KeyKind::Certificate => self.facts.is_ca == Some(true),
             KeyKind::OpenpgpPublicKey => true,
             _ => false,
-        };
-        let everywhere = || self.places.iter().filter(|p| !p.gone || self.places.iter().all(|q| q.gone));
-        let shipped = |p: &PlaceRecord| p.place.path.ends_with(JAVA_STORE) || TRUST_STORES.iter().any(|dir| p.place.path.starts_with(dir));
-        let bundled = |p: &PlaceRecord| BUNDLES.iter().any(|name| p.place.path.ends_with(name) || p.place.path.starts_with(name));
-        // What a port serves, or a configuration names, is somebody's own business wherever it lies.
-        let used = |p: &PlaceRecord| p.place.served.is_some() || self.facts.kind == KeyKind::OpenpgpPublicKey && !p.place.used_by.is_empty();
-        vouches && everywhere().all(|p| shipped(p) && !used(p)) && everywhere().any(bundled)
+        }
+    }
+
+    /// Whether it is a key that the system ships to trust others, in all places where it lies now.
+    #[must_use]
+    pub fn is_trust_store(&self) -> bool {
+        self.vouches() && self.places.are_shipped(self.facts.kind == KeyKind::OpenpgpPublicKey)
+    }
+
+    /// Where it lies now as somebody's own: of what the system ships, only the copies that somebody made elsewhere.
+    pub fn own(&self) -> impl Iterator<Item = &PlaceRecord> {
+        let is_shipped = self.vouches() && self.places.is_bundled();
+        let named = |p: &PlaceRecord| self.facts.kind == KeyKind::OpenpgpPublicKey && !p.place.used_by.is_empty();
+        self.live().filter(move |p| !is_shipped || named(p) || !trust::is_shipped(&p.place))
     }
 
     /// Whether somebody should act before it expires: lies somewhere as somebody's own or as what he relies on, has an end, was
@@ -263,7 +244,7 @@ impl KeyRecord {
     #[must_use]
     pub fn expiry_matters(&self, now_ms: i64) -> bool {
         let current = matches!(self.status(now_ms), Status::Active | Status::Expired | Status::Revoked);
-        self.facts.not_after_ms.is_some() && current && self.live().any(|p| self.relies_on_end(p.place.role)) && !self.is_trust_store()
+        self.facts.not_after_ms.is_some() && current && !self.is_trust_store() && self.own().any(|p| self.relies_on_end(p.place.role))
     }
 
     /// Whether something stops working at its end, as far as a place of that role goes.
@@ -282,10 +263,7 @@ impl KeyRecord {
     /// Hosts it lies on.
     #[must_use]
     pub fn hosts(&self) -> Vec<&str> {
-        let mut hosts: Vec<&str> = self.places.iter().filter(|p| !p.gone).map(|p| p.host.as_str()).collect();
-        hosts.sort_unstable();
-        hosts.dedup();
-        hosts
+        self.places.hosts()
     }
 }
 
@@ -351,7 +329,7 @@ mod tests {
         let final_word = KeyRecord::sighted(Some(KeyRecord::sighted(None, "web", own)), "web", sighting('1', "/old.asc", 60, false, None));
         assert_eq!(final_word.revoked_ms, Some(7), "an older copy of a key does not take back what the key says of itself");
         let kept: KeyRecord = serde_json::from_str(&serde_json::to_string(&told).unwrap()).unwrap();
-        assert_eq!(kept, told, "the store gives back what it got");
+        assert_eq!(KeyRecord { places: told.places.clone(), ..kept }, told, "the store gives back what it got");
     }
 
     #[test]

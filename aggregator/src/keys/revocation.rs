@@ -12,7 +12,7 @@ use keyvigil_common::key::KeyKind;
 use keyvigil_common::revocation::Lists;
 use serde::{Deserialize, Serialize};
 
-use super::{EventRecord, Inventory, KeyRecord};
+use super::{EventRecord, Inventory, KeyRecord, Places};
 use crate::index::TenantId;
 
 /// Hosts that an event names.
@@ -80,10 +80,10 @@ pub fn lists_of(inventory: &Inventory, tenant: TenantId) -> Lists {
 
 /// Ids of the keys of which the lists say something else than is known.
 #[must_use]
-pub fn changed(inventory: &Inventory, tenant: TenantId, lists: &Lists) -> Vec<String> {
+pub fn changed(inventory: &Inventory, tenant: TenantId, lists: &Lists, now_ms: i64) -> Vec<String> {
     let mut ids = Vec::new();
     inventory.each(tenant, |key| {
-        if key.judged(lists).is_some() {
+        if key.judged(lists, now_ms).is_some() {
             ids.push(key.facts.id.clone());
         }
     });
@@ -93,23 +93,22 @@ pub fn changed(inventory: &Inventory, tenant: TenantId, lists: &Lists) -> Vec<St
 impl KeyRecord {
     /// This record after the lists were asked; `None` where they say nothing new.
     #[must_use]
-    pub fn judged(&self, lists: &Lists) -> Option<Self> {
-        let mut after = self.clone();
-        match (&self.revoked_list, lists.find(&self.facts)) {
-            (None, Some(by)) if self.revoked_ms.is_none() => {
-                (after.revoked_ms, after.facts.revocation) = (Some(by.at_ms), Some(by.sentence()));
-                after.revoked_list = Some(by.list);
-            }
+    pub fn judged(&self, lists: &Lists, now_ms: i64) -> Option<Self> {
+        let by = match (&self.revoked_list, lists.find(&self.facts)) {
+            (None, Some(by)) if self.revoked_ms.is_none() => Some(by),
             // A hold that was lifted: the list is there and does not name it any more.
-            (Some(list), None) if lists.has(list) => (after.revoked_ms, after.facts.revocation, after.revoked_list) = (None, None, None),
+            (Some(list), None) if lists.has(list) => None,
             _ => return None,
-        }
+        };
+        let mut after = self.clone();
+        (after.revoked_ms, after.revoked_known_ms) = (by.as_ref().map(|by| by.at_ms), by.is_some().then_some(now_ms));
+        (after.facts.revocation, after.revoked_list) = (by.as_ref().map(|by| by.sentence()), by.map(|by| by.list));
         Some(after)
     }
 
     /// Takes in what a place of a host says of the key's revocation: when, and by what. It counts until that place says so no more,
     /// or is gone: a line was taken back, a list lifted, a copy replaced.
-    pub(super) fn hear_of_revocation(&mut self, (host, path): (&str, &str), revoked: Option<(i64, Option<String>)>) {
+    pub(super) fn hear_of_revocation(&mut self, (host, path): (&str, &str), revoked: Option<(i64, Option<String>)>, told_ms: i64) {
         let is_source = self.revoked_at.as_ref().is_some_and(|(of_host, at)| of_host == host && at == path);
         match revoked {
             Some((at_ms, why)) => {
@@ -117,19 +116,23 @@ impl KeyRecord {
                     (self.facts.revocation, self.revoked_at) = (why, Some((host.to_owned(), path.to_owned())));
                 }
                 self.revoked_ms = self.revoked_ms.into_iter().chain([at_ms]).min();
+                self.revoked_known_ms.get_or_insert(told_ms);
             }
-            None if is_source => (self.revoked_ms, self.revoked_at, self.facts.revocation) = (None, None, None),
+            None if is_source => {
+                (self.revoked_ms, self.revoked_at) = (None, None);
+                (self.facts.revocation, self.revoked_known_ms) = (None, None);
+            }
             None => {}
         }
     }
 
-    /// The news that it was revoked; `None` where it lies nowhere any more.
+    /// The news that it was revoked, of a key with these places; `None` where it lies nowhere any more.
     #[must_use]
-    pub fn revoked_event(&self, now_ms: i64) -> Option<EventRecord> {
+    pub fn revoked_event(&self, places: &Places, now_ms: i64) -> Option<EventRecord> {
         self.revoked_ms?;
         let by = self.facts.revocation.clone().unwrap_or_default();
-        let at = self.places.iter().find(|place| !place.gone)?;
-        let hosts = self.hosts();
+        let at = places.iter().find(|place| !place.gone)?;
+        let hosts = places.hosts();
         let name = self.facts.subject.as_deref().unwrap_or(&self.facts.fingerprint);
         let named = hosts.iter().take(HOSTS_NAMED).copied().collect::<Vec<_>>().join(" ");
         let evidence = [("revocation", by.clone()), ("hosts", named), ("fingerprint", self.facts.fingerprint.clone())];

@@ -41,11 +41,11 @@ pub struct Stored<T> {
     pub record: T,
 }
 
-fn seal<T: Serialize>(ring: &KeyRing, table: &str, tenant: TenantId, id: &str, record: &T) -> Result<Vec<u8>, StoreError> {
+pub(super) fn seal<T: Serialize>(ring: &KeyRing, table: &str, tenant: TenantId, id: &str, record: &T) -> Result<Vec<u8>, StoreError> {
     Ok(ring.seal(&serde_json::to_vec(record)?, place(table, tenant, id).as_bytes())?)
 }
 
-fn unseal<T: DeserializeOwned>(ring: &KeyRing, table: &str, tenant: TenantId, id: &str, body: &[u8]) -> Result<T, StoreError> {
+pub(super) fn unseal<T: DeserializeOwned>(ring: &KeyRing, table: &str, tenant: TenantId, id: &str, body: &[u8]) -> Result<T, StoreError> {
     Ok(serde_json::from_slice(&ring.unseal(body, place(table, tenant, id).as_bytes())?)?)
 }
 

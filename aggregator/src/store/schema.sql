@@ -1,4 +1,4 @@
--- Version 3. Small state and level 0: the batches as they arrived. Times, counts and ids are plain; every `body` is sealed.
+-- Version 4. Small state and level 0: the batches as they arrived. Times, counts and ids are plain; every `body` is sealed.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE data_key (id INTEGER PRIMARY KEY, wrapped BLOB NOT NULL, made_ms INTEGER NOT NULL);
 CREATE TABLE tenant (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -21,6 +21,11 @@ CREATE TABLE gap (id INTEGER PRIMARY KEY, tenant INTEGER NOT NULL, at_ms INTEGER
 CREATE TABLE agent (tenant INTEGER NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (tenant, id)) WITHOUT ROWID;
 CREATE TABLE enroll_token (id TEXT PRIMARY KEY, tenant INTEGER NOT NULL, body BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE key (tenant INTEGER NOT NULL, id TEXT NOT NULL, body BLOB NOT NULL, PRIMARY KEY (tenant, id)) WITHOUT ROWID;
+-- Where keys lie or lay, a row a place; those of a host stand together, as they are told. `host` and `at` are hashes of its name and of
+-- path and slot, which stand in the body.
+CREATE TABLE place (tenant INTEGER NOT NULL, host BLOB NOT NULL, key TEXT NOT NULL, at BLOB NOT NULL, gone INTEGER NOT NULL, body BLOB NOT NULL,
+                    PRIMARY KEY (tenant, host, key, at)) WITHOUT ROWID;
+CREATE INDEX place_by_key ON place (tenant, key, gone, host);
 CREATE TABLE event (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant INTEGER NOT NULL, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, body BLOB NOT NULL);
 CREATE INDEX event_by_time ON event (tenant, at_ms);
 

@@ -48,7 +48,7 @@ impl Counts {
         let (mut keys, mut alerts) = (HashMap::new(), HashMap::new());
         app.inventory.each(app.tenant, |key| {
             // A key may lie in several places of a host.
-            let hosts: HashSet<&str> = key.places.iter().filter(|place| !place.gone).map(|place| place.host.as_str()).collect();
+            let hosts = key.hosts();
             hosts.into_iter().for_each(|host| count(&mut keys, host));
         });
         app.alerts.open().iter().filter_map(|alert| alert.tags.get("host")).for_each(|host| count(&mut alerts, host));

@@ -90,7 +90,7 @@ pub(super) async fn list(State(app): State<App>, headers: HeaderMap, RawQuery(ra
     };
     let answer = apart(move || {
         let page = keys::page(&keys, &found, &filter, sort, cursor.as_ref(), limit, now_ms);
-        let rows: Vec<Value> = page.keys.iter().map(|key| json::key(key, &found, now_ms)).collect();
+        let rows: Vec<Value> = page.keys.iter().map(|key| json::listed(key, filter.host.as_deref(), &found, now_ms)).collect();
         json!({"total": page.total, "next_cursor": page.next.map(|cursor| cursor.encode(sort)), "found_at": found.at_ms, "keys": rows})
     });
     Ok(Json(answer.await?).into_response())
@@ -133,7 +133,7 @@ fn filter(app: &App, params: &Params, keys: &[Arc<KeyRecord>]) -> Result<Filter,
 }
 
 pub(super) fn is_known(app: &App, keys: &[Arc<KeyRecord>], host: &str) -> bool {
-    app.fleet.list(app.tenant).iter().any(|agent| agent.host == host) || keys.iter().any(|key| key.places.iter().any(|p| p.host == host))
+    app.fleet.list(app.tenant).iter().any(|agent| agent.host == host) || keys.iter().any(|key| key.places.on(host).next().is_some())
 }
 
 /// Words of a list, each read.
@@ -182,7 +182,7 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, _: NoPar
     let now_ms = app.clock.now_ms();
     let key = find(&app, &id)?;
     let (_, found) = look(&app).await?;
-    let related: Vec<Value> = app.inventory.related(app.tenant, &key).iter().map(|k| json::key(k, &found, now_ms)).collect();
+    let related: Vec<Value> = app.inventory.related(app.tenant, &key).iter().map(|k| json::listed(k, None, &found, now_ms)).collect();
     let wanted = key.facts.id.clone();
     let events = events::read(&app, (0, i64::MAX), (i64::MAX, i64::MAX), KEY_EVENTS, move |event| event.key.as_deref() == Some(&wanted)).await?;
     let events: Vec<Value> = events.iter().map(events::as_json).collect();

@@ -54,6 +54,9 @@ pub struct Place {
     pub served: Option<Box<Served>>,
 }
 
+/// Before the id of a container in the paths of what lies in it: `container:0123456789ab:/etc/ssl/a.pem`.
+pub const CONTAINER_PREFIX: &str = "container:";
+
 /// What a key is there for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -142,6 +145,13 @@ impl Place {
     #[must_use]
     pub fn at(path: impl Into<String>) -> Self {
         Self { path: path.into(), ..Self::default() }
+    }
+
+    /// Its path as whoever runs in its container knows it.
+    #[must_use]
+    pub fn path_inside(&self) -> &str {
+        let inside = self.path.strip_prefix(CONTAINER_PREFIX).and_then(|rest| rest.split_once(':'));
+        inside.map_or(&self.path, |(_, path)| path)
     }
 
     /// Whether every text is within its bound, as [`Place::bound`] leaves it.

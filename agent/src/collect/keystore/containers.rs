@@ -5,14 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
 
+use keyvigil_common::key::CONTAINER_PREFIX as PREFIX;
 use keyvigil_common::limits::KEYSTORE_CONTAINERS_MAX;
 use rustix::fs::Stat;
 
 use crate::parse::cgroup;
 use crate::rootfs::RootFs;
-
-/// Before the id of a container in each of its paths.
-const PREFIX: &str = "container:";
 
 /// What was found.
 #[derive(Debug, Default)]

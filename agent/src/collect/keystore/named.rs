@@ -9,6 +9,8 @@ use keyvigil_common::limits::{
     KEYSTORE_CONFIG_BYTES_MAX, KEYSTORE_CONFIGS_MAX, KEYSTORE_FILES_MAX, KEYSTORE_INCLUDES_MAX, KEYSTORE_NAMED_MAX, PLACE_USERS_MAX,
 };
 
+use rustix::fs::FileType;
+
 use super::disk::Stamp;
 use super::glob::escape;
 use super::homes::Homes;
@@ -21,6 +23,9 @@ use crate::parse::names::{Env, Name, PROGRAMS, Parse, Said, What};
 /// What lies there is made by the kernel.
 const NO_FILES: [&str; 3] = ["/dev", "/proc", "/sys"];
 
+/// Includes of one program that are followed.
+const INCLUDES_MAX: usize = 10_000;
+
 /// A file, a directory or a pattern that configurations name.
 #[derive(Debug)]
 pub(super) struct Use {
@@ -31,6 +36,8 @@ pub(super) struct Use {
     pub(super) users: Vec<String>,
     /// Who cannot do without it.
     pub(super) must: Option<String>,
+    /// What it is there for, by the first that names it.
+    pub(super) what: What,
     /// A key or certificate has to be in it.
     pub(super) is_key: bool,
     /// All name it as the authorities that are trusted.
@@ -58,12 +65,22 @@ impl Naming {
         if self.seen.as_ref().is_some_and(|seen| seen.iter().all(is_same)) {
             return;
         }
-        let mut reading =
-            Reading { look, homes, names: BTreeMap::new(), is_full: false, left: KEYSTORE_CONFIGS_MAX, read: HashSet::new(), new: Self::default() };
+        let mut reading = Reading {
+            look,
+            homes,
+            names: BTreeMap::new(),
+            full: HashSet::new(),
+            left: KEYSTORE_CONFIGS_MAX,
+            read: HashSet::new(),
+            unknown: HashSet::new(),
+            included: HashSet::new(),
+            new: Self::default(),
+        };
         for program in PROGRAMS {
             for main in program.files {
                 for path in reading.files(main) {
                     reading.read.clear();
+                    reading.included.clear();
                     reading.file(&path, program.parse, program.name, &mut Env::at(&text(&path)), 0);
                 }
             }
@@ -71,6 +88,8 @@ impl Naming {
         if look.budget.is_half_over() {
             // Not all was read: what was known stays.
             self.seen = None;
+            self.troubles.retain(|(_, trouble)| *trouble != too_slow());
+            self.troubles.push((PathBuf::from("/etc"), too_slow()));
             return;
         }
         let Reading { names, mut new, .. } = reading;
@@ -84,16 +103,26 @@ impl Naming {
     }
 }
 
+fn too_slow() -> Trouble {
+    let most = keyvigil_common::limits::KEYSTORE_SCAN_SECONDS_MAX / 2;
+    Trouble::limit(format!("to read all configurations takes longer than {most} s: what they name is known as of an earlier look, if at all"))
+}
+
 /// One reading of all configurations.
 struct Reading<'a> {
     look: &'a Look<'a>,
     homes: &'a Homes,
     names: BTreeMap<String, Use>,
-    is_full: bool,
+    /// Bounds that were reached, told once each.
+    full: HashSet<&'static str>,
     /// Files that may be read still.
     left: usize,
-    /// Files that were read since the one that no other includes.
-    read: HashSet<PathBuf>,
+    /// Files that were read since the one that no other includes, and what was set then.
+    read: HashSet<(PathBuf, u64)>,
+    /// What they include, and what was set there.
+    included: HashSet<(String, u64)>,
+    /// Files of which it was told that they name what cannot be known.
+    unknown: HashSet<String>,
     new: Naming,
 }
 
@@ -112,11 +141,18 @@ impl Reading<'_> {
     }
 
     fn file(&mut self, path: &Path, parse: Parse, program: &str, env: &mut Env, depth: usize) {
-        if depth > KEYSTORE_INCLUDES_MAX || self.look.budget.is_half_over() || !self.read.insert(path.to_owned()) {
+        if self.look.budget.is_half_over() || !self.read.insert((path.to_owned(), env.state())) {
             return;
         }
+        if depth > KEYSTORE_INCLUDES_MAX {
+            return self.full(
+                "depth",
+                path,
+                format!("included by more than {KEYSTORE_INCLUDES_MAX} files, each by the next; what this one names is not known"),
+            );
+        }
         let Some(left) = self.left.checked_sub(1) else {
-            return self.full(path, format!("more than {KEYSTORE_CONFIGS_MAX} configuration files; what this one names is not known"));
+            return self.full("files", path, format!("more than {KEYSTORE_CONFIGS_MAX} configuration files; what this one names is not known"));
         };
         let contents = match self.look.disk.text(path, KEYSTORE_CONFIG_BYTES_MAX) {
             Ok((_, contents)) => contents,
@@ -124,6 +160,9 @@ impl Reading<'_> {
             // Some programs include whole directories.
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
                 if depth > 0 {
+                    if self.look.disk.stat(path).is_ok_and(|stamp| stamp.file_type() != FileType::Directory) {
+                        return self.new.troubles.push((path.to_owned(), Trouble::not_regular()));
+                    }
                     let inside = self.files(&format!("{}/*", escape(&text(path))));
                     inside.iter().for_each(|path| self.file(path, parse, program, env, depth + 1));
                 }
@@ -135,7 +174,19 @@ impl Reading<'_> {
         let outer = std::mem::replace(&mut env.file, text(path));
         parse(&contents, env, &mut |env, said| match said {
             Said::Name(name) => self.name(name, program),
+            Said::Unknown(line, why) => self.unknown(env, line, &why, program),
             Said::Include(pattern, parse) => {
+                // The same again, while nothing else is set, says the same.
+                if !self.included.insert((pattern.clone(), env.state())) || self.look.budget.is_half_over() {
+                    return;
+                }
+                if self.included.len() > INCLUDES_MAX {
+                    return self.full(
+                        "includes",
+                        path,
+                        format!("more than {INCLUDES_MAX} includes in the configurations of a program; what the others name is not known"),
+                    );
+                }
                 for path in self.files(&pattern) {
                     self.file(&path, parse, program, env, depth + 1);
                 }
@@ -145,14 +196,17 @@ impl Reading<'_> {
     }
 
     fn name(&mut self, name: Name, program: &str) {
-        let Name { path, is_pattern, what, must, file, line } = name;
+        let Name { path, is_pattern, what, must, file, line, endings } = name;
         if NO_FILES.iter().any(|no| Path::new(&path).starts_with(no)) {
             return;
         }
-        let pattern = if is_pattern { path.clone() } else { escape(&path) };
+        let pattern = if is_pattern { path.clone() } else { format!("{}{endings}", escape(&path)) };
         if self.names.len() >= KEYSTORE_NAMED_MAX && !self.names.contains_key(&pattern) {
-            return self
-                .full(Path::new(&file), format!("more than {KEYSTORE_NAMED_MAX} key files are named by configurations; the others of this one are left out"));
+            return self.full(
+                "names",
+                Path::new(&file),
+                format!("more than {KEYSTORE_NAMED_MAX} key files are named by configurations; the others of this one are left out"),
+            );
         }
         let user = format!("{program}: {file}:{line}");
         let named = self.names.entry(pattern.clone()).or_insert_with(|| Use {
@@ -160,6 +214,7 @@ impl Reading<'_> {
             path: (!is_pattern).then(|| PathBuf::from(path)),
             users: Vec::new(),
             must: None,
+            what,
             is_key: false,
             is_trust: true,
         });
@@ -173,8 +228,15 @@ impl Reading<'_> {
         named.is_key |= must && matches!(what, What::Certificate | What::Key | What::Authorities | What::Revocations);
     }
 
-    fn full(&mut self, path: &Path, why: String) {
-        if !std::mem::replace(&mut self.is_full, true) {
+    /// The first of a file tells enough.
+    fn unknown(&mut self, env: &Env, line: u32, why: &str, program: &str) {
+        if self.new.troubles.len() < KEYSTORE_CONFIGS_MAX && self.unknown.insert(env.file.clone()) {
+            self.new.troubles.push((PathBuf::from(&env.file), Trouble::unresolved(&format!("{program}: {}:{line}", env.file), why)));
+        }
+    }
+
+    fn full(&mut self, bound: &'static str, path: &Path, why: String) {
+        if self.full.insert(bound) {
             self.new.troubles.push((path.to_owned(), Trouble::limit(why)));
         }
     }

@@ -153,7 +153,7 @@ impl Site {
             if let (Some(path), Some(user), Root::Missing) = (&named.path, &named.must, root)
                 && is_asked(path)
             {
-                found.troubles.push((path.clone(), Trouble::missing(user)));
+                found.troubles.push((path.clone(), Trouble::missing(user, named.what)));
             }
         }
     }
@@ -179,12 +179,18 @@ impl Site {
             Surroundings {
                 reach: reaches.of(path, target, mode),
                 home: homes.user_of(path).map(str::to_owned),
-                is_trust: is_trust || TRUST_STORES.iter().any(|store| path.starts_with(store)),
+                is_trust: is_trust || is_trust_store(path),
                 used_by,
                 wants_key: users.wants_key.get(&which).cloned(),
             }
         });
     }
+}
+
+/// Whether authorities lie there that everyone trusts; those of Java have one name wherever it was installed.
+fn is_trust_store(path: &Path) -> bool {
+    let is_of_java = path.parent().is_some_and(|above| above.ends_with("security")) && path.file_name().is_some_and(|name| name == "cacerts");
+    is_of_java || TRUST_STORES.iter().any(|store| path.starts_with(store))
 }
 
 fn target_of<'a>(targets: &'a HashMap<(u64, u64), Vec<(PathBuf, PathBuf)>>, link: &Path, which: (u64, u64)) -> Option<&'a Path> {

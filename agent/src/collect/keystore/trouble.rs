@@ -7,9 +7,10 @@ use std::{fmt, io};
 use keyvigil_common::key::clamp_text;
 
 use crate::parse::keys::{Fault, FaultClass};
+use crate::parse::names::What;
 
 /// Reasons under which `crypto.keystore.errors_total` is counted, all of them from the first scan on.
-pub(super) const REASONS: [&str; 17] = [
+pub(super) const REASONS: [&str; 18] = [
     "corrupt",
     "internal",
     "io",
@@ -25,12 +26,16 @@ pub(super) const REASONS: [&str; 17] = [
     "too_large",
     "too_many",
     "truncated",
+    UNRESOLVED,
     "unsupported",
     "wrong_password",
 ];
 
 /// A file that is named as a key, and is none.
 pub(super) const NOT_A_KEY: &str = "not_a_key";
+
+/// A configuration names a key in a way that leads to no file.
+const UNRESOLVED: &str = "unresolved";
 
 /// One thing that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,8 +67,21 @@ impl Trouble {
     }
 
     /// What `user`, a line of a configuration, names is not there.
-    pub(super) fn missing(user: &str) -> Self {
-        Self { reason: "missing", detail: format!("{user} names it, and it does not exist") }
+    pub(super) fn missing(user: &str, what: What) -> Self {
+        let what = match what {
+            What::Certificate => "certificate",
+            What::Key => "private key",
+            What::Authorities => "list of authorities",
+            What::Revocations => "list of what is revoked",
+            What::AuthorizedKeys => "list of authorised keys",
+            What::Other => "secret",
+        };
+        Self { reason: "missing", detail: format!("it does not exist, and {user} names it as a {what}") }
+    }
+
+    /// What `user`, a line of a configuration, names cannot be found by reading it.
+    pub(super) fn unresolved(user: &str, why: &str) -> Self {
+        Self { reason: UNRESOLVED, detail: format!("{user} {why}") }
     }
 
     /// What `user`, a line of a configuration, names is something else.
@@ -106,7 +124,7 @@ impl Trouble {
 
     /// Whether it hides what lies there, so that nothing there may be said to be gone.
     pub(super) fn hides(&self) -> bool {
-        matches!(self.reason, "permission" | "io" | "limit" | "loop" | "too_large")
+        matches!(self.reason, "permission" | "io" | "limit" | "loop" | "too_large" | UNRESOLVED)
     }
 
     /// Whether it may come from a file that is being written just now.
@@ -123,7 +141,8 @@ impl Trouble {
             "too_large" => "exclude the path if it is no key file",
             "too_many" => "split the file",
             "truncated" | "corrupt" => "write the file anew from its source; programs that load it fail, too",
-            "missing" | NOT_A_KEY => "put the key there, or correct the configuration: the program fails when it is started next",
+            "missing" | NOT_A_KEY => "put it there, or take the line out: when it is started next the program fails, or runs without it",
+            UNRESOLVED => "name where it lies in [keystore] extra_paths, if it lies in a file",
             "unsupported" => "nothing: such stores are listed, not opened",
             "locked" => "put the store's password into a file that only the agent's user can read, and name both in [[keystore.password]]",
             "wrong_password" => "put the right password into the file that [[keystore.password]] names, or add another",

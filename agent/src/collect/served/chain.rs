@@ -67,17 +67,21 @@ fn staple(der: &[u8], at: &str, facts: &mut KeyFacts) -> Staple {
     Staple { status: status.into(), this_update_ms: answer.this_update_ms, next_update_ms: answer.next_update_ms }
 }
 
-/// What is wrong with a chain, so that some client fails; the first thing that is. Names are compared, signatures are not.
+/// What is wrong with a chain, so that some client fails; the first thing that is. Names and key identifiers are compared,
+/// signatures are not. Where the issuer is nobody that this host knows, nothing is said: it may be a root that clients have.
 fn chain_fault(chain: &[KeyFacts], known: Option<&Known>, now_ms: i64) -> Option<String> {
     let (leaf, others) = chain.split_first()?;
     let name = |facts: &KeyFacts| facts.subject.clone().filter(|name| !name.is_empty()).unwrap_or_else(|| format!("serial {:?}", facts.serial));
-    let signs = |issuer: &KeyFacts, of: &KeyFacts| issuer.subject == of.issuer && issuer.is_ca != Some(false);
     if leaf.is_ca == Some(true)
         && let Some(own) = others.iter().find(|other| other.is_ca != Some(true) && other.issuer == leaf.subject)
     {
         return Some(format!("the server's own certificate is not first: {} stands before {}", name(leaf), name(own)));
     }
-    let expired = others.iter().find(|other| other.not_after_ms.is_some_and(|end| end <= now_ms) && !is_self_signed(other));
+    let is_over = |facts: &KeyFacts| facts.not_after_ms.is_some_and(|end| end <= now_ms);
+    // Who trusts the same authority by itself does not follow its signature by an older one.
+    let is_trusted =
+        |other: &KeyFacts| known.is_some_and(|known| known.certificates.iter().any(|root| is_root_of(&root.facts, other) && !is_over(&root.facts)));
+    let expired = others.iter().find(|other| is_over(other) && !is_self_signed(other) && !is_trusted(other));
     if let Some(expired) = expired {
         return Some(format!("the intermediate certificate {} has expired: serve the one that replaced it", name(expired)));
     }
@@ -96,29 +100,35 @@ fn chain_fault(chain: &[KeyFacts], known: Option<&Known>, now_ms: i64) -> Option
         if next.is_some() {
             return Some(format!("{} is followed by one that did not issue it, and {issuer} is not sent", name(of)));
         }
-        return missing(of, at == 0, &issuer, known);
+        return missing(of, &issuer, known);
     }
     None
 }
 
-/// Whether the last one's issuer should have been sent.
-fn missing(last: &KeyFacts, is_leaf: bool, issuer: &str, known: Option<&Known>) -> Option<String> {
-    let known = known?;
+/// Whether the last one's issuer should have been sent: only an intermediate certificate that this host knows tells.
+fn missing(last: &KeyFacts, issuer: &str, known: Option<&Known>) -> Option<String> {
     // The clients of an aggregator have its authority from their join token.
     if last.sans.iter().any(|san| san.strip_prefix("DNS:") == Some(AGGREGATOR_NAME)) {
         return None;
     }
-    let mut here = known.certificates.iter().filter(|certificate| certificate.facts.subject.as_deref() == Some(issuer)).peekable();
-    let is_known = here.peek().is_some();
-    if here.any(|certificate| is_self_signed(&certificate.facts)) {
+    let here: Vec<_> = known?.certificates.iter().filter(|certificate| signs(&certificate.facts, last)).collect();
+    if here.iter().any(|certificate| is_self_signed(&certificate.facts)) {
         return None;
     }
-    // Above an intermediate certificate stands a root that clients have, whether this host has it or not.
-    (is_leaf || is_known).then(|| {
-        let subject = last.subject.clone().unwrap_or_default();
-        let why = if is_known { "is an intermediate one" } else { "is no root that this host knows" };
-        format!("the certificate of {issuer}, who issued {subject}, is not sent and {why}: clients that do not have it cannot verify the chain")
-    })
+    let path = &here.first()?.path;
+    let subject = last.subject.clone().unwrap_or_default();
+    Some(format!("the intermediate certificate of {issuer}, who issued {subject}, is not sent: clients that do not have it cannot verify; it lies in {path}"))
+}
+
+/// Whether `issuer` can have signed `of`: an authority of another key that has the name of the former one has not.
+fn signs(issuer: &KeyFacts, of: &KeyFacts) -> bool {
+    let is_its_key = of.authority_key_id.is_none() || issuer.key_id.is_none() || of.authority_key_id == issuer.key_id;
+    issuer.subject == of.issuer && issuer.is_ca != Some(false) && is_its_key
+}
+
+/// Whether `root` is the same authority, signed by itself.
+fn is_root_of(root: &KeyFacts, other: &KeyFacts) -> bool {
+    is_self_signed(root) && root.subject == other.subject && root.fingerprint == other.fingerprint
 }
 
 fn is_self_signed(facts: &KeyFacts) -> bool {
@@ -158,9 +168,9 @@ mod tests {
         assert_eq!(fault(&[leaf(), mid(), root()]), "", "a root that is sent along harms nobody");
         assert_eq!(fault(&[facts("own", "own", false)]), "", "signed by itself");
         assert_eq!(fault(&[facts("direct", "root", false)]), "", "by a root that this host knows");
-        assert!(fault(&[leaf()]).contains("mid, who issued leaf, is not sent and is no root that this host knows"));
+        assert_eq!(fault(&[leaf()]), "", "mid may be a root that clients have: nobody can tell");
         let with_mid = known(&[root(), mid()]);
-        assert!(chain_fault(&[leaf()], Some(&with_mid), NOW).unwrap().contains("is an intermediate one"));
+        assert!(chain_fault(&[leaf()], Some(&with_mid), NOW).unwrap().contains("of mid, who issued leaf, is not sent"));
         assert_eq!(chain_fault(&[leaf()], None, NOW), None, "before the keystore has looked nothing is said to be missing");
         assert!(fault(&[mid(), leaf()]).contains("is not first"));
         let low = || facts("low", "mid", true);
@@ -170,5 +180,26 @@ mod tests {
         let old = KeyFacts { not_after_ms: Some(NOW), ..mid() };
         assert!(fault(&[leaf(), old]).contains("mid has expired"));
         assert_eq!(fault(&[leaf(), facts("mid", "cross", true)]), "", "its root may be the clients' own");
+    }
+
+    #[test]
+    fn an_authority_is_known_by_its_key_and_not_by_its_name_alone() {
+        let keyed = |subject: &str, issuer: &str, own: &str, by: &str| KeyFacts {
+            fingerprint: own.into(),
+            key_id: Some(own.into()),
+            authority_key_id: Some(by.into()),
+            ..facts(subject, issuer, subject != "leaf")
+        };
+        let leaf = || keyed("leaf", "mid", "l", "m2");
+        let here = known(&[keyed("root", "root", "r", "r")]);
+        let fault = |chain: &[KeyFacts], here: &Known| chain_fault(chain, Some(here), NOW).unwrap_or_default();
+        assert_eq!(fault(&[leaf(), keyed("mid", "root", "m2", "r")], &here), "");
+        assert!(fault(&[leaf(), keyed("mid", "root", "m1", "r")], &here).contains("did not issue it"), "the one before it had the same name");
+        assert_eq!(fault(&[leaf()], &known(&[keyed("mid", "root", "m1", "r")])), "", "that is not the one that is missing");
+        // A root that an older one had signed as well, until that ended: whoever has the root does not miss it.
+        let cross = || KeyFacts { not_after_ms: Some(NOW), ..keyed("root", "older", "r", "o") };
+        let chain = [leaf(), keyed("mid", "root", "m2", "r"), cross()];
+        assert_eq!(fault(&chain, &here), "");
+        assert!(fault(&chain, &known(&[])).contains("root has expired"));
     }
 }

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::wire::{Hush, Wire};
-use crate::parse::tls;
+use crate::parse::tls::{self, Keys};
 
 /// What a server showed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,19 +32,19 @@ pub(super) enum Outcome {
     Refused(String),
     /// TLS is not spoken there.
     NotTls(String),
-    /// Nothing was said.
-    Silent,
+    /// Nothing was said that tells what is spoken there: why. It may be TLS, for others or at other times.
+    Silent(String),
 }
 
 /// TLS 1.3.
-pub(super) fn modern(wire: &mut Wire, name: Option<&str>, first: Duration) -> Outcome {
-    let recorder = Arc::new(Recorder::default());
+pub(super) fn modern(wire: &mut Wire, (name, keys): (Option<&str>, Keys), first: Duration) -> Outcome {
+    let recorder = Arc::new(Recorder { keys, seen: Mutex::default() });
     let mut connection = match connection(&recorder, name) {
         Ok(connection) => connection,
         Err(e) => return Outcome::Refused(e.to_string()),
     };
     let fault = converse(&mut connection, wire, first).err();
-    let seen = recorder.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let seen = recorder.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (seen, fault) {
         // What goes wrong after the certificate, as where one is asked of the client, is none of our business.
         (Some((chain, staple)), _) => {
@@ -100,8 +100,8 @@ fn converse(connection: &mut ClientConnection, wire: &mut Wire, first: Duration)
 }
 
 /// TLS 1.2 and older.
-pub(super) fn old(wire: &mut Wire, name: Option<&str>, first: Duration) -> Outcome {
-    if let Err(hush) = wire.say(&tls::client_hello(name, &random())) {
+pub(super) fn old(wire: &mut Wire, (name, keys): (Option<&str>, Keys), first: Duration) -> Outcome {
+    if let Err(hush) = wire.say(&tls::client_hello(name, keys, &random())) {
         return hushed(hush, &[]);
     }
     let mut patience = first;
@@ -132,7 +132,7 @@ fn random() -> [u8; 32] {
 
 fn hushed(hush: Hush, begun: &[u8]) -> Outcome {
     match hush {
-        Hush::Silence if begun.is_empty() => Outcome::Silent,
+        Hush::Silence if begun.is_empty() => Outcome::Silent(hush.words().into()),
         _ => Outcome::Refused(hush.words().into()),
     }
 }
@@ -151,8 +151,11 @@ fn refusal(error: &Error) -> String {
 }
 
 /// Keeps what a server shows, and is content with it.
-#[derive(Debug, Default)]
-struct Recorder(Mutex<Option<Recorded>>);
+#[derive(Debug)]
+struct Recorder {
+    keys: Keys,
+    seen: Mutex<Option<Recorded>>,
+}
 
 /// A chain, DER, and the stapled answer.
 type Recorded = (Vec<Vec<u8>>, Vec<u8>);
@@ -168,7 +171,7 @@ impl ServerCertVerifier for Recorder {
     ) -> Result<ServerCertVerified, Error> {
         let chain = std::iter::once(leaf).chain(others).map(|certificate| certificate.to_vec());
         let chain = chain.take(keyvigil_common::limits::SERVED_CHAIN_MAX + 1).collect();
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((chain, staple.to_vec()));
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((chain, staple.to_vec()));
         Ok(ServerCertVerified::assertion())
     }
 
@@ -187,6 +190,9 @@ impl ServerCertVerifier for Recorder {
         let rsa = [S::RSA_PSS_SHA256, S::RSA_PSS_SHA384, S::RSA_PSS_SHA512, S::RSA_PKCS1_SHA256, S::RSA_PKCS1_SHA384, S::RSA_PKCS1_SHA512];
         // RSA-PSS keys, Brainpool curves, ML-DSA.
         let others = [0x0809, 0x080a, 0x080b, 0x081a, 0x081b, 0x081c, 0x0904, 0x0905, 0x0906, 0x0201, 0x0203].map(S::from);
-        elliptic.into_iter().chain(edwards).chain(rsa).chain(others).collect()
+        match self.keys {
+            Keys::Any => elliptic.into_iter().chain(edwards).chain(rsa).chain(others).collect(),
+            Keys::Rsa => rsa.to_vec(),
+        }
     }
 }

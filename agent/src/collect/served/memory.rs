@@ -9,7 +9,7 @@ use std::time::Duration;
 use keyvigil_common::key::{KeyFacts, Place};
 use serde::{Deserialize, Serialize};
 
-use super::ports::{Port, Service, Stale};
+use super::ports::{Plain, Port, Service, Stale};
 use super::probe::Way;
 use crate::collect::Sink;
 
@@ -18,7 +18,7 @@ struct Saved {
     inodes: BTreeSet<u64>,
     exe: Option<String>,
     way: Way,
-    plain: Option<(String, i64)>,
+    plain: Option<Plain>,
     services: BTreeMap<String, SavedService>,
 }
 

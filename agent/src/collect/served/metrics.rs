@@ -59,7 +59,7 @@ pub(super) fn write(ports: &BTreeMap<SocketAddr, Port>, sink: &mut Sink) {
     for (address, port) in ports.iter().filter(|(_, port)| port.missing.is_none()) {
         let speaks = if port.is_tls() {
             "tls"
-        } else if port.plain.is_some() {
+        } else if port.plain.as_ref().is_some_and(|plain| plain.is_sure) {
             "plain"
         } else {
             "unknown"

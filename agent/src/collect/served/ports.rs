@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use keyvigil_common::key::{KeyFacts, Place, Served};
+use serde::{Deserialize, Serialize};
 
 use super::chain::Seen;
 use super::compare::Renewed;
-use super::probe::{Start, Way};
+use super::probe::{RSA, Start, Way};
 use crate::collect::At;
 use crate::parse::greeting::Dialect;
 
 /// A port without TLS is asked again when somebody else listens there, or after this time, ms.
 const PLAIN_AGAIN_MS: u64 = 24 * 3_600 * 1_000;
+/// One that said nothing is asked again after this time, ms.
+const UNSURE_AGAIN_MS: u64 = 3_600 * 1_000;
 /// All names are asked for again after this time.
 const NAMES_AGAIN: Duration = Duration::from_secs(6 * 3_600);
 /// What has not been seen for so long, from a port that answers otherwise, is not served any more.
@@ -28,8 +31,8 @@ pub(super) struct Port {
     pub(super) inodes: BTreeSet<u64>,
     pub(super) exe: Option<String>,
     pub(super) way: Way,
-    /// It speaks no TLS: why that is believed, and since when (Unix ms).
-    pub(super) plain: Option<(String, i64)>,
+    /// It showed no TLS, and is left alone for a while.
+    pub(super) plain: Option<Plain>,
     /// What it serves, by name; the empty one is what those get who ask for none.
     pub(super) services: BTreeMap<String, Service>,
     /// Why it showed nothing when it was last asked.
@@ -43,6 +46,16 @@ pub(super) struct Port {
     pub(super) missing: Option<Duration>,
     /// What was last remembered of it.
     pub(super) saved: Vec<u8>,
+}
+
+/// A port that shows no TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Plain {
+    pub(super) why: String,
+    /// Unix ms.
+    pub(super) since_ms: i64,
+    /// It speaks something else. If not, it said nothing, and nobody knows.
+    pub(super) is_sure: bool,
 }
 
 /// What a port serves under a name.
@@ -104,7 +117,14 @@ impl Port {
 
     /// Whether it is to be asked.
     pub(super) fn is_due(&self, now_ms: i64) -> bool {
-        self.plain.as_ref().is_none_or(|(_, since)| now_ms.abs_diff(*since) >= PLAIN_AGAIN_MS)
+        self.plain.as_ref().is_none_or(|plain| now_ms.abs_diff(plain.since_ms) >= if plain.is_sure { PLAIN_AGAIN_MS } else { UNSURE_AGAIN_MS })
+    }
+
+    /// Why nobody knows what it speaks.
+    pub(super) fn doubt(&self) -> Option<&str> {
+        let unsure = self.plain.as_ref().filter(|plain| !plain.is_sure).map(|plain| &plain.why);
+        let failed = self.trouble.as_ref().filter(|_| self.plain.is_none() && !self.is_tls());
+        unsure.or(failed).map(String::as_str)
     }
 
     /// Names that it is to be asked for, of those that are known.
@@ -121,7 +141,10 @@ impl Port {
         };
         let new = names.iter().take(most).filter(|name| !self.asked.contains(*name)).cloned();
         let kept = self.services.keys().filter(|name| !name.is_empty()).cloned();
-        kept.chain(new).collect::<BTreeSet<_>>().into_iter().collect()
+        // Beside a certificate of another kind there may be one of RSA.
+        let other = self.services.iter().filter(|(name, service)| !name.ends_with(RSA) && service.facts.algorithm != "rsa");
+        let rsa = other.map(|(name, _)| format!("{name}{RSA}")).filter(|name| !self.asked.contains(name));
+        kept.chain(new).chain(rsa).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// What is served to those who ask for no name, or for `name`.
@@ -155,7 +178,8 @@ impl Port {
     }
 
     /// It showed nothing when it was asked for `name`. `speaks`: it answered, otherwise than in TLS or with a refusal.
-    pub(super) fn shows_nothing(&mut self, name: &str, why: String, speaks: bool, is_plain: bool, at: At) {
+    /// `is_plain`: it does not speak TLS as far as is seen; whether that is sure.
+    pub(super) fn shows_nothing(&mut self, name: &str, why: String, speaks: bool, is_plain: Option<bool>, at: At) {
         if !name.is_empty() {
             self.asked.insert(name.to_owned());
         }
@@ -164,11 +188,9 @@ impl Port {
             self.withdraw(name);
         }
         if name.is_empty() {
-            if is_plain && self.services.values().all(|service| service.told.is_none()) {
-                self.plain = Some((why, at.wall_ms));
-                self.trouble = None;
-            } else {
-                self.trouble = Some(why);
+            match is_plain.filter(|_| self.services.values().all(|service| service.told.is_none())) {
+                Some(is_sure) => (self.plain, self.trouble) = (Some(Plain { why, since_ms: at.wall_ms, is_sure }), None),
+                None => self.trouble = Some(why),
             }
         }
     }

@@ -13,6 +13,7 @@ use super::handshake::{self, Outcome};
 use super::starttls;
 use super::wire::{Hush, Wire};
 use crate::parse::greeting::{Dialect, Greeting, greeting};
+use crate::parse::tls::Keys;
 
 /// How long a port may take in all, whatever it is told.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -27,6 +28,9 @@ const SPEAK_FIRST: [u16; 12] = [21, 25, 110, 119, 143, 433, 587, 2525, 3306, 330
 const CONNECTIONS_MAX: u32 = 4;
 /// Ports that are asked beside each other.
 const ABREAST: usize = 4;
+
+/// Behind a name: the certificate is asked for that is served to those who know RSA only.
+pub(super) const RSA: &str = "#rsa";
 
 /// How a port is asked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,13 +57,24 @@ pub(super) struct Question {
     /// The address that it listens at, by which the answer is found again.
     pub(super) address: SocketAddr,
     pub(super) doors: Vec<SocketAddr>,
-    /// Name that is asked for; none: whatever is served to those who ask for none.
+    /// Name that is asked for, and perhaps [`RSA`]; none: whatever is served to those who ask for none.
     pub(super) name: Option<String>,
     pub(super) way: Way,
     /// What its owner may speak, by his name.
     pub(super) guess: Option<Dialect>,
     /// A refusal is taken as it is: no other kind of TLS is tried.
     pub(super) steady: bool,
+}
+
+impl Question {
+    /// The name, and of which keys a certificate is wanted.
+    fn wanted(&self) -> (Option<&str>, Keys) {
+        match self.name.as_deref().map(|name| name.strip_suffix(RSA).map_or((name, Keys::Any), |name| (name, Keys::Rsa))) {
+            None => (None, Keys::Any),
+            Some(("", keys)) => (None, keys),
+            Some((name, keys)) => (Some(name), keys),
+        }
+    }
 }
 
 /// What came of a question.
@@ -130,10 +145,10 @@ impl Asked<'_> {
                     self.way.start = Some(Start::Direct);
                     continue;
                 }
-                return Ok(Outcome::NotTls(why));
+                return Ok(why);
             }
-            let (name, first) = (self.question.name.as_deref(), if self.question.way.start.is_some() { PATIENCE } else { FIRST });
-            let outcome = if self.way.old { handshake::old(&mut wire, name, first) } else { handshake::modern(&mut wire, name, first) };
+            let (wanted, first) = (self.question.wanted(), if self.question.way.start.is_some() { PATIENCE } else { FIRST });
+            let outcome = if self.way.old { handshake::old(&mut wire, wanted, first) } else { handshake::modern(&mut wire, wanted, first) };
             let Outcome::Refused(why) = outcome else { return Ok(outcome) };
             if self.refused.is_none() && !last && !self.question.steady {
                 self.refused = Some(why);
@@ -142,7 +157,7 @@ impl Asked<'_> {
             }
             // What hangs up whatever it is told speaks something else.
             if why == Hush::Closed.words() && self.refused.as_ref() == Some(&why) && self.question.way.start.is_none() {
-                return Ok(Outcome::NotTls(why));
+                return Ok(Outcome::Silent(why));
             }
             let other = self.refused.take().filter(|other| *other != why).map(|other| format!(" (and otherwise {other})")).unwrap_or_default();
             return Ok(Outcome::Refused(format!("{why}{other}")));
@@ -163,8 +178,8 @@ impl Asked<'_> {
     }
 
     /// Comes to where the handshake begins.
-    fn begin(&mut self, wire: &mut Wire) -> Result<(), String> {
-        let name = self.question.name.as_deref();
+    fn begin(&mut self, wire: &mut Wire) -> Result<(), Outcome> {
+        let name = self.question.wanted().0;
         match self.way.start {
             Some(Start::Direct) => Ok(()),
             Some(Start::Agreed(dialect)) => starttls::begin(wire, dialect, name),
@@ -179,7 +194,8 @@ impl Asked<'_> {
                 if let Some(dialect) = dialect {
                     let port = self.question.address.port();
                     if dialect == Dialect::Mysql && !wire_is_loopback(self.question) {
-                        return Err(format!("speaks mysql, which bars an address that hangs up too often: name port {port} in [served] exclude"));
+                        let why = format!("speaks mysql, which bars an address that hangs up too often: name port {port} in [served] exclude");
+                        return Err(Outcome::Silent(why));
                     }
                     starttls::begin(wire, dialect, name)?;
                 }
@@ -190,20 +206,23 @@ impl Asked<'_> {
     }
 
     /// The protocol of a server that speaks first; `None` where it says nothing.
-    fn greeted(&self, wire: &mut Wire) -> Result<Option<Dialect>, String> {
+    fn greeted(&self, wire: &mut Wire) -> Result<Option<Dialect>, Outcome> {
         let port = self.question.address.port();
         let mut patience = if SPEAK_FIRST.contains(&port) { SLOW_GREETING } else { GREETING };
         loop {
             match wire.hear(patience) {
                 Ok(()) => {}
                 Err(Hush::Silence) if wire.inbox.is_empty() => return Ok(None),
-                Err(hush) => return Err(format!("{} before anything is asked", hush.words())),
+                Err(hush) => {
+                    let why = format!("{} before anything is asked", hush.words());
+                    return Err(if wire.inbox.is_empty() { Outcome::Silent(why) } else { Outcome::NotTls(why) });
+                }
             }
             patience = Duration::MAX;
             match greeting(&wire.inbox, port) {
                 Greeting::More => {}
                 Greeting::Known(dialect) => return Ok(Some(dialect)),
-                Greeting::Other(what) => return Err(what),
+                Greeting::Other(what) => return Err(Outcome::NotTls(what)),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! How TLS is begun in protocols that begin without it. Says no more than is needed to be told to go ahead. Called by the probe.
 
+use super::handshake::Outcome;
 use super::wire::{Hush, Wire};
 use crate::parse::greeting::{self, Dialect};
 use std::time::Duration;
@@ -10,8 +11,8 @@ const LINES_MAX: usize = 200;
 /// Begins TLS.
 ///
 /// # Errors
-/// Why it does not come to that, in words.
-pub(super) fn begin(wire: &mut Wire, dialect: Dialect, name: Option<&str>) -> Result<(), String> {
+/// Why it does not come to that.
+pub(super) fn begin(wire: &mut Wire, dialect: Dialect, name: Option<&str>) -> Result<(), Outcome> {
     let told = match dialect {
         Dialect::Smtp => smtp(wire),
         Dialect::Ftp => coded(wire).and_then(|_| ftp(wire)),
@@ -27,8 +28,8 @@ pub(super) fn begin(wire: &mut Wire, dialect: Dialect, name: Option<&str>) -> Re
     let what = format!("{dialect:?}").to_lowercase();
     match told {
         Ok(true) => Ok(()),
-        Ok(false) => Err(format!("speaks {what} without TLS")),
-        Err(hush) => Err(format!("{} when asked for TLS in {what}", hush.words())),
+        Ok(false) => Err(Outcome::NotTls(format!("speaks {what} without TLS"))),
+        Err(hush) => Err(Outcome::Silent(format!("{} when asked for TLS in {what}", hush.words()))),
     }
 }
 
@@ -181,7 +182,10 @@ mod tests {
             }
         });
         let mut wire = Wire::connect(to, &SystemClock::shared(), Duration::from_secs(20)).unwrap();
-        let told = begin(&mut wire, dialect, Some("chat.example.org"));
+        let told = begin(&mut wire, dialect, Some("chat.example.org")).map_err(|outcome| match outcome {
+            Outcome::NotTls(why) | Outcome::Silent(why) => why,
+            other => panic!("{other:?}"),
+        });
         drop(wire);
         server.join().unwrap();
         told

@@ -218,8 +218,26 @@ fn names_that_get_another_certificate_are_places_of_their_own() {
     let told: Vec<(&str, &str)> = served(&sink).iter().map(|s| (s.place.path.as_str(), s.facts.id.as_str())).collect();
     let (a, b) = (host.id("a.pem"), host.id("b.pem"));
     assert_eq!(told, [(format!("tls://127.0.0.1:{port}").as_str(), a.as_str()), (format!("tls://127.0.0.1:{port}/b.example.org").as_str(), b.as_str())]);
-    assert_eq!(value(&sink, "crypto.served.connections_total", ("", "")), Some(4.0));
-    assert_eq!(value(&host.look(), "crypto.served.connections_total", ("", "")), Some(6.0), "from then on only those that matter");
+    assert_eq!(value(&sink, "crypto.served.connections_total", ("", "")), Some(5.0), "three names, none, and whether there is one of RSA");
+    assert_eq!(value(&host.look(), "crypto.served.connections_total", ("", "")), Some(8.0));
+    assert_eq!(value(&host.look(), "crypto.served.connections_total", ("", "")), Some(10.0), "from then on only those that matter");
+}
+
+#[test]
+fn a_server_with_two_kinds_of_keys_for_one_name_is_seen_to_have_both() {
+    for version in ["-tls1_3", "-tls1_2"] {
+        let port = free_port();
+        let mut host = Host::new(&[port]);
+        host.shop.certificate("ec.pem", "ec.key", "www.example.org", 30);
+        host.shop.openssl("req -x509 -newkey rsa:2048 -nodes -keyout rsa.key -out rsa.pem -subj /CN=www.example.org -days 30");
+        host.keystore(&["ec.pem", "ec.key", "rsa.pem", "rsa.key"]);
+        let _server = s_server(&host.shop, port, &format!("{version} -cert ec.pem -key ec.key -dcert rsa.pem -dkey rsa.key"));
+        let sink = host.look();
+        let told: Vec<(&str, &str)> = served(&sink).iter().map(|s| (s.place.path.as_str(), s.facts.id.as_str())).collect();
+        let (ec, rsa, at) = (host.id("ec.pem"), host.id("rsa.pem"), format!("tls://127.0.0.1:{port}"));
+        assert_eq!(told, [(at.as_str(), ec.as_str()), (format!("{at}/#rsa").as_str(), rsa.as_str())], "{version}");
+        assert!(host.look().sightings.is_empty());
+    }
 }
 
 #[test]
@@ -268,7 +286,11 @@ fn a_port_without_tls_is_asked_once_whatever_it_says() {
     let mut host = Host::new(&[silent, endless, records, web]);
     let sink = host.look();
     assert!(sink.sightings.is_empty() && sink.events.is_empty());
-    assert_eq!(value(&sink, "crypto.served.ports", ("speaks", "plain")), Some(3.0), "{:?}", sink.blind);
+    assert_eq!(value(&sink, "crypto.served.ports", ("speaks", "plain")), Some(2.0), "{:?}", sink.blind);
+    // Who says nothing may well speak TLS.
+    assert_eq!(value(&sink, "crypto.served.ports", ("speaks", "unknown")), Some(1.0), "{:?}", host.sensor.ports);
+    let doubt = sink.blind.iter().find(|(what, _)| what == "whether some listening ports speak TLS").map(|(_, why)| why.clone());
+    assert!(doubt.is_some_and(|why| why.starts_with(&format!("1 said nothing that tells: 127.0.0.1:{silent} does not answer;"))), "{:?}", sink.blind);
     let count = |comers: &Receiver<()>| comers.try_iter().count();
     let first = [&silent_comers, &endless_comers, &web_comers].map(count);
     assert_eq!(first, [1, 1, 1]);
@@ -282,6 +304,9 @@ fn a_port_without_tls_is_asked_once_whatever_it_says() {
     host.now.wall_ms += 24 * 3_600_000;
     host.look();
     assert_eq!(count(&web_comers), 1, "but the next day");
+    host.now.wall_ms += 3_600_000;
+    host.look();
+    assert_eq!([&silent_comers, &web_comers].map(count), [2, 0], "one that said nothing, each hour");
 }
 
 #[test]
@@ -337,7 +362,7 @@ fn tls_that_begins_by_agreement_is_agreed_on() {
         let sink = host.look();
         assert_eq!(served(&sink).len(), 1, "{name}: {:?} {:?}", sink.blind, host.sensor.ports);
         host.look();
-        assert_eq!(comers.try_iter().count(), 2, "{name}: one connection a look");
+        assert_eq!(comers.try_iter().count(), 3, "{name}: one connection a look, and one to see whether there is a certificate of RSA");
     }
 }
 

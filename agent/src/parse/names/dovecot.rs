@@ -1,13 +1,13 @@
 //! Dovecot: settings in blocks; `<` before a path means the file's content up to version 2.3, and a name that ends in `_file`
 //! or `_dir` says so since 2.4 (doc.dovecot.org, "SSL configuration").
 
-use super::words::unquote;
+use super::words::{logical_lines, unquote};
 use super::{Env, Said, Say, What};
 
 /// Reads one file.
 pub fn parse(text: &str, env: &mut Env, say: &mut Say<'_>) {
-    for (line, text) in (1..).zip(text.lines()) {
-        let text = text.trim();
+    for (line, text) in logical_lines(text) {
+        let text = text.split(" #").next().unwrap_or_default().trim();
         if let Some((word, path)) = text.split_once(char::is_whitespace).filter(|(word, _)| word.starts_with("!include")) {
             if matches!(word, "!include" | "!include_try") {
                 let path = Env::join(env.directory(), unquote(path.trim()));

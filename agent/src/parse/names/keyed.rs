@@ -57,6 +57,12 @@ pub fn mysql(text: &str, env: &mut Env, say: &mut Say<'_>) {
         ("ssl_key", File(Key)),
         ("ssl_crl", File(Revocations)),
         ("ssl_crlpath", File(Revocations)),
+        ("admin_ssl_ca", File(Authorities)),
+        ("admin_ssl_cert", File(Certificate)),
+        ("admin_ssl_key", File(Key)),
+        ("mysqlx_ssl_ca", File(Authorities)),
+        ("mysqlx_ssl_cert", File(Certificate)),
+        ("mysqlx_ssl_key", File(Key)),
         ("!include", Include),
         ("!includedir", IncludeDirectory(".cnf")),
     ];
@@ -111,6 +117,12 @@ pub fn openldap(text: &str, env: &mut Env, say: &mut Say<'_>) {
         ("include", Include),
     ];
     read(text, table, parse_as(openldap), env, say);
+}
+
+/// coturn.
+pub fn coturn(text: &str, env: &mut Env, say: &mut Say<'_>) {
+    let table: Table = &[("cert", File(Certificate)), ("pkey", File(Key)), ("ca_file", File(Authorities))];
+    read(text, table, parse_as(coturn), env, say);
 }
 
 /// vsftpd.

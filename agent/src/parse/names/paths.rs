@@ -3,7 +3,7 @@
 
 use super::{Env, Say, What};
 
-const ENDINGS: [(&str, What); 14] = [
+const ENDINGS: [(&str, What); 21] = [
     (".crt", What::Certificate),
     (".cer", What::Certificate),
     (".cert", What::Certificate),
@@ -12,7 +12,15 @@ const ENDINGS: [(&str, What); 14] = [
     (".p12", What::Certificate),
     (".pfx", What::Certificate),
     (".jks", What::Certificate),
+    (".jceks", What::Certificate),
+    (".keystore", What::Certificate),
+    (".truststore", What::Authorities),
     (".p7b", What::Certificate),
+    // What Traefik keeps its certificates and keys in.
+    ("acme.json", What::Key),
+    (".p8", What::Key),
+    (".pk8", What::Key),
+    (".private", What::Key),
     (".pub", What::Key),
     (".key", What::Key),
     (".gpg", What::Key),
@@ -27,12 +35,19 @@ pub fn parse(text: &str, env: &mut Env, say: &mut Say<'_>) {
         if text.starts_with('#') || text.starts_with("//") {
             continue;
         }
-        for word in text.split(|c: char| c.is_whitespace() || "\"'`,;=:()[]{}<>".contains(c)) {
-            let what = ENDINGS.iter().find(|(ending, _)| word.ends_with(ending)).map(|(_, what)| *what);
-            if let Some(what) = what.filter(|_| word.starts_with('/') && !word.starts_with("//") && !word.contains(['$', '*', '%'])) {
-                let said = env.name(word.to_owned(), what, false, line);
-                say(env, said);
-            }
+        self::line(text, line, env, say);
+    }
+}
+
+/// Reads one line.
+pub(super) fn line(text: &str, line: u32, env: &mut Env, say: &mut Say<'_>) {
+    for word in text.split(|c: char| c.is_whitespace() || "\"'`,;=:()[]{}<>".contains(c)) {
+        // `file:///etc/x.pem`
+        let word = if word.starts_with("///") { &word[2..] } else { word };
+        let what = ENDINGS.iter().find(|(ending, _)| word.ends_with(ending)).map(|(_, what)| *what);
+        if let Some(what) = what.filter(|_| word.starts_with('/') && !word.starts_with("//") && !word.contains(['$', '%'])) {
+            let said = if word.contains(['*', '?']) { env.pattern(word.to_owned(), what, line) } else { env.name(word.to_owned(), what, false, line) };
+            say(env, said);
         }
     }
 }

@@ -17,7 +17,18 @@ pub fn parse(text: &str, env: &mut Env, say: &mut Say<'_>) {
     let base = env.get("data_directory").unwrap_or_else(|| directory(&env.main)).to_owned();
     // What `ALTER SYSTEM` wrote.
     say(env, Said::Include(format!("{}/postgresql.auto.conf", escape(&base)), part));
-    let is_on = env.get("ssl").is_some_and(|value| ["on", "true", "yes", "1"].contains(&value.to_ascii_lowercase().as_str()));
+    let is_on = env.get("ssl").map(str::to_ascii_lowercase).is_some_and(|value| {
+        let begins = |word: &str| !value.is_empty() && word.starts_with(&value);
+        value == "on" || value == "1" || begins("true") || begins("yes")
+    });
+    if is_on {
+        for (name, file) in [("ssl_cert_file", "server.crt"), ("ssl_key_file", "server.key")] {
+            if env.get(name).is_none() {
+                let line = env.settings.get("ssl").map_or(0, |setting| setting.line);
+                env.set(name, file, line);
+            }
+        }
+    }
     for (name, what) in FILES {
         let Some(setting) = env.settings.get(name).filter(|setting| !setting.value.is_empty()).cloned() else { continue };
         let mut said = env.name(Env::join(&base, &setting.value), what, is_on, setting.line);

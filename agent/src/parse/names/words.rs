@@ -17,6 +17,15 @@ pub(super) fn logical_lines(text: &str) -> impl Iterator<Item = (u32, String)> {
 
 /// The words of a line: separated by blanks, with quotes and backslashes as shells read them, up to a `#` that begins one.
 pub(super) fn words(line: &str) -> Vec<String> {
+    words_until(line, false)
+}
+
+/// The same, where a `#` within a word ends the line as well.
+pub(super) fn words_up_to_hash(line: &str) -> Vec<String> {
+    words_until(line, true)
+}
+
+fn words_until(line: &str, any_hash: bool) -> Vec<String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
@@ -28,7 +37,7 @@ pub(super) fn words(line: &str) -> Vec<String> {
                 quote = Some(c);
                 word.get_or_insert_default();
             }
-            (None, '#') if word.is_none() => break,
+            (None, '#') if any_hash || word.is_none() => break,
             (None, c) if c.is_whitespace() => words.extend(word.take()),
             (None | Some('"'), '\\') => word.get_or_insert_default().extend(chars.next()),
             (_, c) => word.get_or_insert_default().push(c),

@@ -99,7 +99,11 @@ export interface Key {
   last_used: number | null;
   replaces: string | null;
   replaced_by: string | null;
+  /** Of a list only the first. */
   places: Place[];
+  places_total: number;
+  /** Hosts where it lies now. */
+  hosts_total: number;
 }
 
 export interface KeysAnswer {

@@ -61,6 +61,8 @@ function key(over: Partial<Key>): Key {
         gone: false,
       },
     ],
+    places_total: 1,
+    hosts_total: 1,
     ...over,
   };
 }

@@ -51,7 +51,7 @@ fn certificate(key: &KeyRecord, found: &Findings, order: &Order) -> Map<String, 
             _ => state(key, found, order),
         };
         of.insert("certificateState".into(), json!([{"state": state}]));
-        of.extend(key.revoked_ms.and_then(instant).map(|at| ("revocationDate".to_owned(), at.into())));
+        of.extend(found.revoked(key).and_then(|(at, _)| instant(at)).map(|at| ("revocationDate".to_owned(), at.into())));
     }
     of
 }
@@ -83,7 +83,7 @@ fn material(key: &KeyRecord, found: &Findings, order: &Order) -> Map<String, Val
 }
 
 fn state(key: &KeyRecord, found: &Findings, order: &Order) -> &'static str {
-    let compromised = || key.facts.revocation.as_deref().is_some_and(|why| why.contains("ompromise"));
+    let compromised = || found.revoked(key).and_then(|(_, why)| why).is_some_and(|why| why.contains("ompromise"));
     match found.status(key, order.now_ms) {
         Status::Active if key.facts.not_before_ms.is_some_and(|start| start > order.now_ms) => "pre-activation",
         Status::Active => "active",

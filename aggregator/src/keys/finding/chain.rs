@@ -79,7 +79,7 @@ impl<'a> Anchors<'a> {
 }
 
 /// Whether `issuer` may have signed `key`, by names and key identifiers.
-fn signs(issuer: &KeyRecord, key: &KeyRecord) -> bool {
+pub(super) fn signs(issuer: &KeyRecord, key: &KeyRecord) -> bool {
     let named = issuer.facts.subject.is_some() && issuer.facts.subject == key.facts.issuer;
     let ids = issuer.facts.key_id.as_ref().zip(key.facts.authority_key_id.as_ref());
     named && ids.is_none_or(|(own, wanted)| own == wanted)

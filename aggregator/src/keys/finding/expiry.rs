@@ -7,7 +7,7 @@ use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Role};
 
 use super::super::name::{length, name};
-use super::super::record::{KeyRecord, PlaceRecord};
+use super::super::{KeyRecord, PlaceRecord};
 use super::view::{View, is_used};
 use super::{Draft, Finding};
 
@@ -63,7 +63,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
         let since = if left <= 0 { end } else { end - scaled(30, life) };
         let mut draft = Draft::about(kind, severity, key, places(key)).since(since.max(key.first_seen_ms)).with("ends", date(end));
         if let Some((_, link)) = chain {
-            let link = view.keys.iter().find(|other| other.facts.id == *link);
+            let link = view.get(link);
             draft = draft.with("soonest link of its chain", link.map(|link| name(link)).unwrap_or_default());
         }
         let title = match left {
@@ -85,7 +85,7 @@ fn ended(key: &KeyRecord, ago_ms: i64) -> Severity {
 }
 
 fn places(key: &KeyRecord) -> Vec<&PlaceRecord> {
-    key.live().filter(|p| p.place.role != Role::Peer).collect()
+    key.own().filter(|p| p.place.role != Role::Peer).collect()
 }
 
 fn remedy(key: &KeyRecord, by_chain: bool) -> &'static str {
@@ -117,8 +117,15 @@ pub(super) fn stale_lists(view: &View<'_>, out: &mut Vec<Finding>) {
         if left > (life / 10).min(DAY_MS) {
             continue;
         }
+        // An older list that was left beside the newer one waits for nobody, unless a configuration names it.
+        let heirs = || view.lists(key).filter(|list| list.facts.not_before_ms > key.facts.not_before_ms);
+        let is_needed = |p: &&PlaceRecord| is_used(p) || !heirs().any(|list| list.places.on(&p.host).any(|at| !at.gone));
+        let places: Vec<&PlaceRecord> = places(key).into_iter().filter(is_needed).collect();
+        if places.is_empty() {
+            continue;
+        }
         let severity = if left <= 0 { Severity::Warning } else { Severity::Info };
-        let draft = Draft::about(FindingKind::StaleCrl, severity, key, places(key)).since(end.min(view.now_ms)).with("next update", date(end));
+        let draft = Draft::about(FindingKind::StaleCrl, severity, key, places).since(end.min(view.now_ms)).with("next update", date(end));
         let title = match left {
             ..=0 => format!("The revocation list of {}{} is {} overdue", draft.name(), draft.on(), length(-left)),
             _ => format!("The revocation list of {}{} is due in {}", draft.name(), draft.on(), length(left)),
@@ -127,6 +134,6 @@ pub(super) fn stale_lists(view: &View<'_>, out: &mut Vec<Finding>) {
     }
 }
 
-fn date(ms: i64) -> String {
+pub(super) fn date(ms: i64) -> String {
     keyvigil_common::clock::utc(ms).map_or_else(|| "unknown".into(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::KeyKind;
 
-use super::super::name::{name, quoted, shown};
-use super::super::record::{KeyRecord, PlaceRecord};
+use super::super::name::{quoted, shown};
+use super::super::{KeyRecord, PlaceRecord};
 use super::view::{View, secret};
 use super::{Draft, Finding};
 
@@ -17,13 +17,13 @@ const OTHERS_READ: u32 = 0o004;
 pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
     let mut open = Vec::new();
     for key in view.own().filter(|key| key.facts.kind.is_private() && !key.facts.algorithm.ends_with("-sk")) {
-        let files: Vec<&PlaceRecord> = secret(key).filter(|p| p.place.path.starts_with('/')).collect();
+        let files: Vec<&PlaceRecord> = secret(key).filter(|p| p.place.path_inside().starts_with('/')).collect();
         out.extend(readable(key, &files));
         out.extend(open_directory(key, &files));
         out.extend(unencrypted(key, &files));
         // sshd's directory is open to all by design; what a name there tells, everybody knows. Of a key that everybody reads or
         // replaces, worse is told.
-        let is_listed = |p: &&PlaceRecord| p.place.reach.is_some_and(|r| r.list && !r.read && !r.write) && !p.place.path.starts_with("/etc/ssh/");
+        let is_listed = |p: &&PlaceRecord| p.place.reach.is_some_and(|r| r.list && !r.read && !r.write) && !p.place.path_inside().starts_with("/etc/ssh/");
         open.extend(files.into_iter().filter(is_listed).map(|place| (key, place)));
     }
     listed(&open, out);
@@ -32,9 +32,11 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
 fn readable(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
     let known = |p: &PlaceRecord| p.place.reach.is_some();
     let by_mode = |p: &PlaceRecord| !known(p) && p.place.mode.is_some_and(|mode| mode & OTHERS_READ != 0);
-    let places: Vec<&PlaceRecord> = files.iter().copied().filter(|p| p.place.reach.is_some_and(|r| r.read) || by_mode(p)).collect();
+    let mut places: Vec<&PlaceRecord> = files.iter().copied().filter(|p| p.place.reach.is_some_and(|r| r.read) || by_mode(p)).collect();
+    // What is certain is told of first.
+    places.sort_by_key(|p| !known(p));
     let first = places.first()?;
-    let (path, sure) = (first.place.path.clone(), places.iter().any(|p| known(p)));
+    let (path, inside, sure) = (first.place.path.clone(), first.place.path_inside().to_owned(), known(first));
     let modes = first.place.mode.map(|mode| format!("{mode:04o}"));
     let severity = if sure && key.facts.encrypted != Some(true) { Severity::Critical } else { Severity::Warning };
     let mut draft = Draft::about(FindingKind::PrivateKeyReadable, severity, key, places);
@@ -45,18 +47,18 @@ fn readable(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
     }
     let title = format!("Every user can read the private key {path}{}", draft.on());
     let after = if severity == Severity::Critical { " Then replace the key: who read it, has it." } else { "" };
-    Some(draft.finish(title, format!("`chmod o-rwx {}`.{after}", quoted(&path))))
+    Some(draft.finish(title, format!("`chmod o-rwx {}`.{after}", quoted(&inside))))
 }
 
 fn open_directory(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
     let written: Vec<&PlaceRecord> = files.iter().copied().filter(|p| p.place.reach.is_some_and(|r| r.write)).collect();
     if let Some(first) = written.first() {
-        let path = first.place.path.clone();
+        let (path, inside) = (first.place.path.clone(), first.place.path_inside().to_owned());
         let draft = Draft::about(FindingKind::PrivateKeyInOpenDirectory, Severity::Critical, key, written);
         let title = format!("Every user can replace the private key {path}{}", draft.on());
         return Some(draft.finish(
             title,
-            format!("Take the right to write from others, of the file and of each directory above it: `namei -l {}` shows them.", quoted(&path)),
+            format!("Take the right to write from others, of the file and of each directory above it: `namei -l {}` shows them.", quoted(&inside)),
         ));
     }
     None
@@ -73,13 +75,15 @@ fn listed(keys: &[(&KeyRecord, &PlaceRecord)], out: &mut Vec<Finding>) {
         let mut keys: Vec<&KeyRecord> = held.iter().map(|(key, _)| *key).collect();
         keys.dedup_by_key(|key| &key.facts.id);
         let what = match keys[..] {
-            [key] => format!("the private key {} lies", name(key)),
+            [_] => format!("the private key {} lies", shown(held[0].1.place.path.rsplit('/').next().unwrap_or_default())),
             ref keys => format!("{} private keys lie", keys.len()),
         };
         let places = held.iter().map(|(_, place)| *place).collect();
         let draft = Draft { keys, places, ..Draft::new(FindingKind::PrivateKeyInOpenDirectory, Severity::Info, directory) };
         let title = format!("Every user can list {}, where {what}{}", shown(directory), draft.on());
-        out.push(draft.finish(title, format!("`chmod o-rx {}`, if nothing else in it is for everybody.", quoted(directory))));
+        let inside = draft.places.first().map_or(directory, |p| p.place.path_inside().rsplit_once('/').map_or("/", |(inside, _)| inside)).to_owned();
+        let inside = if inside.is_empty() { "/".to_owned() } else { inside };
+        out.push(draft.finish(title, format!("`chmod o-rx {}`, if nothing else in it is for everybody.", quoted(&inside))));
     }
 }
 
@@ -87,15 +91,15 @@ fn unencrypted(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
     let concerned = matches!(key.facts.kind, KeyKind::PrivateKey | KeyKind::SshPrivateKey) && key.facts.encrypted == Some(false);
     let places: Vec<&PlaceRecord> = files.iter().copied().filter(|p| concerned && p.place.home.is_some()).collect();
     let first = places.first()?;
-    let (path, user) = (first.place.path.clone(), first.place.home.clone().unwrap_or_default());
+    let (path, inside, user) = (first.place.path.clone(), first.place.path_inside().to_owned(), first.place.home.clone().unwrap_or_default());
     // Services have homes too, and nobody there who could type a password.
-    let person = places.iter().any(|p| p.place.path.starts_with("/home/") || p.place.path.starts_with("/root/"));
+    let person = places.iter().any(|p| ["/home/", "/root/"].iter().any(|home| p.place.path_inside().starts_with(home)));
     let severity = if person { Severity::Warning } else { Severity::Info };
     let draft = Draft::about(FindingKind::UnencryptedKeyInHome, severity, key, places).with("user", user.clone());
     let title = format!("The private key {path}{} of {user} needs no password", draft.on());
     let remedy = match key.facts.kind {
-        KeyKind::SshPrivateKey => format!("`ssh-keygen -p -f {}` sets one; `ssh-agent` saves typing it.", quoted(&path)),
-        _ => format!("`openssl pkey -aes256 -in {} -out NEW` sets one.", quoted(&path)),
+        KeyKind::SshPrivateKey => format!("`ssh-keygen -p -f {}` sets one; `ssh-agent` saves typing it.", quoted(&inside)),
+        _ => format!("`openssl pkey -aes256 -in {} -out NEW` sets one.", quoted(&inside)),
     };
     Some(draft.finish(title, remedy))
 }

@@ -5,9 +5,13 @@
 use std::collections::HashMap;
 
 use keyvigil_common::key::{KeyKind, Role};
+use keyvigil_common::tls::AGGREGATOR_NAME;
 
 use super::super::record::{KeyRecord, Status};
 use super::view::{Standing, View, is_used};
+
+/// Certificates of two algorithms that were made within this time are a pair.
+const PAIR_MS: i64 = 7 * 86_400_000;
 
 /// What two certificates of one line have in common on a host.
 type Line<'a> = (&'a str, Vec<&'a str>, &'a str, &'a [String]);
@@ -17,20 +21,52 @@ pub(super) fn superseded<'a>(view: &View<'a>) -> HashMap<&'a str, Standing> {
     for key in view.own().filter(|key| key.facts.kind == KeyKind::Certificate && key.facts.is_ca != Some(true)) {
         let Some((names, issuer)) = names(key) else { continue };
         for host in hosts(key) {
-            lines.entry((host, names.clone(), issuer, &key.facts.usage)).or_default().push(key);
+            lines.entry((host, names.clone(), issuer, usage(key))).or_default().push(key);
         }
     }
+    let mut standing = succeeded(view, &lines);
     // Of each older one, the hosts where it was replaced, and by what.
     let mut replaced: HashMap<&str, (usize, &KeyRecord, &KeyRecord)> = HashMap::new();
-    for ((host, ..), line) in lines.into_iter().filter(|(_, line)| line.len() > 1) {
+    for ((host, ..), line) in lines.iter().filter(|(_, line)| line.len() > 1) {
         let valid = |key: &&&KeyRecord| key.status(view.now_ms) == Status::Active && key.facts.not_before_ms.is_none_or(|from| from <= view.now_ms);
         let Some(newest) = line.iter().filter(valid).max_by_key(|key| age(key)) else { continue };
-        for old in line.iter().filter(|old| age(old) < age(newest) && !old.live().any(|p| p.host == host && is_used(p))) {
+        for old in line.iter().filter(|old| succeeds(newest, old) && !old.live().any(|p| p.host == *host && is_used(p))) {
             replaced.entry(&old.facts.id).or_insert((0, old, newest)).0 += 1;
         }
     }
     let everywhere = replaced.into_iter().filter(|(_, (count, old, _))| *count == hosts(old).len());
-    everywhere.map(|(id, (_, _, newest))| (id, Standing { superseded_by: Some(newest.facts.id.clone()), ..Standing::default() })).collect()
+    standing.extend(everywhere.map(|(id, (_, _, newest))| (id, by(newest))));
+    standing
+}
+
+/// Whether `new` was made to take the place of `old`. A server may have two at once, of two algorithms: those are made together.
+fn succeeds(new: &KeyRecord, old: &KeyRecord) -> bool {
+    let apart = || new.facts.not_before_ms.zip(old.facts.not_before_ms).is_none_or(|(new, old)| new - old >= PAIR_MS);
+    age(old) < age(new) && (new.facts.algorithm == old.facts.algorithm || apart())
+}
+
+fn by(newest: &KeyRecord) -> Standing {
+    Standing { superseded_by: Some(newest.facts.id.clone()), ..Standing::default() }
+}
+
+/// Certificates that lie nowhere any more, while a newer one of their line lies wherever they did: who put the new one in place
+/// somewhat later, or beside them, has replaced them, and removed nothing.
+fn succeeded<'a>(view: &View<'a>, lines: &HashMap<Line<'a>, Vec<&'a KeyRecord>>) -> HashMap<&'a str, Standing> {
+    let successor = |old: &'a KeyRecord| {
+        let (names, issuer) = names(old)?;
+        let mut hosts: Vec<&str> = old.places.iter().filter(|p| p.place.role != Role::Peer).map(|p| p.host.as_str()).collect();
+        hosts.dedup();
+        let newest = |host| lines.get(&(host, names.clone(), issuer, usage(old)))?.iter().copied().max_by_key(|key| age(key));
+        let heirs: Option<Vec<&KeyRecord>> = hosts.into_iter().map(|host| newest(host).filter(|heir| succeeds(heir, old))).collect();
+        heirs?.into_iter().max_by_key(|heir| age(heir))
+    };
+    let gone = view.gone.iter().filter(|key| key.facts.is_ca != Some(true));
+    gone.filter_map(|old| Some((old.facts.id.as_str(), by(successor(old)?)))).collect()
+}
+
+/// What it may be used for; of our own, whatever we make them for.
+fn usage(key: &KeyRecord) -> &[String] {
+    if key.is_our_own() { &[] } else { &key.facts.usage }
 }
 
 fn age(key: &KeyRecord) -> (Option<i64>, Option<i64>, &str) {
@@ -47,6 +83,10 @@ fn hosts(key: &KeyRecord) -> Vec<&str> {
 /// The names it is for, and who issued it. An authority that renews its intermediates keeps the name of its organisation.
 fn names(key: &KeyRecord) -> Option<(Vec<&str>, &str)> {
     let facts = &key.facts;
+    if key.is_our_own() {
+        // Its names are those by which the aggregator is reached, and its issuer may be replaced.
+        return Some((vec![AGGREGATOR_NAME], AGGREGATOR_NAME));
+    }
     let mut names: Vec<&str> = facts.sans.iter().map(String::as_str).collect();
     if names.is_empty() {
         names.extend(facts.subject.as_deref().filter(|subject| !subject.is_empty()));

@@ -7,8 +7,8 @@ use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Role};
 
 use super::super::name::length;
-use super::super::record::{KeyRecord, PlaceRecord};
-use super::view::View;
+use super::super::{KeyRecord, PlaceRecord};
+use super::view::{View, revocation};
 use super::{Draft, Finding};
 
 const DAY_MS: i64 = 86_400_000;
@@ -32,14 +32,9 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
     }
 }
 
-/// A certificate may be revoked, and the key that it was made for may not.
-fn is_certificate(key: &KeyRecord) -> bool {
-    matches!(key.facts.kind, KeyKind::Certificate | KeyKind::SshCertificate)
-}
-
-fn revoked(view: &View<'_>, listed: &HashMap<&str, (&KeyRecord, Option<&str>)>, key: &KeyRecord, places: &[&PlaceRecord]) -> Option<Finding> {
+fn revoked<'a>(view: &View<'a>, listed: &HashMap<&str, (&KeyRecord, Option<&str>)>, key: &'a KeyRecord, places: &[&PlaceRecord]) -> Option<Finding> {
     let list = listed.get(key.facts.fingerprint.as_str());
-    let told = view.cluster(key).find(|other| !is_certificate(other) && view.is_revoked(other));
+    let told = view.revoked(key);
     if list.is_none() && told.is_none() {
         return None;
     }
@@ -47,9 +42,11 @@ fn revoked(view: &View<'_>, listed: &HashMap<&str, (&KeyRecord, Option<&str>)>, 
     let mut draft = Draft::about(FindingKind::AuthorizedKeyRevoked, Severity::Critical, key, places.to_vec());
     if let Some((list, reason)) = list {
         let at = list.live().next().map(|p| format!("{} on {}", p.place.path, p.host)).unwrap_or_default();
+        draft.since_ms = Some(super::revoked::known_since(list, places).max(list.first_seen_ms));
         draft = draft.with("revoked by", reason.map_or(at.clone(), |reason| format!("{at}: {reason}")));
-    } else if let Some(why) = told.and_then(|key| key.facts.revocation.clone()) {
-        draft = draft.with("revoked by", why);
+    } else if let Some(told) = told {
+        draft.since_ms = Some(super::revoked::known_since(told, places));
+        draft = draft.with("revoked by", revocation(told, key));
     }
     let title = format!("The revoked key {} may still log in{}", draft.name(), draft.on());
     let remedy = format!("Remove its line from {path}, and from every other file named here. `RevokedKeys` in sshd_config refuses it everywhere.");

@@ -8,7 +8,7 @@ use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::KeyKind;
 
 use super::super::name::quoted;
-use super::super::record::{KeyRecord, PlaceRecord};
+use super::super::{KeyRecord, PlaceRecord};
 use super::view::{View, held};
 use super::{Draft, Finding};
 
@@ -58,7 +58,7 @@ fn alone(view: &View<'_>, around: &Around<'_>, key: &KeyRecord) -> Option<Findin
     if view.standing(key).is_some_and(|s| s.superseded_by.is_some()) {
         return None;
     }
-    let missing = |p: &&PlaceRecord| !lies(view, key, &p.host, KeyKind::is_private);
+    let missing = |p: &&PlaceRecord| !view.has_secret(key, &p.host);
     let namesake = |p: &PlaceRecord| around.keys.get(&(p.host.as_str(), stem(&p.place.path))).is_some_and(|all| all.iter().all(|other| !is_sealed(other)));
     let named = |p: &PlaceRecord| !p.place.used_by.is_empty() && !around.sealed.contains(&(p.host.as_str(), directory(&p.place.path)));
     let places: Vec<&PlaceRecord> = held(key).filter(|p| namesake(p) || named(p)).filter(missing).collect();
@@ -85,17 +85,11 @@ fn keyless(view: &View<'_>, around: &Around<'_>, key: &KeyRecord) -> Option<Find
     let expected = |p: &&PlaceRecord| p.place.used_by.iter().any(|user| around.configs.contains(&(p.host.as_str(), config(user))));
     // A request is a certificate to come.
     let answered = |kind| matches!(kind, KeyKind::Certificate | KeyKind::CertificateRequest);
-    let places: Vec<&PlaceRecord> = held(key).filter(expected).filter(|p| !lies(view, key, &p.host, answered)).collect();
+    let places: Vec<&PlaceRecord> = held(key).filter(expected).filter(|p| !view.lies(key, &p.host, answered)).collect();
     let user = places.first()?.place.used_by.first().cloned().unwrap_or_default();
     let draft = Draft::about(FindingKind::KeyWithoutCertificate, Severity::Warning, key, places).with("named by", user);
     let title = format!("The private key {}{} belongs to no certificate there", draft.name(), draft.on());
     Some(draft.finish(title, "The configuration names a certificate of another key: put the matching pair in place before the next reload."))
-}
-
-/// Whether something of that kind with the fingerprint of `key` lies on `host`.
-fn lies(view: &View<'_>, key: &KeyRecord, host: &str, wanted: impl Fn(KeyKind) -> bool) -> bool {
-    let there = |other: &KeyRecord| other.live().any(|p| p.host == host && wanted(p.kind.unwrap_or(other.facts.kind)));
-    view.cluster(key).any(there)
 }
 
 /// Whether its public half is not known, so that nothing can be said of what it belongs to.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Role};
 
-use super::super::record::{KeyRecord, PlaceRecord};
+use super::super::{KeyRecord, PlaceRecord};
 use super::view::View;
 use super::{Draft, Finding};
 
@@ -34,7 +34,7 @@ const BROKEN: &[&str] = &[
 #[must_use]
 pub fn is_concerned(key: &KeyRecord) -> bool {
     let asymmetric = !matches!(key.facts.kind, KeyKind::SymmetricKey | KeyKind::KernelKey | KeyKind::Crl | KeyKind::CertificateRequest);
-    asymmetric && BROKEN.contains(&key.facts.algorithm.as_str()) && key.live().any(|p| p.place.role != Role::Peer) && !key.is_trust_store()
+    asymmetric && BROKEN.contains(&key.facts.algorithm.as_str()) && !key.is_trust_store() && key.own().any(|p| p.place.role != Role::Peer)
 }
 
 /// Id of the finding that counts `key`.
@@ -49,10 +49,10 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
         by_algorithm.entry(&key.facts.algorithm).or_default().push(key);
     }
     for (algorithm, keys) in by_algorithm {
-        let places: Vec<&PlaceRecord> = keys.iter().flat_map(|key| key.live()).filter(|p| p.place.role != Role::Peer).collect();
+        let places: Vec<&PlaceRecord> = keys.iter().flat_map(|key| key.own()).filter(|p| p.place.role != Role::Peer).collect();
         let draft = Draft { keys, places, ..Draft::new(FindingKind::NotQuantumSafe, Severity::Info, algorithm) };
         // A certificate and its private key are one key.
-        let count = draft.keys.iter().map(|key| key.facts.fingerprint.as_str()).collect::<BTreeSet<_>>().len();
+        let count = draft.keys.iter().map(|key| key.facts.key()).collect::<BTreeSet<_>>().len();
         let hosts = draft.hosts().len().to_string();
         let draft = draft.with("keys", count.to_string()).with("hosts", hosts);
         let title = format!("{count} {algorithm} {} not safe from quantum computers", if count == 1 { "key is" } else { "keys are" });

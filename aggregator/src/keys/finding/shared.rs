@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::KeyKind;
 
-use super::super::record::{KeyRecord, PlaceRecord};
+use super::super::{KeyRecord, PlaceRecord};
 use super::view::{View, secret};
 use super::{Draft, Finding};
 
@@ -20,7 +20,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
         if places.len() < 2 || first.facts.algorithm.ends_with("-sk") {
             continue;
         }
-        let kind = if is_host_key(&places) { FindingKind::SshHostKeyShared } else { FindingKind::PrivateKeyShared };
+        let kind = if proves_hosts(&places) { FindingKind::SshHostKeyShared } else { FindingKind::PrivateKeyShared };
         let mut draft = Draft { keys: private.clone(), ..Draft::new(kind, Severity::Warning, fingerprint) };
         draft.since_ms = second_host(&places);
         draft.places = places;
@@ -35,8 +35,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
             }
             (_, 2..) => {
                 let title = format!("The private key of {} lies on {hosts} hosts", subject(view, first));
-                let remedy = "Whoever gets it from one host is all of them: make a key on each host, and have each its own certificate.";
-                out.push(draft.finish(title, remedy));
+                out.push(draft.finish(title, remedy(first.facts.kind)));
             }
             _ if services.len() > 1 => {
                 draft.severity = Severity::Info;
@@ -61,8 +60,26 @@ pub(super) fn service(user: &str) -> &str {
     user.split_once(':').map_or(user, |(service, _)| service.trim())
 }
 
-fn is_host_key(places: &[&PlaceRecord]) -> bool {
-    places.iter().any(|p| p.place.path.rsplit('/').next().is_some_and(|file| file.starts_with("ssh_host_")))
+fn remedy(kind: KeyKind) -> &'static str {
+    match kind {
+        KeyKind::SshPrivateKey => {
+            "Whoever gets it from one host is let in wherever it is authorised: make a key on each host (`ssh-keygen`), and authorise each."
+        }
+        KeyKind::OpenpgpPrivateKey => {
+            "Whoever gets it from one host signs and reads as its owner: keep the primary key in one place, and give each host a subkey."
+        }
+        _ => "Whoever gets it from one host is all of them: make a key on each host, and have each its own certificate.",
+    }
+}
+
+/// Whether more than one host proves who it is with it: a copy in a backup proves nothing.
+fn proves_hosts(places: &[&PlaceRecord]) -> bool {
+    let is_host_key = |p: &PlaceRecord| {
+        let (directory, file) = p.place.path_inside().rsplit_once('/').unwrap_or_default();
+        file.starts_with("ssh_host_") && directory.ends_with("/ssh") || p.place.used_by.iter().any(|user| service(user) == "sshd")
+    };
+    let hosts: BTreeSet<&str> = places.iter().filter(|p| is_host_key(p)).map(|p| p.host.as_str()).collect();
+    hosts.len() > 1
 }
 
 /// When it was first seen on a second host.

@@ -1,5 +1,7 @@
 //! What each detector finds, and the false alarms that it must not raise.
 
+mod attacks;
+
 use keyvigil_common::finding::{FindingKind as Kind, Severity};
 use keyvigil_common::key::{KeyFacts, KeyKind, Place, Reach, Revoked, Role, Served, Sighting};
 
@@ -74,7 +76,8 @@ impl Key {
     }
 
     fn served(self, host: &'static str, change: impl FnOnce(&mut Served)) -> Self {
-        let mut served = Served { file: Some("/etc/ssl/shop.pem".into()), exe: Some("/usr/sbin/nginx".into()), ..Served::default() };
+        let mut served =
+            Served { file: Some("/etc/ssl/shop.pem".into()), exe: Some("/usr/sbin/nginx".into()), chain: vec!["9".repeat(64)], ..Served::default() };
         change(&mut served);
         self.at(host, "tls://0.0.0.0:443/shop.example").role(Role::Served).place(|place| place.served = Some(Box::new(served)))
     }
@@ -179,7 +182,8 @@ fn the_nearer_the_end_the_worse_and_short_lives_have_short_warnings() {
     let of_a_week = |left_hours: i64, renewed: bool| {
         let week = |id| leaf(id, id, 0).facts(|f| (f.not_before_ms, f.not_after_ms) = (Some(NOW + left_hours * hour - 7 * DAY), Some(NOW + left_hours * hour)));
         let (mut old, mut new) = (week('a').at("web", "/a.pem").record(), week('b').at("web", "/a.pem").record());
-        old.places[0].gone = true;
+        let gone = crate::keys::PlaceRecord { gone: true, ..old.places.first().unwrap().clone() };
+        old.places.put(gone);
         if renewed {
             (old.replaced_by, new.replaces) = (Some(new.facts.id.clone()), Some(old.facts.id.clone()));
         }
@@ -229,6 +233,27 @@ fn a_revoked_certificate_does_not_revoke_the_key_it_was_made_for() {
     let certificate = key(KeyKind::SshCertificate, 'b', 'f').facts(|f| f.revoked_ms = Some(NOW - DAY)).at("web", "/etc/ssh/k-cert.pub");
     let told = kinds(vec![login(), certificate]);
     assert!(!told.iter().any(|(kind, _)| *kind == Kind::AuthorizedKeyRevoked), "{told:?}");
+}
+
+#[test]
+fn a_finding_names_the_file_of_the_host_that_it_is_about() {
+    let read = Reach { read: true, ..Reach::default() };
+    let named = |keys, kind| found(keys).into_iter().find(|found| found.kind == kind).map(|found| found.title);
+    let elsewhere = || private('b', 'f').at("db", "/srv/odd/site.secret");
+    let lone = elsewhere().at("web", "/k/legacy.p12").place(|p| p.reach = Some(read));
+    assert_eq!(named(vec![lone], Kind::PrivateKeyReadable).as_deref(), Some("Every user can read the private key /k/legacy.p12 on web"));
+    let odd = elsewhere().at("web", "/k/legacy.key").used_by("nginx: /etc/nginx/x:3");
+    let beside = leaf('c', '0', 60).at("web", "/k/site.pem").used_by("nginx: /etc/nginx/x:2");
+    let alone = named(vec![odd, beside], Kind::KeyWithoutCertificate);
+    assert_eq!(alone.as_deref(), Some("The private key /k/legacy.key on web belongs to no certificate there"));
+}
+
+#[test]
+fn a_key_revoked_in_one_form_is_revoked_in_all() {
+    let list = || key(KeyKind::SshPublicKey, 'a', 'e').facts(|f| (f.spki, f.revoked_ms) = (Some("f".repeat(64)), Some(NOW - DAY))).at("web", "/k.pub");
+    let pem = || private('b', 'f').at("web", "/etc/nginx/k.key").place(|p| p.used_by = vec!["nginx: /etc/nginx/x:3".into()]);
+    assert!(kinds(vec![list(), pem()]).contains(&(Kind::RevokedInUse, Severity::Critical)));
+    assert!(!kinds(vec![pem()]).contains(&(Kind::RevokedInUse, Severity::Critical)));
 }
 
 #[test]
@@ -392,6 +417,39 @@ fn what_ports_serve_is_judged_against_the_disk() {
     assert_eq!(kinds(vec![disk(leaf('a', 'f', 60).served("web", |s| s.file = None))]), [], "it lies in a file that is watched");
     let own = leaf('a', 'f', 60).facts(|f| f.issuer.clone_from(&f.subject)).served("web", |_| ());
     assert_eq!(kinds(vec![own]), [(Kind::SelfSignedServed, Severity::Info)]);
+}
+
+#[test]
+fn a_stapled_answer_that_has_ended_while_it_was_served_is_told() {
+    let stapled = |end: i64| {
+        leaf('a', 'f', 60).at("web", "/etc/ssl/shop.pem").served("web", |s| {
+            s.staple = Some(keyvigil_common::key::Staple { status: "good".into(), this_update_ms: None, next_update_ms: Some(end) });
+        })
+    };
+    assert_eq!(kinds(vec![stapled(NOW - 20 * DAY)]), [(Kind::ServedChainFault, Severity::Warning)]);
+    assert_eq!(kinds(vec![stapled(NOW + DAY)]), []);
+    assert_eq!(kinds(vec![stapled(NOW - DAY)]), [], "nobody has looked since");
+}
+
+#[test]
+fn a_chain_that_may_lack_nothing_is_no_warning() {
+    let alone = || leaf('a', 'f', 60).at("web", "/etc/ssl/shop.pem").served("web", |s| s.chain.clear());
+    let told = |authority: Option<Key>| {
+        let records: Vec<KeyRecord> = authority.into_iter().chain([alone()]).map(Key::record).collect();
+        let found = all(&View::new(&records, NOW, None)).into_iter().filter(|f| f.kind == Kind::ServedChainFault);
+        found.map(|f| (f.severity, f.title)).collect::<Vec<_>>()
+    };
+    let r1 = |issuer: &str| authority('b', 'b', "CN=R1, O=Authority", issuer, 900).at("other", "/etc/pki/r1.pem");
+    let unknown = told(None);
+    assert_eq!((unknown.len(), unknown[0].0), (1, Severity::Info));
+    assert!(unknown[0].1.ends_with("which no host knows: whether clients can verify it cannot be told"), "{unknown:?}");
+    assert_eq!(told(Some(r1("CN=R1, O=Authority"))), [], "it is a root");
+    let missing = told(Some(r1("CN=Root")));
+    assert_eq!((missing.len(), missing[0].0), (1, Severity::Warning), "another host knows that it is none");
+    let namesake = r1("CN=R1, O=Authority").facts(|f| f.key_id = Some("00".into()));
+    let by_another = alone().facts(|f| f.authority_key_id = Some("01".into()));
+    let found = all(&View::new(&[namesake.record(), by_another.record()], NOW, None));
+    assert!(found.iter().any(|f| f.kind == Kind::ServedChainFault && f.severity == Severity::Info));
 }
 
 #[test]

@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use keyvigil_common::key::{KeyKind, Role};
+use keyvigil_common::key::{KeyFacts, KeyKind, Role};
 
-use super::super::record::{KeyRecord, PlaceRecord, Status};
+use super::super::{KeyRecord, PlaceRecord};
 use super::{chain, expiry, lineage};
 
 /// What only the others tell about a key.
@@ -19,6 +19,8 @@ pub struct Standing {
     pub renewed_so_soon: bool,
     /// The chain it comes with ends sooner than it: when, and by which link.
     pub chain_end: Option<(i64, String)>,
+    /// The same key was revoked in another form: when, and what says so.
+    pub revoked: Option<(i64, String)>,
 }
 
 /// The keys of a tenant that lie somewhere.
@@ -31,7 +33,14 @@ pub struct View<'a> {
     pub(super) keys: Vec<&'a KeyRecord>,
     /// Of each key, whether it is one of the system's trust store.
     pub(super) shipped: Vec<bool>,
+    /// Certificates that lie nowhere any more, and of which nobody said what took their place.
+    pub(super) gone: Vec<&'a KeyRecord>,
     by_key: HashMap<&'a str, Vec<u32>>,
+    by_id: HashMap<&'a str, u32>,
+    /// Revocation lists by their issuer.
+    lists: HashMap<&'a str, Vec<&'a KeyRecord>>,
+    /// What is revoked and no certificate, by the fingerprint that all forms of a key have in common.
+    revoked: HashMap<&'a str, &'a KeyRecord>,
     pub(super) standing: HashMap<&'a str, Standing>,
 }
 
@@ -41,22 +50,48 @@ impl<'a> View<'a> {
     pub fn new(keys: impl IntoIterator<Item = &'a KeyRecord>, now_ms: i64, observed_since_ms: Option<i64>) -> Self {
         // What was replaced may lie nowhere any more, and its length of life still tells what is usual.
         let mut lives: HashMap<&str, i64> = HashMap::new();
-        let mut there: Vec<&KeyRecord> = Vec::new();
+        let (mut there, mut gone): (Vec<&KeyRecord>, Vec<&KeyRecord>) = (Vec::new(), Vec::new());
+        let mut others: Vec<&KeyRecord> = Vec::new();
+        let mut revoked: HashMap<&str, &KeyRecord> = HashMap::new();
         for key in keys {
+            if !is_certificate(key) {
+                if key.revoked_ms.is_some() {
+                    let known = revoked.entry(key.facts.key()).or_insert(key);
+                    // Always the same one of several.
+                    *known = [*known, key].into_iter().min_by_key(|key| (key.revoked_ms, &key.facts.id)).unwrap_or(key);
+                }
+                others.push(key);
+            }
             if let Some(life) = expiry::life(key).filter(|_| key.replaced_by.is_some()) {
                 lives.insert(&key.facts.id, life);
             }
-            there.extend(Some(key).filter(|key| key.live().next().is_some()));
+            if key.live().next().is_some() {
+                there.push(key);
+            } else if key.facts.kind == KeyKind::Certificate && key.replaced_by.is_none() {
+                gone.push(key);
+            }
         }
         let keys = there;
         let shipped: Vec<bool> = keys.iter().map(|key| key.is_trust_store()).collect();
         let mut by_key: HashMap<&str, Vec<u32>> = HashMap::with_capacity(keys.len());
-        for (at, key) in keys.iter().enumerate() {
-            by_key.entry(key.facts.key()).or_default().push(u32::try_from(at).unwrap_or(u32::MAX));
+        let mut by_id: HashMap<&str, u32> = HashMap::with_capacity(keys.len());
+        let mut lists: HashMap<&str, Vec<&KeyRecord>> = HashMap::new();
+        for list in keys.iter().copied().filter(|key| key.facts.kind == KeyKind::Crl) {
+            lists.entry(list.facts.issuer.as_deref().unwrap_or_default()).or_default().push(list);
         }
-        let mut view = Self { now_ms, observed_since_ms, keys, shipped, by_key, standing: HashMap::new() };
+        for (key, at) in keys.iter().zip(0_u32..) {
+            by_key.entry(key.facts.key()).or_default().push(at);
+            by_id.insert(&key.facts.id, at);
+        }
+        let mut view = Self { now_ms, observed_since_ms, keys, shipped, gone, by_key, by_id, lists, revoked, standing: HashMap::new() };
         view.standing = lineage::superseded(&view);
         chain::judge(&mut view);
+        for key in others.into_iter().filter(|_| !view.revoked.is_empty()) {
+            if let Some(other) = view.revoked(key).filter(|other| other.facts.id != key.facts.id) {
+                let word = (other.revoked_ms.unwrap_or(now_ms), revocation(other, key));
+                view.standing.entry(&key.facts.id).or_default().revoked = Some(word);
+            }
+        }
         for key in view.own().collect::<Vec<_>>() {
             let before = key.replaces.as_deref().and_then(|id| lives.get(id));
             if before.zip(expiry::life(key)).is_some_and(|(before, life)| before / 2 <= life) {
@@ -96,14 +131,65 @@ impl<'a> View<'a> {
         all
     }
 
-    pub(super) fn is_revoked(&self, key: &KeyRecord) -> bool {
-        key.status(self.now_ms) == Status::Revoked
+    /// Whether something of that kind with the fingerprint of `key` lies on `host`.
+    pub(super) fn lies(&self, key: &KeyRecord, host: &str, wanted: impl Fn(KeyKind) -> bool) -> bool {
+        let there = |other: &KeyRecord| other.places.on(host).any(|p| !p.gone && wanted(p.kind.unwrap_or(other.facts.kind)));
+        self.cluster(key).any(there)
     }
+
+    /// Whether its private half lies on `host`.
+    pub(super) fn has_secret(&self, key: &KeyRecord, host: &str) -> bool {
+        self.lies(key, host, KeyKind::is_private)
+    }
+
+    /// The revocation lists of the issuer of `list`, where it names one.
+    pub(super) fn lists(&self, list: &'a KeyRecord) -> impl Iterator<Item = &'a KeyRecord> {
+        let facts = &list.facts;
+        let of_issuer = facts.issuer.as_deref().and_then(|issuer| self.lists.get(issuer)).into_iter().flatten().copied();
+        of_issuer.filter(|other| other.facts.authority_key_id == facts.authority_key_id)
+    }
+
+    /// Whether somebody trusts it.
+    pub(super) fn is_anchor(&self, key: &KeyRecord) -> bool {
+        key.is_trust_store() || key.places.is_bundled() || key.live().any(|p| p.place.role == Role::Trusted)
+    }
+
+    /// What lies somewhere and has that id.
+    pub(super) fn get(&self, id: &str) -> Option<&'a KeyRecord> {
+        self.by_id.get(id).and_then(|at| self.keys.get(*at as usize)).copied()
+    }
+
+    /// Who was revoked, so that `key` is: itself, or the same key in another form, wherever that lay. A certificate may be revoked,
+    /// and the key that it was made for may not; and the other way round its certificates are their authority's business.
+    pub(super) fn revoked(&self, key: &'a KeyRecord) -> Option<&'a KeyRecord> {
+        match key.revoked_ms {
+            Some(_) => Some(key),
+            None if is_certificate(key) => None,
+            None => self.revoked.get(key.facts.key()).copied(),
+        }
+    }
+}
+
+fn is_certificate(key: &KeyRecord) -> bool {
+    matches!(key.facts.kind, KeyKind::Certificate | KeyKind::SshCertificate)
+}
+
+/// What says that `revoked` is, and of which form of `key` it does.
+pub(super) fn revocation(revoked: &KeyRecord, key: &KeyRecord) -> String {
+    let why = revoked.facts.revocation.clone().unwrap_or_else(|| "its host says so".into());
+    if revoked.facts.id == key.facts.id {
+        return why;
+    }
+    let kind = revoked.facts.kind.as_str().replace('_', " ");
+    format!("{why} (of the same key as {kind} {:.12})", revoked.facts.id)
 }
 
 /// Whether an object was signed by its own key.
 pub(super) fn is_self_signed(key: &KeyRecord) -> bool {
-    key.facts.kind == KeyKind::Certificate && key.facts.subject.is_some() && key.facts.subject == key.facts.issuer
+    let KeyFacts { subject, issuer, key_id, authority_key_id, .. } = &key.facts;
+    // An authority may sign its next key under its own name.
+    let own_key = key_id.as_ref().zip(authority_key_id.as_ref()).is_none_or(|(own, signer)| own == signer);
+    key.facts.kind == KeyKind::Certificate && subject.is_some() && subject == issuer && own_key
 }
 
 /// Places where it is somebody's own.

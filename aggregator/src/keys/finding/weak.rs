@@ -32,7 +32,7 @@ pub(in crate::keys) fn broken_hash(signature: &str) -> Option<&'static str> {
 /// What can be said against the key itself.
 fn faults(facts: &KeyFacts) -> Vec<(Severity, String)> {
     let mut out = Vec::new();
-    let bits = facts.bits.unwrap_or(u32::MAX);
+    let bits = facts.bits.or_else(|| curve_bits(facts.curve.as_deref()?)).unwrap_or(u32::MAX);
     match facts.algorithm.as_str() {
         "rsa" | "rsa-pss" | "dh" if bits < 1_024 => out.push((Severity::Critical, format!("{bits} bits, which anyone can break"))),
         "rsa" | "rsa-pss" | "dh" if bits < 2_048 => out.push((Severity::Warning, format!("{bits} bits, where 2048 are the least that is safe"))),
@@ -48,6 +48,12 @@ fn faults(facts: &KeyFacts) -> Vec<(Severity, String)> {
     }
     out.extend(facts.weaknesses.iter().map(|weakness| (Severity::Critical, known(weakness))));
     out
+}
+
+/// Size of a curve that goes by this name: `secp192r1`, `P-192`, `brainpoolP160r1`, `c2pnb163v1`.
+fn curve_bits(name: &str) -> Option<u32> {
+    let mut numbers = name.split(|c: char| !c.is_ascii_digit()).filter(|digits| digits.len() == 3);
+    numbers.next()?.parse().ok()
 }
 
 fn known(weakness: &str) -> String {
@@ -70,11 +76,13 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
         if !faults.is_empty() && first(view, key).is_some_and(|first| std::ptr::eq(first, key)) {
             out.push(weak_key(view, key, faults));
         }
-        let signed = matches!(key.facts.kind, KeyKind::Certificate | KeyKind::SshCertificate) && !is_self_signed(key);
+        // Nobody checks the signature of an authority that is trusted by itself, whoever else signed it.
+        let anchored = || key.facts.is_ca == Some(true) && view.cluster(key).any(|other| is_self_signed(other) && view.is_anchor(other));
+        let signed = matches!(key.facts.kind, KeyKind::Certificate | KeyKind::SshCertificate) && !is_self_signed(key) && !anchored();
         if let Some(hash) = key.facts.signature_algorithm.as_deref().filter(|_| signed).and_then(broken_hash) {
             let severity = if hash == "SHA-1" { Severity::Warning } else { Severity::Critical };
             let identity = format!("{}:signature", key.facts.id);
-            let places = key.live().filter(|p| p.place.role != Role::Peer).collect();
+            let places = key.own().filter(|p| p.place.role != Role::Peer).collect();
             let draft = Draft { keys: vec![key], places, ..Draft::new(FindingKind::Weak, severity, &identity) };
             let draft = draft.with("signature", key.facts.signature_algorithm.clone().unwrap_or_default());
             let title = format!("{}{} is signed with {hash}, which can be forged", draft.name(), draft.on());
@@ -90,15 +98,15 @@ fn first<'a>(view: &View<'a>, key: &KeyRecord) -> Option<&'a KeyRecord> {
 
 fn weak_key(view: &View<'_>, key: &KeyRecord, faults: Vec<(Severity, String)>) -> Finding {
     let keys: Vec<&KeyRecord> = view.cluster(key).filter(|other| concerns_us(other)).collect();
-    let places = keys.iter().flat_map(|key| key.live()).filter(|p| p.place.role != Role::Peer).collect();
+    let places = keys.iter().flat_map(|key| key.own()).filter(|p| p.place.role != Role::Peer).collect();
     let severity = faults.iter().map(|(severity, _)| *severity).max().unwrap_or(Severity::Warning);
-    let mut draft = Draft { keys, places, ..Draft::new(FindingKind::Weak, severity, &key.facts.fingerprint) };
+    let mut draft = Draft { keys, places, ..Draft::new(FindingKind::Weak, severity, key.facts.key()) };
     let size = key.facts.bits.map(|bits| format!(" {bits}")).unwrap_or_default();
     draft = draft.with("algorithm", format!("{}{size}", key.facts.algorithm));
     let worst = faults.iter().max_by_key(|(severity, _)| *severity).map(|(_, what)| what.clone()).unwrap_or_default();
     for (_, what) in faults {
         draft = draft.with("weakness", what);
     }
-    let title = format!("{}{} has a weak key: {worst}", super::name(key), draft.on());
+    let title = format!("{}{} has a weak key: {worst}", draft.name_of(key), draft.on());
     draft.finish(title, "Make a new key (RSA of 3072 bits, ECDSA P-256 or Ed25519), replace what carries this one, then remove it.")
 }

@@ -15,7 +15,7 @@ fn key(at: usize) -> KeyRecord {
     facts.not_after_ms = (at % 4 != 3).then(|| NOW + i64::try_from(at % 50).unwrap_or(0) * DAY_MS - 10 * DAY_MS);
     facts.subject = Some(format!("CN=host-{at}.example.org"));
     let place = Place { format: Some(["pem", "openssh"][at % 2].into()), ..Place::at(format!("/etc/ssl/{at}")) };
-    KeyRecord::sighted(None, ["web", "db"][at / 2 % 2], Sighting { facts, place, at_ms: NOW, gone: at % 11 == 0, replaces: None })
+    KeyRecord::sighted(None, ["web", "db"][at / 2 % 2], Sighting { facts, place, at_ms: NOW, gone: at.is_multiple_of(11), replaces: None })
 }
 
 fn inventory(count: usize) -> Vec<Arc<KeyRecord>> {
@@ -35,7 +35,7 @@ fn every_filter_takes_what_it_says_and_together_they_take_what_all_say() {
     let found = Findings::of(keys.iter().map(AsRef::as_ref), NOW);
     type Row = (Filter, fn(&KeyRecord, &Findings) -> bool);
     let alone: Vec<Row> = vec![
-        (Filter { host: Some("web".into()), ..Filter::default() }, |k, _| k.places[0].host == "web"),
+        (Filter { host: Some("web".into()), ..Filter::default() }, |k, _| k.places.iter().next().unwrap().host == "web"),
         (Filter { kinds: vec![KeyKind::PrivateKey, KeyKind::Certificate], ..Filter::default() }, |k, _| k.facts.kind != KeyKind::SshPublicKey),
         (Filter { algorithms: vec!["rsa".into()], ..Filter::default() }, |k, _| k.facts.algorithm == "rsa"),
         (Filter { statuses: vec![Status::Active], ..Filter::default() }, |k, f| f.status(k, NOW) == Status::Active),
@@ -43,7 +43,7 @@ fn every_filter_takes_what_it_says_and_together_they_take_what_all_say() {
         (Filter { findings: FindingKind::Weak.bit() | FindingKind::Expiring.bit(), ..Filter::default() }, |k, f| {
             f.kinds(k) & (FindingKind::Weak.bit() | FindingKind::Expiring.bit()) != 0
         }),
-        (Filter { formats: vec!["pem".into()], ..Filter::default() }, |k, _| k.places[0].place.format.as_deref() == Some("pem")),
+        (Filter { formats: vec!["pem".into()], ..Filter::default() }, |k, _| k.places.iter().next().unwrap().place.format.as_deref() == Some("pem")),
         (Filter { search: Some("HOST-1".into()), ..Filter::default() }, |k, _| k.facts.subject.as_deref().is_some_and(|s| s.contains("host-1"))),
     ];
     for (filter, takes) in &alone {

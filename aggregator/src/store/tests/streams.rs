@@ -123,7 +123,7 @@ async fn a_store_of_the_version_before_is_brought_up_to_date_and_knows_what_it_k
     append(&store, batch(&["a"], T0, 5, 0.0, 0)).await.unwrap();
     settle(&store, &[1, 2], 1, Declared::default()).await.unwrap();
     drop(store);
-    let back = "ALTER TABLE stream DROP COLUMN beyond; ALTER TABLE stream DROP COLUMN seen_ms; ALTER TABLE settled DROP COLUMN items; DROP TABLE lost; PRAGMA user_version = 1";
+    let back = "ALTER TABLE stream DROP COLUMN beyond; ALTER TABLE stream DROP COLUMN seen_ms; ALTER TABLE settled DROP COLUMN items; DROP TABLE lost; DROP TABLE place; PRAGMA user_version = 1";
     rusqlite::Connection::open(fixture.dir.path().join("main.db")).unwrap().execute_batch(back).unwrap();
     let store = fixture.open();
     assert_eq!(standing(&store).await, (2, vec![]));

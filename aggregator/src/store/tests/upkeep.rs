@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::partition::day_of;
+use crate::store::places::At;
 use ledger::Table;
 
 const DAY: i64 = 86_400_000;
@@ -17,6 +18,7 @@ async fn filled(fixture: &Fixture) -> Store {
     store
         .write(move |tx| {
             [Table::Agent, Table::Key, Table::Rule].into_iter().try_for_each(|table| tx.put(table, 1, "x", &record))?;
+            tx.put_place(1, At { key: "x", host: "web-1", path: "/x.pem", slot: 0 }, false, &record)?;
             tx.add_event(1, T0 - 2 * DAY, "created", &record)?;
             tx.add_gap(1, T0, &record)?;
             tx.put_token(1, "t", &record)?;
@@ -58,7 +60,7 @@ fn offline(fixture: &Fixture) -> Verified {
 async fn a_store_that_is_whole_has_no_fault_served_or_not() {
     let fixture = Fixture::new();
     let store = filled(&fixture).await;
-    let expected = Verified { files: 3, blocks: 2, samples: 240, series: 3, level0_rows: 1, records: 9, ..Verified::default() };
+    let expected = Verified { files: 3, blocks: 2, samples: 240, series: 3, level0_rows: 1, records: 10, ..Verified::default() };
     assert_eq!(store.verify(&Progress::silent()).await.unwrap(), expected);
     drop(store);
     let bytes = || walk(fixture.dir.path()).into_iter().map(|file| (file.clone(), std::fs::read(file).unwrap())).filter(|(_, bytes)| !bytes.is_empty());
@@ -88,6 +90,8 @@ async fn each_kind_of_damage_is_named_with_file_table_and_row() {
         ("main.db", flip("level0", "length(body)", "1"), "level0", "3", "it does not open"),
         ("main.db", flip("agent", "30", "1"), "agent", "x", "it does not open"),
         ("main.db", flip("key", "30", "1"), "key", "x", "it does not open"),
+        ("main.db", flip("place", "30", "1"), "place", "x", "it does not open"),
+        ("main.db", "UPDATE place SET at = zeroblob(16)".into(), "place", "x", "it does not open"),
         ("main.db", "UPDATE rule SET id = 'y'".into(), "rule", "y", "it does not open"),
         ("main.db", "UPDATE event SET at_ms = at_ms + 1".into(), "event", "1", "it does not open"),
         ("main.db", flip("gap", "30", "1"), "gap", "1", "it does not open"),
@@ -187,7 +191,7 @@ async fn cleanup_says_what_would_go_and_then_that_goes_also_from_memory() {
     assert!(done.bytes >= dry.bytes && dry.bytes > 0);
     assert_eq!(read(&store, "a", 0, T0 + DAY).await.len(), 65);
     let found = store.verify(&Progress::silent()).await.unwrap();
-    assert_eq!((found.files, found.records, found.faults), (2, 8, 0));
+    assert_eq!((found.files, found.records, found.faults), (2, 9, 0));
 }
 
 #[tokio::test]
@@ -216,7 +220,7 @@ async fn steps_lead_to_the_end_and_nobody_who_waits_is_the_end() {
     let progress = Progress::new(Arc::clone(&gone), move |step| told.lock().unwrap().push(step));
     store.verify(&progress).await.unwrap();
     let all = std::mem::take(&mut *steps.lock().unwrap());
-    assert_eq!(all.first().map(|step| (step.step.as_str(), step.done, step.total)), Some(("main.db", 0, 14)));
+    assert_eq!(all.first().map(|step| (step.step.as_str(), step.done, step.total)), Some(("main.db", 0, 15)));
     assert!(all.is_sorted_by_key(|step| step.done) && all.last().unwrap().step == today(), "{all:?}");
     store.compact(&progress).await.unwrap();
     let all = std::mem::take(&mut *steps.lock().unwrap());

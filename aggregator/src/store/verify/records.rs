@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row, params};
 use serde::de::IgnoredAny;
 
 use super::super::level0::Body;
-use super::super::{StoreError, ledger, level0, outbox, series};
+use super::super::{StoreError, ledger, level0, outbox, places, series};
 use super::{DOUBTS_MAX, Doubt, Look, RESTORE};
 use crate::index::{SeriesId, TenantId};
 
@@ -26,9 +26,10 @@ struct Records {
     place: fn(TenantId, &str, &str) -> Vec<u8>,
 }
 
-const RECORDS: [Records; 9] = [
+const RECORDS: [Records; 10] = [
     Records { table: "agent", parts: "id, ''", place: |tenant, id, _| ledger::place("agent", tenant, id).into_bytes() },
     Records { table: "key", parts: "id, ''", place: |tenant, id, _| ledger::place("key", tenant, id).into_bytes() },
+    Records { table: "place", parts: "key, lower(hex(host) || hex(at))", place: |tenant, key, at| places::place(tenant, key, at).into_bytes() },
     Records { table: "rule", parts: "id, ''", place: |tenant, id, _| ledger::place("rule", tenant, id).into_bytes() },
     Records { table: "enroll_token", parts: "id, ''", place: |_, id, _| ledger::place("enroll_token", 0, id).into_bytes() },
     Records { table: "event", parts: "CAST(at_ms AS TEXT), id", place: |tenant, at_ms, _| ledger::place("event", tenant, at_ms).into_bytes() },
@@ -52,7 +53,9 @@ impl Look<'_> {
         self.tenants = main.prepare("SELECT id FROM tenant")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         self.series(main)?;
         self.level0(main)?;
-        for records in &RECORDS {
+        let version: i64 = main.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        // An older store has no such table until it is opened for writing.
+        for records in RECORDS.iter().filter(|records| version >= places::SINCE || records.table != places::TABLE) {
             let sql = format!("SELECT tenant, body, {} FROM {}", records.parts, records.table);
             let ring = self.files.ring;
             self.rows(main, records.table, &sql, |look, row| {

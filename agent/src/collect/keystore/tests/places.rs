@@ -40,6 +40,9 @@ fn usual_places_are_looked_at_and_missing_ones_are_not_missed() {
         "etc/letsencrypt/live/x/privkey.pem",
         "etc/kubernetes/pki/ca.key",
         "etc/nobody-knows-it/tls/k.pem",
+        "usr/lib/jvm/temurin-21/lib/security/jssecacerts",
+        "var/snap/lxd/common/lxd/server.key",
+        "home/ldap/.aws/ec2.pem",
         "opt/app/conf/deep/k.pem",
         "usr/local/etc/k.pem",
         "data/keys/k.pem",
@@ -58,7 +61,7 @@ fn usual_places_are_looked_at_and_missing_ones_are_not_missed() {
     assert_eq!(told, expected);
     assert!(sink.blind.is_empty(), "{:?}", sink.blind);
     let ups = |sink: &Sink| sink.samples.iter().filter(|sample| sample.series.metric_id == metrics::UP).count();
-    assert!((9..14).contains(&ups(&sink)), "only places that are there have a series: {}", ups(&sink));
+    assert!((12..18).contains(&ups(&sink)), "only places that are there have a series: {}", ups(&sink));
     assert_eq!(place(&sink, "/var/lib/pgsql/.postgresql/postgresql.key").home.as_deref(), Some("pg"));
     assert_eq!((place(&sink, "/home/ldap/.ssh/id").home.as_deref(), &place(&sink, "/etc/ssl/private/a.key").home), (Some("ldap"), &None));
     // A usual place that goes was nobody's promise; one that was asked for is missed.
@@ -76,7 +79,11 @@ fn the_documentation_lists_the_usual_places() {
     let page = fs::read_to_string(page).unwrap();
     let listed: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("    ")).filter(|line| line.starts_with(['/', '~'])).collect();
     assert_eq!(listed, PLACES);
-    for program in crate::parse::names::PROGRAMS {
+    let split = |text: &str| text.split('{').skip(1).any(|inner| inner.split('}').next().is_some_and(|inner| inner.contains('/')));
+    let programs = crate::parse::names::PROGRAMS;
+    let across: Vec<_> = programs.iter().flat_map(|program| program.files).chain(PLACES).filter(|text| split(text)).collect();
+    assert!(across.is_empty(), "alternatives are within one part of a path: {across:?}");
+    for program in programs {
         assert!(page.contains(&format!("| {} |", program.name)), "{} is not documented", program.name);
     }
 }
@@ -130,7 +137,7 @@ fn a_configuration_that_names_what_is_not_there_is_told_once() {
     let events: Vec<Event> = host.look().events.into_iter().chain(events).collect();
     let told: Vec<(&str, &str)> = events.iter().map(|event| (event.path.as_deref().unwrap(), event.message.as_str())).collect();
     assert_eq!(told.iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["/srv/c.pem", "/srv/readme.pem"]);
-    assert!(told[0].1.contains("nginx: /etc/nginx/nginx.conf:1 names it, and it does not exist"), "{told:?}");
+    assert!(told[0].1.contains("nginx: /etc/nginx/nginx.conf:1 names it as a certificate") && told[0].1.contains("it does not exist"), "{told:?}");
     assert!(told[1].1.contains("nginx: /etc/nginx/nginx.conf:1 names it, and there is no key or certificate in it"), "{told:?}");
     assert!(host.settle().is_empty());
     host.restart();
@@ -169,6 +176,33 @@ fn hostile_configurations_end() {
     assert_eq!(sink.sightings.len(), 1);
     let limit = sink.blind.iter().find(|(what, _)| what == "/etc/nginx/nginx.conf");
     assert!(limit.is_some_and(|(_, why)| why.contains("more than 4000 key files are named")), "{:?}", sink.blind);
+}
+
+#[test]
+fn what_includes_cannot_be_read_is_told_and_nothing_waits_for_it() {
+    let mut host = Host::new(&["/etc/ssl"]);
+    host.shop.certificate("srv/c.pem", "srv/k.pem", "www", 30);
+    let chain = |n: u32| format!("include deep/{}.conf;", n + 1);
+    (0..30).for_each(|n| drop(host.shop.write(&format!("etc/nginx/deep/{n}.conf"), chain(n))));
+    host.shop.write("etc/nginx/nginx.conf", "include deep/0.conf; include pipe; include loop; include big; ssl_certificate /srv/c.pem;");
+    host.shop.run("mkfifo", "etc/nginx/pipe");
+    symlink("loop", host.shop.path("etc/nginx/loop")).unwrap();
+    host.shop.write("etc/nginx/big", "# \n".repeat(1 << 19));
+    let many: String = (0..12_000).map(|n| format!("Include conf/{n}\n")).collect();
+    host.shop.write("etc/apache2/apache2.conf", many);
+    (0..100).for_each(|n| drop(host.shop.write(&format!("etc/apache2/conf/{n}"), "Include apache2.conf\nInclude conf/*\n")));
+    host.pass(GRACE);
+    let sink = host.look();
+    assert_eq!(used(&sink).iter().map(|(path, _)| *path).collect::<Vec<_>>(), ["/srv/c.pem"]);
+    let told: Vec<(&str, &str)> = sink.events.iter().map(|event| (event.path.as_deref().unwrap(), event.message.as_str())).collect();
+    let said = |path: &str, what: &str| told.iter().any(|(at, message)| *at == path && message.contains(what));
+    assert!(said("/etc/nginx/deep/20.conf", "included by more than 20 files"), "{told:#?}");
+    assert!(
+        said("/etc/nginx/pipe", "a pipe or device") && said("/etc/nginx/loop", "symbolic link") && said("/etc/nginx/big", "at most 1048576 are read"),
+        "{told:#?}"
+    );
+    assert!(said("/etc/apache2/apache2.conf", "more than 10000 includes"), "{told:#?}");
+    assert!(host.settle().is_empty());
 }
 
 #[test]

@@ -68,9 +68,10 @@ function Findings({ value }: { value: Key }): JSX.Element {
 function Hosts({ value }: { value: Key }): JSX.Element {
   const hosts = hostsOf(value);
   const first = hosts[0] ?? '–';
-  return hosts.length > 1 ? (
+  const more = Math.max(hosts.length, value.hosts_total) - 1;
+  return more > 0 ? (
     <span title={hosts.join('\n')}>
-      {first} <span class="dim">+{hosts.length - 1}</span>
+      {first} <span class="dim">+{more}</span>
     </span>
   ) : (
     <>{first}</>
