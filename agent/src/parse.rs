@@ -1,5 +1,6 @@
 //! Bytes to structs: no I/O, no clock, no panic on any input. Each file has a fuzz target.
 
+pub mod acl;
 pub mod algorithm;
 pub mod ber;
 pub mod cgroup;

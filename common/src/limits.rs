@@ -94,6 +94,10 @@ pub const SSH_COMMENT_BYTES_MAX: usize = 256;
 pub const KEYSTORE_REVOKED_MAX: usize = 500_000;
 /// Files that one keystore scan visits.
 pub const KEYSTORE_FILES_MAX: usize = 50_000;
+/// Names of one file (hard links) that are told, each as a place.
+pub const KEYSTORE_FILE_NAMES_MAX: usize = 16;
+/// Bytes of a file's access control list that are read: 512 entries. Of a longer one it is not known whom it lets in.
+pub const ACL_BYTES_MAX: usize = 4 + 512 * 8;
 /// Directory levels below a configured path.
 pub const KEYSTORE_DEPTH_MAX: usize = 12;
 /// Homes of users in which keys are looked for: a host with more has them on a server.

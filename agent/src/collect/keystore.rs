@@ -17,6 +17,7 @@ mod memory;
 mod metrics;
 mod model;
 mod named;
+mod names;
 pub(super) mod owner;
 mod pair;
 mod parser;
@@ -25,6 +26,7 @@ mod places;
 mod reach;
 mod reader;
 mod report;
+mod shown;
 mod site;
 #[cfg(test)]
 mod tests;
@@ -83,6 +85,8 @@ pub(super) struct Keystore {
     started_ms: i64,
     tracker: Tracker,
     memory: Memory,
+    /// What of it was given away to be stored.
+    stored: Memory,
     /// While it is not known what a former process remembered.
     unknown_past: UnknownPast,
     /// The host, and then its containers.
@@ -131,7 +135,10 @@ impl Collector for Keystore {
     fn restore(&mut self, remembered: Vec<(String, Vec<u8>)>) {
         match std::mem::replace(&mut self.unknown_past, UnknownPast::No) {
             UnknownPast::Looked(first) => self.unknown_past = UnknownPast::Told(first, remembered),
-            _ => (self.memory, self.tracker) = self.recall(remembered),
+            _ => {
+                (self.memory, self.tracker) = self.recall(remembered);
+                self.stored = self.memory.clone();
+            }
         }
     }
 
@@ -160,6 +167,7 @@ impl Keystore {
             started_ms: context.started_ms,
             tracker: Tracker::default(),
             memory: Memory::default(),
+            stored: Memory::default(),
             unknown_past: UnknownPast::Untold,
             sites: vec![Site::new("", context.root.clone())],
             watcher: None,
@@ -195,6 +203,7 @@ impl Keystore {
         let before = self.memory.clone();
         self.catch_up(at, sink);
         let changes = self.pace(changes);
+        self.untold.append(&mut self.tracker.untold);
         report::report(changes, sink, &mut self.totals);
         self.resend(at, sink);
         if matches!(self.unknown_past, UnknownPast::Untold) {
@@ -206,7 +215,7 @@ impl Keystore {
         (self.memory.hidden, self.memory.kept) = (unseen, kept);
         let [Ok(host), ..] = &looks[..] else { return Ok(()) };
         self.roots(&host.found.roots, sink);
-        self.memory.remember(&before, &mut self.tracker, sink);
+        self.memory.remember(&mut self.stored, &mut self.tracker, sink);
         self.known.write(self.tracker.held().map(|held| (&held.facts, &held.place)));
         self.watch(host, sink);
         self.sites.iter_mut().zip(&looks).for_each(|(site, looked)| site.is_known |= looked.is_ok());
@@ -358,7 +367,7 @@ impl Keystore {
         }
         if self.tracker.is_waiting() {
             watcher.wake_in(GRACE);
-        } else if is_new || late.is_some() || !self.untold.is_empty() {
+        } else if is_new || late.is_some() || !self.untold.is_empty() || !self.tracker.quiet.is_empty() {
             watcher.wake_in(SOON);
         }
     }

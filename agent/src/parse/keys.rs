@@ -5,8 +5,9 @@
 mod blocks;
 mod formats;
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-
 use std::sync::Arc;
 
 use keyvigil_common::crl::{Crl, Lines};
@@ -30,7 +31,7 @@ pub struct Found {
 }
 
 /// How a file holds a key.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Within {
     /// Form of the file, as [`keyvigil_common::key::Place::format`] names it.
     pub format: Option<String>,
@@ -124,6 +125,8 @@ pub struct Parsed {
     pub faults: Vec<Fault>,
     /// Neither: the file has nothing to do with keys.
     pub not_a_key: bool,
+    /// Where an object is among `objects`, by a hash of it.
+    seen: HashMap<u64, usize>,
 }
 
 impl Parsed {
@@ -158,21 +161,35 @@ impl Parsed {
     }
 
     pub(super) fn object(&mut self, offset: usize, within: Within, facts: Result<KeyFacts, String>) {
-        match facts {
-            Ok(mut facts) => {
-                facts.clamp();
-                let slot = self.slot();
-                self.objects.push(Found { slot, facts, within, revokes: None });
+        self.take(offset, within, facts);
+    }
+
+    /// Takes in an object; where it lies in the file many times, it is one.
+    pub(super) fn take(&mut self, offset: usize, within: Within, facts: Result<KeyFacts, String>) -> Option<&mut Found> {
+        let mut facts = match facts {
+            Ok(facts) => facts,
+            Err(reason) => {
+                self.fault(offset, FaultClass::Corrupt, reason);
+                return None;
             }
-            Err(reason) => self.fault(offset, FaultClass::Corrupt, reason),
+        };
+        facts.clamp();
+        let slot = self.slot();
+        let mut hasher = DefaultHasher::new();
+        (&facts.id, facts.kind, &facts.subject, &within).hash(&mut hasher);
+        let at = *self.seen.entry(hasher.finish()).or_insert(self.objects.len());
+        if self.objects.get(at).is_some_and(|found| found.facts == facts && found.within == within) {
+            return self.objects.get_mut(at);
         }
+        self.objects.push(Found { slot, facts, within, revokes: None });
+        self.objects.last_mut()
     }
 
     /// An X.509 revocation list.
     pub(super) fn list(&mut self, offset: usize, within: Within, der: &[u8]) {
         let list = Crl::read(der);
-        self.object(offset, within, list.as_ref().map(x509::crl).map_err(|reason| format!("the revocation list cannot be read: {reason}")));
-        if let (Ok(list), Some(found)) = (list, self.objects.last_mut()) {
+        let facts = list.as_ref().map(x509::crl).map_err(|reason| format!("the revocation list cannot be read: {reason}"));
+        if let (Some(found), Ok(list)) = (self.take(offset, within, facts), list) {
             found.revokes = Some(Arc::new(list.into_lines()));
         }
     }

@@ -40,8 +40,7 @@ pub fn read(bytes: &[u8], _path: &Path, parsed: &mut Parsed) {
 
 /// Tells a list, with all its names to look up.
 pub(super) fn tell<'a>(facts: KeyFacts, names: impl Iterator<Item = &'a str>, at_ms: i64, parsed: &mut Parsed) {
-    parsed.object(0, Within::own("krl"), Ok(facts));
-    if let Some(found) = parsed.objects.last_mut() {
+    if let Some(found) = parsed.take(0, Within::own("krl"), Ok(facts)) {
         found.revokes = Some(Arc::new(Lines::named(names, at_ms)));
     }
 }

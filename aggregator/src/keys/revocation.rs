@@ -9,7 +9,7 @@ use keyvigil_common::config::Period;
 use keyvigil_common::crl::Lines;
 use keyvigil_common::event::EventKind;
 use keyvigil_common::key::KeyKind;
-use keyvigil_common::revocation::Lists;
+use keyvigil_common::revocation::{Lists, Revocation};
 use serde::{Deserialize, Serialize};
 
 use super::{EventRecord, Inventory, KeyRecord, Places};
@@ -102,7 +102,7 @@ impl KeyRecord {
         };
         let mut after = self.clone();
         (after.revoked_ms, after.revoked_known_ms) = (by.as_ref().map(|by| by.at_ms), by.is_some().then_some(now_ms));
-        (after.facts.revocation, after.revoked_list) = (by.as_ref().map(|by| by.sentence()), by.map(|by| by.list));
+        (after.facts.revocation, after.revoked_list) = (by.as_ref().map(Revocation::sentence), by.map(|by| by.list));
         Some(after)
     }
 

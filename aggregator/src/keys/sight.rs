@@ -137,6 +137,8 @@ impl From<Inline> for PlaceRecord {
     }
 }
 
+/// Keys by tenant and id.
+type Keys = Vec<(TenantId, String, Stored)>;
 /// Places by tenant and key.
 type Rows = HashMap<(TenantId, String), Vec<Arc<PlaceRecord>>>;
 
@@ -162,7 +164,7 @@ pub(super) async fn load(store: &Store) -> Result<Vec<(TenantId, KeyRecord)>, St
     Ok(out)
 }
 
-fn read(connection: &Connection, ring: &KeyRing) -> Result<(Vec<(TenantId, String, Stored)>, Rows), StoreError> {
+fn read(connection: &Connection, ring: &KeyRing) -> Result<(Keys, Rows), StoreError> {
     let mut places = Rows::new();
     rows::each(connection, ring, |tenant, key, place| places.entry((tenant, key.to_owned())).or_default().push(Arc::new(place)))?;
     Ok((ledger::all(connection, ring, Table::Key)?, places))

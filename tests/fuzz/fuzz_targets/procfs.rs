@@ -1,11 +1,13 @@
-//! What the kernel, or a container that stands for it, writes into files below `/proc` and into `/etc/os-release`: no panic.
+//! What the kernel, or a container that stands for it, writes into files below `/proc`, into `/etc/os-release` and into access control
+//! lists: no panic.
 
 #![no_main]
 
-use keyvigil_agent::parse::{os_release, proc_keys, procfs};
+use keyvigil_agent::parse::{acl, os_release, proc_keys, procfs};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
+    let _ = acl::read(bytes);
     // As the agent reads it.
     let text = String::from_utf8_lossy(bytes);
     let _ = os_release::pretty_name(&text);

@@ -1,12 +1,11 @@
 //! What the sensor remembered, where that could be read only after it had looked already: the disk was away when the agent
 //! started. What had changed until that first look is told late; what changed since was told when it did. Called by the sensor.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::memory::Memory;
-use super::model::{Change, Held, Hidden, Object, Observed, Scan, Version, is_below};
+use super::model::{Change, FilePlace, Held, Hidden, Object, Observed, Scan, Version, is_below};
 use super::tracker::{GRACE, Tracker};
 use crate::collect::At;
 
@@ -36,7 +35,14 @@ impl FirstLook {
             };
             let was_hidden = is_below(&memory.hidden, Path::new(path));
             let baseline = was_hidden || !was_looked_at(Path::new(path));
-            let observed = Observed { objects: &objects[path], troubles: &[], place: Cow::Owned(place), version: Version::default(), fresh: true, baseline };
+            let observed = Observed {
+                objects: &objects[path],
+                troubles: &[],
+                place: FilePlace::Made(Box::new(place)),
+                version: Version::default(),
+                fresh: true,
+                baseline,
+            };
             scan.files.insert(path.clone(), observed);
         }
         let mut changes = old.update(at, &scan);

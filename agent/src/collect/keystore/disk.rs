@@ -9,15 +9,19 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use keyvigil_common::limits::{KEY_FILE_BYTES_MAX, KEY_SNIFF_BYTES};
+use keyvigil_common::limits::{ACL_BYTES_MAX, KEY_FILE_BYTES_MAX, KEY_SNIFF_BYTES};
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use crate::parse::acl::{self, Acl};
 use crate::parse::keys::looks_like_keys;
 use crate::rootfs::RootFs;
 
 /// Links that are followed on the way to one file, as many as the kernel follows.
 const LINKS_MAX: usize = 40;
+const ACCESS_LIST: &str = "system.posix_acl_access";
+const GROUP_BITS: u32 = 0o070;
 
 /// By which a change of a file is noticed without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub(super) struct Stamp {
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
+    /// Names that it has, seen or not.
+    pub(super) links: u64,
 }
 
 impl Stamp {
@@ -47,6 +53,7 @@ impl Stamp {
             mode: stat.st_mode,
             uid: stat.st_uid,
             gid: stat.st_gid,
+            links: stat.st_nlink,
         }
     }
 
@@ -77,8 +84,8 @@ pub(super) struct Listing {
 
 /// What reading a file gave.
 pub(super) enum Contents {
-    /// May hold keys.
-    Bytes(Zeroizing<Vec<u8>>),
+    /// May hold keys; with the file's access control list, where that is known.
+    Bytes(Zeroizing<Vec<u8>>, Option<Acl>),
     /// Has nothing to do with keys.
     Other,
     /// Looks like keys, and is larger than any key file.
@@ -129,8 +136,21 @@ impl Disk {
     /// # Errors
     /// What the system says.
     pub(super) fn canonical(&self, path: &Path) -> io::Result<PathBuf> {
+        self.resolve(path, &mut Vec::new())
+    }
+
+    /// Of the links that lead in a circle, on which `path` ends, the first by name.
+    pub(super) fn first_of_loop(&self, path: &Path) -> Option<PathBuf> {
+        let mut links = Vec::new();
+        self.resolve(path, &mut links).err()?;
+        let (last, before) = links.split_last()?;
+        let begin = before.iter().rposition(|link| link == last)?;
+        before[begin..].iter().min().cloned()
+    }
+
+    /// `path` without `links`, which are the links on the way.
+    fn resolve(&self, path: &Path, links: &mut Vec<PathBuf>) -> io::Result<PathBuf> {
         let mut real = PathBuf::from("/");
-        let mut links = 0;
         let mut rest: Vec<OsString> = path.iter().rev().map(OsStr::to_owned).collect();
         while let Some(part) = rest.pop() {
             if part == "/" || part == "." {
@@ -146,9 +166,9 @@ impl Disk {
                 real = next;
                 continue;
             };
-            links += 1;
-            if links > LINKS_MAX {
-                return Err(rustix::io::Errno::LOOP.into());
+            links.push(next);
+            if links.len() > LINKS_MAX {
+                return Err(Errno::LOOP.into());
             }
             if target.is_absolute() {
                 real = PathBuf::from("/");
@@ -174,7 +194,7 @@ impl Disk {
                 break;
             }
             let stamp = rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW);
-            if matches!(stamp, Err(rustix::io::Errno::NOENT)) {
+            if matches!(stamp, Err(Errno::NOENT)) {
                 continue;
             }
             listing.entries.push(Entry { name: OsStr::from_bytes(name.to_bytes()).to_owned(), stamp: stamp.map(|stat| Stamp::of(&stat)).map_err(Into::into) });
@@ -233,7 +253,22 @@ impl Disk {
             whole.truncate(read);
             bytes = whole;
         }
-        Ok((stamp, Contents::Bytes(bytes)))
+        let acl = list_of(&stamp, |buffer| rustix::fs::fgetxattr(&file, ACCESS_LIST, buffer)).ok();
+        Ok((stamp, Contents::Bytes(bytes, acl)))
+    }
+
+    /// Whom the access control list of what `path` leads to lets in beside those of the mode.
+    ///
+    /// # Errors
+    /// What the system says; `InvalidData` where it is longer than we read, or of another form.
+    pub(super) fn acl(&self, path: &Path, stamp: &Stamp) -> io::Result<Acl> {
+        match &self.top {
+            None => list_of(stamp, |buffer| rustix::fs::getxattr(path, ACCESS_LIST, buffer)),
+            Some(_) => {
+                let file = self.open(path, OFlags::PATH)?;
+                list_of(stamp, |buffer| rustix::fs::getxattr(descriptor_path(&file), ACCESS_LIST, buffer))
+            }
+        }
     }
 
     /// Where `path` lies outside of any prefix.
@@ -247,7 +282,24 @@ fn link_of(file: &OwnedFd) -> io::Result<Option<PathBuf>> {
     match rustix::fs::readlinkat(file, "", Vec::new()) {
         Ok(target) => Ok(Some(PathBuf::from(OsStr::from_bytes(target.as_bytes())))),
         // Not a link.
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => Ok(None),
+        Err(Errno::NOENT | Errno::INVAL) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The access control list that `get` reads.
+fn list_of(stamp: &Stamp, get: impl FnOnce(&mut [u8]) -> rustix::io::Result<usize>) -> io::Result<Acl> {
+    if stamp.mode & GROUP_BITS == 0 {
+        // With a list these are its mask.
+        return Ok(Acl::default());
+    }
+    let mut buffer = [0; ACL_BYTES_MAX];
+    let unknown = || io::Error::new(io::ErrorKind::InvalidData, "an access control list that cannot be read");
+    match get(&mut buffer) {
+        Ok(length) => acl::read(&buffer[..length]).ok_or_else(unknown),
+        // It has none, or the file system knows none.
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(Acl::default()),
+        Err(Errno::RANGE) => Err(unknown()),
         Err(e) => Err(e.into()),
     }
 }

@@ -1,6 +1,5 @@
 //! What the sites of one scan saw, as one: files with what is known of them, and what hides others. Called by the sensor.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use keyvigil_common::key::Place;
 use keyvigil_common::limits::{KEYSTORE_NAMED_MAX, KEYSTORE_SCAN_SECONDS_MAX};
 
 use super::memory::Memory;
-use super::model::{Observed, Scan, Version, is_below};
+use super::model::{FilePlace, Observed, Scan, Version, is_below};
 use super::pattern::Pattern;
 use super::reader::Seen;
 use super::site::{Looked, Site};
@@ -48,7 +47,7 @@ pub(super) fn gather<'a>(sites: &'a [Site], looks: &'a [io::Result<Looked>], bef
         }
     }
     for (path, observed) in &gathered.scan.files {
-        if let Some(trouble) = observed.troubles.iter().find(|trouble| trouble.hides()) {
+        if let Some(trouble) = observed.troubles.iter().find(|trouble| trouble.hides) {
             sink.absent(path, &trouble.detail);
         }
     }
@@ -69,7 +68,7 @@ impl<'a> Gathered<'a> {
         }
         for (path, trouble) in &looked.found.troubles {
             let path = site.reader.name(path);
-            let place = Cow::Owned(Place::at(path.clone()));
+            let place = FilePlace::Made(Box::new(Place::at(path.clone())));
             let troubles = std::slice::from_ref(trouble);
             let observed = Observed { objects: &[], troubles, place, version: Version::default(), fresh: true, baseline: false };
             self.scan.files.entry(path).or_insert(observed);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use keyvigil_common::key::{KeyFacts, Place};
+use keyvigil_common::limits::KEYSTORE_SIGHTINGS_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::model::{FileState, Held};
@@ -65,13 +66,22 @@ impl Memory {
         memory
     }
 
-    /// Remembers what changed since `before`.
-    pub(super) fn remember(&self, before: &Self, tracker: &mut Tracker, sink: &mut Sink) {
-        for path in std::mem::take(&mut tracker.dirty) {
+    /// Remembers what is not yet `stored`. Of files that only were there, some at each look; until all of them are, it is not
+    /// remembered that anybody looked there, so that after a restart they are not new.
+    pub(super) fn remember(&self, stored: &mut Self, tracker: &mut Tracker, sink: &mut Sink) {
+        let mut paths = std::mem::take(&mut tracker.dirty);
+        let room = KEYSTORE_SIGHTINGS_MAX.saturating_sub(paths.len());
+        paths.extend((0..room).map_while(|_| tracker.quiet.pop_first()));
+        for path in paths {
             let value = tracker.files.get(&path).filter(|state| !state.objects.is_empty() || state.told.is_some());
             let bytes = value.and_then(|state| serde_json::to_vec(&File::from(state)).ok());
-            sink.remember(format!("{FILE}{path}"), bytes);
+            // All of them are held until they are on disk.
+            sink.remember(format!("{FILE}{path}"), bytes.map(|bytes| bytes.into_boxed_slice().into_vec()));
         }
+        if !tracker.quiet.is_empty() {
+            return;
+        }
+        let before = std::mem::replace(stored, self.clone());
         for (root, existed) in &self.roots {
             if before.roots.get(root) != Some(existed) {
                 sink.remember(format!("{ROOT}{root}"), Some(if *existed { b"1".to_vec() } else { b"0".to_vec() }));

@@ -1,7 +1,7 @@
 //! The numbers of the keystore sensor: totals since the agent started, and gauges of what lies there. Called by the sensor
 //! and its reports.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use keyvigil_common::key::{KeyKind, Role, clamp_text};
@@ -92,18 +92,18 @@ pub(super) fn write_inventory(tracker: &Tracker, sink: &mut Sink) {
     }
     let unreadable = tracker.files.values().filter(|state| state.told.is_some()).count();
     sink.gauge(UNREADABLE, &[], unreadable as f64);
+    // One in several entries of a store has one end.
+    let mut seen = HashSet::new();
+    ending.retain(|held| seen.insert((&held.facts.id, &held.place.path)));
     ending.sort_by_key(|held| held.facts.not_after_ms);
     if ending.len() > KEY_EXPIRY_SERIES_MAX {
         let why = format!("{} certificates; only the {KEY_EXPIRY_SERIES_MAX} that end soonest have a series", ending.len());
         sink.absent(NOT_AFTER, why);
     }
-    let mut written = BTreeSet::new();
     for held in ending.into_iter().take(KEY_EXPIRY_SERIES_MAX) {
         let (Some(end), Some(key)) = (held.facts.not_after_ms, held.facts.id.get(..16)) else { continue };
-        if written.insert((key, &held.place.path)) {
-            let (subject, path) = (tag(held.facts.subject.as_deref().unwrap_or_default()), tag(&held.place.path));
-            sink.gauge(NOT_AFTER, &[("key", key), ("path", &path), ("subject", &subject)], end as f64 / 1_000.0);
-        }
+        let (subject, path) = (tag(held.facts.subject.as_deref().unwrap_or_default()), tag(&held.place.path));
+        sink.gauge(NOT_AFTER, &[("key", key), ("path", &path), ("subject", &subject)], end as f64 / 1_000.0);
     }
 }
 

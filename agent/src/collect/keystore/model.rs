@@ -1,9 +1,9 @@
 //! What the parts of the keystore sensor say to each other: files as a scan saw them, keys as they are held, and changes. No
 //! I/O, no time.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -59,13 +59,33 @@ pub(super) struct Observed<'a> {
     /// What was not.
     pub(super) troubles: &'a [Trouble],
     /// The file's part of the places of its objects.
-    pub(super) place: Cow<'a, Place>,
+    pub(super) place: FilePlace<'a>,
     /// Changes whenever the file does.
     pub(super) version: Version,
     /// It may differ from the last scan.
     pub(super) fresh: bool,
     /// Found by looking where nobody looked before: its keys are not new, only new to us.
     pub(super) baseline: bool,
+}
+
+/// A file's part of the places of its objects: small, since there is one for each file at each look.
+#[derive(Debug)]
+pub(super) enum FilePlace<'a> {
+    /// As the reader holds it.
+    Held(&'a Place),
+    /// Made for this look.
+    Made(Box<Place>),
+}
+
+impl Deref for FilePlace<'_> {
+    type Target = Place;
+
+    fn deref(&self) -> &Place {
+        match self {
+            Self::Held(place) => place,
+            Self::Made(place) => place,
+        }
+    }
 }
 
 /// Which file it was, and in which state.

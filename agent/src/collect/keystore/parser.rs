@@ -83,7 +83,9 @@ fn guarded(parse: impl FnOnce() -> Parsed) -> Parsed {
     // Nothing is shared with the parser but what it borrows, and what that holds is not changed.
     catch_unwind(AssertUnwindSafe(parse)).unwrap_or_else(|_| {
         let reason = "the parser failed on this file; the log has where".to_owned();
-        Parsed { faults: vec![Fault { slot: 0, offset: 0, class: FaultClass::Internal, reason }], ..Parsed::default() }
+        let mut parsed = Parsed::default();
+        parsed.faults.push(Fault { slot: 0, offset: 0, class: FaultClass::Internal, reason });
+        parsed
     })
 }
 

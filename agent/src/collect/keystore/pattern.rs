@@ -89,6 +89,11 @@ impl Pattern {
         self.home.is_some()
     }
 
+    /// Whether a configuration names just that, or the administrator: what stands behind it is missed where it cannot be seen.
+    pub(super) fn is_one_path(&self) -> bool {
+        !self.flat && matches!(self.parts.last(), Some(Part::Names(_)))
+    }
+
     /// Whether its names may begin with a dot.
     pub(super) fn asks_for_hidden(&self) -> bool {
         self.parts.last().is_some_and(|part| part.asks_for_hidden() || matches!(part, Part::Names(_)))

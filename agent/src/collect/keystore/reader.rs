@@ -1,7 +1,6 @@
 //! Reads the files that a walk found, each only when it changed, and keeps what they held: facts, never bytes. Called by the
 //! sensor at each scan.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,13 +11,15 @@ use keyvigil_common::revocation::Lists;
 
 use super::budget::Budget;
 use super::disk::{Contents, Disk, Stamp};
-use super::model::{Object, Observed, Version};
+use super::model::{FilePlace, Object, Observed, Version};
 use super::owner::Owners;
 use super::parser::{Parser, PasswordFiles};
 use super::pattern::is_missing;
+use super::shown::shown;
 use super::trouble::{NOT_A_KEY, Trouble};
 use super::walk::Named;
 use crate::collect::At;
+use crate::parse::acl::Acl;
 
 /// A file that changed this shortly before it was read is read again: a second write may leave the same times.
 pub(super) const RACY_NS: i128 = 2_000_000_000;
@@ -37,8 +38,12 @@ pub(super) struct Look<'a> {
 pub(super) struct Reader {
     /// Before each path: which host it is on, where it is another one.
     prefix: String,
-    files: HashMap<(u64, u64), Held>,
+    /// Where one has several names that are told, by each of these.
+    files: HashMap<Which, Box<Held>>,
 }
+
+/// Which file, and which of its names.
+type Which = ((u64, u64), usize);
 
 /// What is known of a file beside what lies in it.
 #[derive(Debug, Default)]
@@ -66,6 +71,8 @@ struct Held {
     /// The name it goes by.
     path: PathBuf,
     stamp: Stamp,
+    /// Whom it lets in; `None` where that is not known.
+    acl: Option<Acl>,
     pattern: usize,
     /// Its part of the places of its objects.
     place: Place,
@@ -91,32 +98,38 @@ impl Reader {
 
     /// A path as it is shown.
     pub(super) fn name(&self, path: &Path) -> String {
-        if self.prefix.is_empty() { text(path) } else { text(Path::new(&format!("{}{}", self.prefix, path.display()))) }
+        let mut name = self.prefix.clone();
+        name.push_str(&shown(path));
+        clamp_text(&mut name);
+        name
     }
 
     /// Reads what changed among `files` and forgets what is not among them, where the walk looked; the files for which the time
     /// was too short.
     pub(super) fn read(&mut self, of: &Look<'_>, files: Vec<Named>, owners: &mut Owners<'_>, is_hidden: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
-        let mut before = std::mem::take(&mut self.files);
+        let mut before = std::mem::replace(&mut self.files, HashMap::with_capacity(files.len()));
         let (mut left, mut lines_left, mut changed) = (KEYSTORE_KEYS_MAX, KEYSTORE_REVOKED_MAX, false);
         let mut late = Vec::new();
         for file in files {
-            let mut held = match before.remove(&file.stamp.identity()) {
+            let which = (file.stamp.identity(), file.nth);
+            let mut held = match before.remove(&which) {
                 // Its name may tell what its keys are there for.
-                Some(held) if held.settled && held.stamp == file.stamp && held.path == file.path && held.has_same_passwords(of.parser) => {
-                    Held { fresh: false, hidden: false, pattern: file.pattern, ..held }
+                Some(mut held) if held.settled && held.stamp == file.stamp && held.path == file.path && held.has_same_passwords(of.parser) => {
+                    (held.fresh, held.hidden, held.pattern) = (false, false, file.pattern);
+                    held
                 }
                 // As it was, until there is time.
-                Some(held) if of.budget.is_over() => {
+                Some(mut held) if of.budget.is_over() => {
                     late.push(file.path);
-                    Held { settled: false, fresh: false, hidden: true, ..held }
+                    (held.settled, held.fresh, held.hidden) = (false, false, true);
+                    held
                 }
                 None if of.budget.is_over() => {
                     late.push(file.path);
                     continue;
                 }
                 _ => match self.read_one(of, &file, owners) {
-                    Some(held) => held,
+                    Some(held) => Box::new(held),
                     None => continue,
                 },
             };
@@ -133,11 +146,12 @@ impl Reader {
             held.bound_lists(&mut lines_left);
             changed |= held.fresh;
             // By the stamp of the walk: the file may be another one by now, and then the next scan reads it.
-            self.files.insert(file.stamp.identity(), held);
+            self.files.insert(which, held);
         }
         changed |= !before.is_empty();
-        for (which, held) in before.into_iter().filter(|(_, held)| is_hidden(&held.path)) {
-            self.files.entry(which).or_insert(Held { fresh: false, hidden: true, ..held });
+        for (which, mut held) in before.into_iter().filter(|(_, held)| is_hidden(&held.path)) {
+            (held.fresh, held.hidden) = (false, true);
+            self.files.entry(which).or_insert(held);
         }
         if changed {
             self.revoke();
@@ -146,9 +160,9 @@ impl Reader {
     }
 
     /// Takes in what lies around each file.
-    pub(super) fn describe(&mut self, mut surroundings: impl FnMut(&Path, (u64, u64), u32) -> Surroundings) {
-        for (which, held) in self.files.iter_mut().filter(|(_, held)| !held.hidden) {
-            let Surroundings { reach, home, used_by, is_trust, wants_key } = surroundings(&held.path, *which, held.stamp.mode);
+    pub(super) fn describe(&mut self, mut surroundings: impl FnMut(&Path, &Stamp, Option<&Acl>) -> Surroundings) {
+        for held in self.files.values_mut().filter(|held| !held.hidden) {
+            let Surroundings { reach, home, used_by, is_trust, wants_key } = surroundings(&held.path, &held.stamp, held.acl.as_ref());
             let role = if is_trust { Role::Trusted } else { Role::Held };
             let place = &mut held.place;
             if (&place.reach, &place.home, &place.used_by, place.role) != (&reach, &home, &used_by, role) {
@@ -172,7 +186,8 @@ impl Reader {
                 lists.add(&held.place.path, &object.facts, lines);
             }
         }
-        for Held { objects, unrevoked, fresh, .. } in self.files.values_mut() {
+        for held in self.files.values_mut() {
+            let Held { objects, unrevoked, fresh, .. } = &mut **held;
             if lists.is_empty() && unrevoked.is_empty() {
                 continue;
             }
@@ -200,7 +215,7 @@ impl Reader {
         self.files.values().filter(move |held| !held.objects.is_empty() || !held.troubles.is_empty() || is_known(&held.place.path)).map(|held| {
             let Stamp { device, inode, size, changed_ns, .. } = held.stamp;
             let version = Version { device, inode, size, changed_ns };
-            let place = Cow::Borrowed(&held.place);
+            let place = FilePlace::Held(&held.place);
             let observed = Observed { objects: &held.objects, troubles: &held.troubles, place, version, fresh: held.fresh, baseline: false };
             Seen { observed, pattern: held.pattern, changed_ms: i64::try_from(changed_ns / 1_000_000).unwrap_or(0) }
         })
@@ -208,13 +223,16 @@ impl Reader {
 
     /// `None` where the file is gone again.
     fn read_one(&self, of: &Look<'_>, file: &Named, owners: &mut Owners<'_>) -> Option<Held> {
-        let (mut objects, mut troubles) = (Vec::new(), Vec::new());
+        let (mut objects, mut troubles, mut acl) = (Vec::new(), Vec::new(), None);
         let (stamp, settled) = match of.disk.read(&file.path) {
             Ok((stamp, contents)) => {
                 match contents {
                     Contents::Other => {}
                     Contents::TooLarge(bytes) => troubles.push(Trouble::too_large(bytes)),
-                    Contents::Bytes(bytes) => (objects, troubles) = of.parser.parse(&file.path, &bytes, stamp),
+                    Contents::Bytes(bytes, list) => {
+                        acl = list;
+                        (objects, troubles) = of.parser.parse(&file.path, &bytes, stamp);
+                    }
                 }
                 let age_ns = i128::from(of.at.wall_ms) * 1_000_000 - stamp.changed_ns.max(stamp.modified_ns);
                 (stamp, age_ns >= RACY_NS)
@@ -238,6 +256,7 @@ impl Reader {
         Some(Held {
             path: file.path.clone(),
             stamp,
+            acl,
             pattern: file.pattern,
             place,
             settled,

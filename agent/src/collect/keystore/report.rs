@@ -63,7 +63,8 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
                 totals.expired += events.about(EventKind::Expired, &facts, &place, "", message);
             }
             Change::Exposed(facts, place) => {
-                let message = format!("{} in {} can be read or changed by every user of the host: take those permissions away", describe(&facts), place.path);
+                let message =
+                    format!("{} in {} can be read or changed by others than its owner and group: take those permissions away", describe(&facts), place.path);
                 // Each place is a breach of its own.
                 let violations = events.about(EventKind::PolicyViolation, &facts, &place, &place.path, message);
                 events.add([("policy".to_owned(), "private key not accessible to others".to_owned())]);

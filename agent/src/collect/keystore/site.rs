@@ -10,10 +10,11 @@ use super::disk::Disk;
 use super::homes::Homes;
 use super::model::Hidden;
 use super::named::Naming;
+use super::names::{Names, Targets, target_of};
 use super::owner::Owners;
 use super::parser::Parser;
 use super::pattern::Pattern;
-use super::reach::Reaches;
+use super::reach::{File, Reaches};
 use super::reader::{Look, Reader, Surroundings};
 use super::trouble::Trouble;
 use super::walk::{self, Ask, Found, Named, Rest, Root};
@@ -41,8 +42,8 @@ pub(super) struct Site {
     pub(super) reader: Reader,
     naming: Naming,
     rest: Rest,
-    /// Of files: each link to it, and where that leads.
-    targets: HashMap<(u64, u64), Vec<(PathBuf, PathBuf)>>,
+    /// Where links lead.
+    targets: Targets,
     /// It was looked at before.
     pub(super) is_known: bool,
 }
@@ -78,7 +79,7 @@ impl Site {
             reader: Reader::of(prefix),
             naming: Naming::default(),
             rest: Rest::default(),
-            targets: HashMap::new(),
+            targets: Targets::new(),
             is_known: false,
         }
     }
@@ -109,20 +110,22 @@ impl Site {
         self.own_troubles(wanted, &mut found);
         self.follow(&disk, &found.files);
         let users = Users::of(&self.naming, wanted.paths.len(), &found.files);
-        let hides = found.troubles.iter().filter(|(_, trouble)| trouble.hides()).map(|(path, _)| path);
+        let configured: HashSet<&Path> = self.naming.uses.iter().filter_map(|named| named.path.as_deref()).collect();
+        let names = Names::of(std::mem::take(&mut found.files), &disk, &self.targets, |path| configured.contains(path));
+        found.troubles.extend(names.troubles);
+        let hides = found.troubles.iter().filter(|(_, trouble)| trouble.hides).map(|(path, _)| path);
         let late = found.unvisited.iter().cloned().collect();
         let mut hidden = Hidden { blocked: hides.chain(&found.unvisited).cloned().collect(), late, visited: BTreeSet::new() };
         if !hidden.late.is_empty() {
             hidden.visited = found.directories.keys().cloned().collect();
         }
-        let (files, others) = walk::one_name_each(std::mem::take(&mut found.files));
-        let names = others.iter().map(|path| self.reader.name(path)).collect();
-        let late = self.reader.read(&look, files, &mut Owners::new(&self.root), |path| hidden.covers(path));
+        let late = self.reader.read(&look, names.files, &mut Owners::new(&self.root), |path| hidden.covers(path));
         let unread: BTreeSet<PathBuf> = late.iter().filter_map(|path| path.parent()).map(Path::to_owned).collect();
         hidden.blocked.extend(unread.iter().cloned());
         hidden.late.extend(unread);
         let late = (!late.is_empty() || !self.rest.is_empty()).then_some(late.len());
-        self.describe(&disk, &users);
+        self.describe(&disk, &users, &names.lie);
+        let names = names.others.iter().map(|path| self.reader.name(path)).collect();
         let named = |paths: BTreeSet<PathBuf>| paths.iter().map(|path| PathBuf::from(self.reader.name(path))).collect();
         let hidden = Hidden { blocked: named(hidden.blocked), late: named(hidden.late), visited: named(hidden.visited) };
         Ok(Looked { disk, found, names, hidden, late })
@@ -160,7 +163,7 @@ impl Site {
 
     /// Finds out where links lead that are new.
     fn follow(&mut self, disk: &Disk, files: &[Named]) {
-        let mut targets: HashMap<_, Vec<_>> = HashMap::new();
+        let mut targets = Targets::new();
         for link in files.iter().filter(|file| file.link) {
             let known = target_of(&self.targets, &link.path, link.stamp.identity()).map(Path::to_owned);
             if let Some(target) = known.or_else(|| disk.canonical(&link.path).ok()) {
@@ -170,14 +173,16 @@ impl Site {
         self.targets = targets;
     }
 
-    fn describe(&mut self, disk: &Disk, users: &Users) {
+    /// `lie`: of files with several names, where they lie.
+    fn describe(&mut self, disk: &Disk, users: &Users, lie: &HashMap<(u64, u64), Vec<PathBuf>>) {
         let mut reaches = Reaches::new(disk);
         let (homes, targets) = (&self.homes, &self.targets);
-        self.reader.describe(|path, which, mode| {
-            let target = target_of(targets, path, which);
+        self.reader.describe(|path, stamp, acl| {
+            let which = stamp.identity();
+            let file = File { path, target: target_of(targets, path, which), stamp, acl, lies: lie.get(&which).map_or(&[], Vec::as_slice) };
             let (used_by, is_trust) = users.of_file(path, which);
             Surroundings {
-                reach: reaches.of(path, target, mode),
+                reach: reaches.of(&file),
                 home: homes.user_of(path).map(str::to_owned),
                 is_trust: is_trust || is_trust_store(path),
                 used_by,
@@ -191,10 +196,6 @@ impl Site {
 fn is_trust_store(path: &Path) -> bool {
     let is_of_java = path.parent().is_some_and(|above| above.ends_with("security")) && path.file_name().is_some_and(|name| name == "cacerts");
     is_of_java || TRUST_STORES.iter().any(|store| path.starts_with(store))
-}
-
-fn target_of<'a>(targets: &'a HashMap<(u64, u64), Vec<(PathBuf, PathBuf)>>, link: &Path, which: (u64, u64)) -> Option<&'a Path> {
-    targets.get(&which)?.iter().find(|(path, _)| path == link).map(|(_, target)| target.as_path())
 }
 
 /// Which configurations name which files.

@@ -1,10 +1,12 @@
 //! The sensor against a host made by real tools: what it says of keys that come, change and go.
 
+mod changes;
 mod containers;
 mod formats;
 mod hostile;
 mod lifecycle;
 mod lockstep;
+mod names;
 mod places;
 mod revoked;
 mod rotation;

@@ -25,6 +25,10 @@ pub(super) struct Tracker {
     pub(super) files: BTreeMap<String, FileState>,
     /// Files whose state changed since it was last remembered.
     pub(super) dirty: BTreeSet<String>,
+    /// Those whose keys only were there when somebody looked first: they may be remembered later.
+    pub(super) quiet: BTreeSet<String>,
+    /// The same until they are told, which may be later too.
+    pub(super) untold: BTreeSet<String>,
 }
 
 /// A key that was not in its file before.
@@ -40,6 +44,8 @@ impl Tracker {
         let mut changes = Vec::new();
         let mut arrivals = Vec::new();
         let mut lost = Lost::new();
+        // Then nothing can have come from elsewhere.
+        let is_first = self.files.is_empty();
         for (path, observed) in &scan.files {
             let is_same = |state: &FileState| state.waiting.is_none() && state.objects.iter().all(|held| held.missing.is_none());
             if !observed.fresh && self.files.get(path).is_none_or(is_same) {
@@ -51,11 +57,15 @@ impl Tracker {
             if !named.is_empty() {
                 lost.insert(path.clone(), named);
             }
-            let before = changes.len() + arrivals.len();
+            let before = changes.len();
             let told = state.told.clone();
             Self::file(state, at, path, observed, &mut changes, &mut arrivals);
-            if changes.len() + arrivals.len() != before || told != state.told {
+            if changes.len() != before || told != state.told {
                 self.dirty.insert(path.clone());
+            }
+            if is_first {
+                let found: Vec<Arrival> = arrivals.extract_if(.., |arrival| arrival.baseline).collect();
+                found.into_iter().for_each(|arrival| self.find(arrival, &mut changes));
             }
         }
         self.absent_files(at, scan);
@@ -146,16 +156,21 @@ impl Tracker {
                 told: false,
             });
         }
-        // What is missed may lie behind an object that cannot be read any more.
-        if pairs.gone.is_empty() {
-            state.broken = observed.troubles.len();
-        } else if observed.troubles.len() <= state.broken {
-            for o in pairs.gone {
-                state.objects[o].missing.get_or_insert(at.monotonic);
-            }
-        }
+        Self::miss(state, at, observed.troubles, &pairs.gone);
         let baseline = observed.baseline || was_hidden;
         arrivals.extend(pairs.new.into_iter().map(|n| Arrival { path: path.to_owned(), held: Held::new(facts(n), place(n), at), baseline }));
+    }
+
+    /// Marks keys that are no longer in their file: what is missed may lie behind an object that cannot be read any more.
+    fn miss(state: &mut FileState, at: At, troubles: &[Trouble], gone: &[usize]) {
+        let broken = troubles.iter().filter(|trouble| !trouble.is_no_file()).count();
+        if gone.is_empty() {
+            state.broken = broken;
+        } else if broken <= state.broken {
+            for o in gone {
+                state.objects[*o].missing.get_or_insert(at.monotonic);
+            }
+        }
     }
 
     /// Reports a file's troubles once for each of its versions, and those that may pass only when they have not.
@@ -220,8 +235,12 @@ impl Tracker {
         changes.append(&mut left);
         let mut new = Vec::new();
         for arrival in arrivals {
+            let from = self.leave(&mut missing, &arrival.held.facts);
+            if arrival.baseline && from.is_none() {
+                self.find(arrival, changes);
+                continue;
+            }
             let (facts, place) = (Arc::clone(&arrival.held.facts), arrival.held.place.clone());
-            let from = self.leave(&mut missing, &facts);
             let is_known = arrival.baseline || from.is_some() || replaced.contains(&identity(&facts));
             let was_exposed = from.as_ref().is_some_and(|held| is_exposed(&held.facts, &held.place));
             if let Some(Held { facts, place, .. }) = from {
@@ -276,8 +295,20 @@ impl Tracker {
         }
     }
 
+    /// Takes in a key that was there before anybody looked.
+    fn find(&mut self, arrival: Arrival, changes: &mut Vec<Change>) {
+        let Held { facts, place, .. } = &arrival.held;
+        if is_exposed(facts, place) {
+            changes.push(Change::Exposed(Arc::clone(facts), place.clone()));
+            self.dirty.insert(arrival.path.clone());
+        }
+        self.untold.insert(arrival.path.clone());
+        self.arrive(arrival);
+    }
+
     fn arrive(&mut self, arrival: Arrival) {
-        self.dirty.insert(arrival.path.clone());
+        let remembered = if arrival.baseline { &mut self.quiet } else { &mut self.dirty };
+        remembered.insert(arrival.path.clone());
         let objects = &mut self.files.entry(arrival.path).or_default().objects;
         if objects.is_empty() {
             // Most files hold one key, for which a vector makes room for four.

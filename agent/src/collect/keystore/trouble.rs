@@ -44,26 +44,43 @@ pub(super) struct Trouble {
     pub(super) reason: &'static str,
     /// For people.
     pub(super) detail: String,
+    /// Whether it hides what lies there, so that nothing there may be said to be gone.
+    pub(super) hides: bool,
 }
 
 impl Trouble {
+    fn new(reason: &'static str, detail: String) -> Self {
+        let hides = matches!(reason, "permission" | "io" | "limit" | "loop" | "too_large" | UNRESOLVED);
+        Self { reason, detail, hides }
+    }
+
     pub(super) fn system(error: &io::Error) -> Self {
         let reason = match error.kind() {
-            _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => "loop",
+            _ if Self::is_loop(error) => "loop",
             io::ErrorKind::PermissionDenied => "permission",
             io::ErrorKind::InvalidInput => "not_regular",
             io::ErrorKind::NotFound => "missing",
             _ => "io",
         };
-        Self { reason, detail: error.to_string() }
+        Self::new(reason, error.to_string())
+    }
+
+    /// Whether a link leads to itself.
+    pub(super) fn is_loop(error: &io::Error) -> bool {
+        error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
+    }
+
+    /// A link that leads to itself: there is nothing behind it that could be seen.
+    pub(super) fn link_loop() -> Self {
+        Self { hides: false, ..Self::system(&rustix::io::Errno::LOOP.into()) }
     }
 
     pub(super) fn limit(detail: String) -> Self {
-        Self { reason: "limit", detail }
+        Self::new("limit", detail)
     }
 
     pub(super) fn not_regular() -> Self {
-        Self { reason: "not_regular", detail: "a pipe or device, which is never opened".into() }
+        Self::new("not_regular", "a pipe or device, which is never opened".into())
     }
 
     /// What `user`, a line of a configuration, names is not there.
@@ -76,35 +93,35 @@ impl Trouble {
             What::AuthorizedKeys => "list of authorised keys",
             What::Other => "secret",
         };
-        Self { reason: "missing", detail: format!("it does not exist, and {user} names it as a {what}") }
+        Self::new("missing", format!("it does not exist, and {user} names it as a {what}"))
     }
 
     /// What `user`, a line of a configuration, names cannot be found by reading it.
     pub(super) fn unresolved(user: &str, why: &str) -> Self {
-        Self { reason: UNRESOLVED, detail: format!("{user} {why}") }
+        Self::new(UNRESOLVED, format!("{user} {why}"))
     }
 
     /// What `user`, a line of a configuration, names is something else.
     pub(super) fn not_a_key(user: &str) -> Self {
-        Self { reason: NOT_A_KEY, detail: format!("{user} names it, and there is no key or certificate in it") }
+        Self::new(NOT_A_KEY, format!("{user} names it, and there is no key or certificate in it"))
     }
 
     pub(super) fn too_large(bytes: u64) -> Self {
         let most = keyvigil_common::limits::KEY_FILE_BYTES_MAX;
-        Self { reason: "too_large", detail: format!("looks like a key file and has {bytes} bytes; at most {most} are read") }
+        Self::new("too_large", format!("looks like a key file and has {bytes} bytes; at most {most} are read"))
     }
 
     pub(super) fn fault(fault: &Fault) -> Self {
         let mut detail = format!("object {} at byte {}: {}", fault.slot, fault.offset, fault.reason);
         clamp_text(&mut detail);
-        Self { reason: fault.class.as_str(), detail }
+        Self::new(fault.class.as_str(), detail)
     }
 
     /// A password of the store cannot be had.
     pub(super) fn password_file(file: &Path, error: impl fmt::Display) -> Self {
         let mut detail = format!("the password file {}: {error}", file.display());
         clamp_text(&mut detail);
-        Self { reason: "password_file", detail }
+        Self::new("password_file", detail)
     }
 
     /// Whether another password, or a password file that can be read, may mend it.
@@ -122,9 +139,9 @@ impl Trouble {
         Self::was_about_passwords(told) || ["permission", "io", "too_costly", "internal"].iter().any(|reason| told.starts_with(reason))
     }
 
-    /// Whether it hides what lies there, so that nothing there may be said to be gone.
-    pub(super) fn hides(&self) -> bool {
-        matches!(self.reason, "permission" | "io" | "limit" | "loop" | "too_large" | UNRESOLVED)
+    /// Whether it says that no key lies there, and not that one cannot be read.
+    pub(super) fn is_no_file(&self) -> bool {
+        !self.hides && ["missing", NOT_A_KEY, "not_regular", "loop"].contains(&self.reason)
     }
 
     /// Whether it may come from a file that is being written just now.

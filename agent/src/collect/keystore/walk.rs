@@ -2,7 +2,6 @@
 //! directory once. What it could not look at it says. Never opens a file. Called by the sensor at each scan.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -26,6 +25,8 @@ pub(super) struct Named {
     pub(super) link: bool,
     /// Which configured path led to it.
     pub(super) pattern: usize,
+    /// Which of its names this is, where it has several.
+    pub(super) nth: usize,
 }
 
 /// How a configured path was found.
@@ -92,6 +93,8 @@ struct Walk<'a> {
     left: usize,
     /// Links to directories: entered at the end, so that a directory goes by its own name where it has one.
     links: Vec<Directory>,
+    /// Links that lead to themselves, one of each circle.
+    loops: HashSet<PathBuf>,
     is_crowded: bool,
 }
 
@@ -107,7 +110,7 @@ struct Directory {
 pub(super) fn walk(ask: Ask<'_>, rest: Rest) -> Found {
     let first = rest.pattern % ask.patterns.len().max(1);
     let found = Found { roots: vec![Root::Seen; ask.patterns.len()], ..Found::default() };
-    let mut walk = Walk { ask, found, entered: HashSet::new(), left: KEYSTORE_FILES_MAX, links: Vec::new(), is_crowded: false };
+    let mut walk = Walk { ask, found, entered: HashSet::new(), left: KEYSTORE_FILES_MAX, links: Vec::new(), loops: HashSet::new(), is_crowded: false };
     for directory in rest.directories {
         walk.directory(directory);
     }
@@ -159,6 +162,7 @@ impl Walk<'_> {
         }
         match self.ask.disk.stat(&path) {
             Err(e) if is_missing(&e) => Root::Missing,
+            Err(e) if Trouble::is_loop(&e) && !self.ask.patterns[pattern].is_one_path() => self.circle(path),
             Err(e) => self.trouble(path, Trouble::system(&e)),
             Ok(stamp) if stamp.file_type() == FileType::Directory => self.directory(Directory { path, depth: 0, device: stamp.device, pattern }),
             Ok(stamp) => {
@@ -172,6 +176,15 @@ impl Walk<'_> {
     fn trouble(&mut self, path: PathBuf, trouble: Trouble) -> Root {
         self.found.troubles.push((path, trouble));
         Root::Blind
+    }
+
+    /// A link that leads to itself holds no key; of those that lead to each other one is told.
+    fn circle(&mut self, path: PathBuf) -> Root {
+        let first = self.ask.disk.first_of_loop(&path).unwrap_or(path);
+        if self.loops.insert(first.clone()) {
+            self.trouble(first, Trouble::link_loop());
+        }
+        Root::Missing
     }
 
     fn is_excluded(&self, path: &Path) -> bool {
@@ -240,6 +253,7 @@ impl Walk<'_> {
         match stamp {
             // A link to nothing holds no key.
             Err(e) if is_missing(&e) => {}
+            Err(e) if link && Trouble::is_loop(&e) => drop(self.circle(at.path)),
             Err(e) => {
                 self.trouble(at.path, Trouble::system(&e));
             }
@@ -258,7 +272,7 @@ impl Walk<'_> {
 
     fn file(&mut self, path: PathBuf, stamp: Stamp, link: bool, pattern: usize) {
         match stamp.file_type() {
-            FileType::RegularFile => self.found.files.push(Named { path, stamp, link, pattern }),
+            FileType::RegularFile => self.found.files.push(Named { path, stamp, link, pattern, nth: 0 }),
             // Left there by multiplexed SSH sessions.
             FileType::Socket => {}
             _ => {
@@ -266,34 +280,4 @@ impl Walk<'_> {
             }
         }
     }
-}
-
-/// One name for each file: that by which people and programs know it. And the other names.
-pub(super) fn one_name_each(mut files: Vec<Named>) -> (Vec<Named>, Vec<PathBuf>) {
-    files.sort_by(|a, b| a.stamp.identity().cmp(&b.stamp.identity()).then_with(|| rank(a).cmp(&rank(b))));
-    let mut others = Vec::new();
-    files.dedup_by(|file, before| {
-        let is_same = file.stamp.identity() == before.stamp.identity();
-        if is_same {
-            others.push(std::mem::take(&mut file.path));
-        }
-        is_same
-    });
-    // As bytes: part by part takes as long as all the rest of an unchanged look.
-    files.sort_by(|a, b| a.path.as_os_str().cmp(b.path.as_os_str()));
-    (files, others)
-}
-
-/// Links come first: `live/cert.pem` stays when its target becomes `archive/cert2.pem`. But not those that only serve
-/// OpenSSL's search by hash.
-fn rank(file: &Named) -> (bool, bool, &OsStr) {
-    (file.link && is_hash_link(&file.path), !file.link, file.path.as_os_str())
-}
-
-/// `0a1b2c3d.0`, or `0a1b2c3d.r0` for a revocation list.
-fn is_hash_link(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let Some((hash, number)) = name.split_once('.') else { return false };
-    let number = number.strip_prefix('r').unwrap_or(number);
-    hash.len() == 8 && hash.bytes().all(|b| b.is_ascii_hexdigit()) && !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())
 }

@@ -140,6 +140,12 @@ impl Watcher {
         (fault, is_new)
     }
 
+    /// Keeps the threads that read the kernel's events waiting.
+    #[cfg(test)]
+    pub(super) fn hold(&self) -> impl Sized + '_ {
+        lock(&self.shared)
+    }
+
     /// Wakes the sensor after that time.
     pub(super) fn wake_in(&self, wait: Duration) {
         let _ = self.hints.try_send(Hint::WakeIn(wait));

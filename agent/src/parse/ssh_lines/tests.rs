@@ -66,7 +66,8 @@ fn known_hosts_name_the_hosts_and_what_is_revoked() {
     assert_eq!(told, expected);
     assert_eq!(found.iter().map(|found| found.facts.revocation.is_some()).collect::<Vec<_>>(), [false, false, false, true]);
     let hashed = all(&shop.read("hashed"), "/home/a/.ssh/known_hosts");
-    assert!(hashed.len() == 3 && hashed.iter().all(|found| found.within.entry.as_deref() == Some("hashed") && found.within.role == Role::Peer), "{hashed:?}");
+    // Nobody can tell the names of one key apart.
+    assert!(hashed.len() == 2 && hashed.iter().all(|found| found.within.entry.as_deref() == Some("hashed") && found.within.role == Role::Peer), "{hashed:?}");
 }
 
 #[test]

@@ -11,6 +11,7 @@ export const FINDINGS: readonly (readonly [kind: string, word: string])[] = [
   ['weak', 'Weak'],
   ['expired', 'Expired'],
   ['expiring', 'Expiring'],
+  ['not_yet_valid', 'Not yet valid'],
   ['kernel_key_expiring', 'Times out'],
   ['revoked_in_use', 'Revoked, in use'],
   ['authorized_key_revoked', 'Revoked, may log in'],

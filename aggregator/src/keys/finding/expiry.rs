@@ -64,7 +64,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
         let mut draft = Draft::about(kind, severity, key, places(key)).since(since.max(key.first_seen_ms)).with("ends", date(end));
         if let Some((_, link)) = chain {
             let link = view.get(link);
-            draft = draft.with("soonest link of its chain", link.map(|link| name(link)).unwrap_or_default());
+            draft = draft.with("soonest link of its chain", link.map(name).unwrap_or_default());
         }
         let title = match left {
             ..=0 => format!("{}{} expired {} ago", draft.name(), draft.on(), length(-left)),

@@ -33,17 +33,22 @@ fn readable(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
     let known = |p: &PlaceRecord| p.place.reach.is_some();
     let by_mode = |p: &PlaceRecord| !known(p) && p.place.mode.is_some_and(|mode| mode & OTHERS_READ != 0);
     let mut places: Vec<&PlaceRecord> = files.iter().copied().filter(|p| p.place.reach.is_some_and(|r| r.read) || by_mode(p)).collect();
-    // What is certain is told of first.
-    places.sort_by_key(|p| !known(p));
+    // What is open to everybody is told of first, of that what is certain; whom a list of the file lets in was chosen.
+    let by_list = |p: &PlaceRecord| known(p) && p.place.mode.is_some_and(|mode| mode & OTHERS_READ == 0);
+    places.sort_by_key(|p| (by_list(p), !known(p)));
     let first = places.first()?;
-    let (path, inside, sure) = (first.place.path.clone(), first.place.path_inside().to_owned(), known(first));
+    let (path, inside, sure, is_list) = (first.place.path.clone(), first.place.path_inside().to_owned(), known(first), by_list(first));
     let modes = first.place.mode.map(|mode| format!("{mode:04o}"));
-    let severity = if sure && key.facts.encrypted != Some(true) { Severity::Critical } else { Severity::Warning };
+    let severity = if sure && !is_list && key.facts.encrypted != Some(true) { Severity::Critical } else { Severity::Warning };
     let mut draft = Draft::about(FindingKind::PrivateKeyReadable, severity, key, places);
     draft =
         draft.with("judged by", if sure { "the file and every directory above it" } else { "the file's mode alone: a directory above may keep others out" });
     if let Some(mode) = modes {
         draft = draft.with("mode", mode);
+    }
+    if is_list {
+        let title = format!("An access control list lets others read the private key {path}{}", draft.on());
+        return Some(draft.finish(title, format!("`getfacl {0}` tells whom; `setfacl -b {0}` takes the list away.", quoted(&inside))));
     }
     let title = format!("Every user can read the private key {path}{}", draft.on());
     let after = if severity == Severity::Critical { " Then replace the key: who read it, has it." } else { "" };

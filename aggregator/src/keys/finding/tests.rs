@@ -348,6 +348,10 @@ fn a_readable_private_key_says_how_sure_that_is() {
     let read = Reach { read: true, ..Reach::default() };
     assert_eq!(kinds(vec![at(0o644, Some(read))]), [(Kind::PrivateKeyReadable, Severity::Critical)]);
     assert_eq!(kinds(vec![at(0o644, Some(Reach::default()))]), [], "a directory above keeps others out");
+    let listed = only(vec![at(0o640, Some(read))]);
+    assert_eq!((listed.severity, listed.title.as_str()), (Severity::Warning, "An access control list lets others read the private key /etc/ssl/a.key on web"));
+    let both = only(vec![at(0o640, Some(read)).at("web", "/z.key").place(|p| (p.mode, p.reach) = (Some(0o644), Some(read)))]);
+    assert_eq!((both.severity, both.title.starts_with("Every user can read the private key /z.key")), (Severity::Critical, true), "{}", both.title);
     let by_mode = only(vec![at(0o644, None)]);
     assert_eq!((by_mode.kind, by_mode.severity), (Kind::PrivateKeyReadable, Severity::Warning));
     assert!(by_mode.evidence[0].1.starts_with("the file's mode alone"), "{by_mode:?}");

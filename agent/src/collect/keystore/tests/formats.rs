@@ -47,3 +47,22 @@ fn places_say_what_a_key_is_there_for() {
     let exposed = sink.events.iter().find(|event| event.kind == EventKind::PolicyViolation).unwrap();
     assert_eq!(exposed.path.as_deref(), Some("/etc/wireguard/privatekey"), "everyone may read it");
 }
+
+#[test]
+fn copies_of_one_certificate_in_a_file_are_one_and_take_nobody_s_room() {
+    let mut host = Host::new(&["/keys"]);
+    for (name, days) in [("copied", 30), ("other", 400)] {
+        host.shop.certificate(&format!("{name}.pem"), &format!("{name}.key"), name, days);
+    }
+    let (copied, other) = (host.shop.text("copied.pem"), host.shop.text("other.pem"));
+    host.shop.write("keys/copies.pem", format!("{}{other}", copied.repeat(2_500)));
+    host.shop.write("keys/other.pem", other);
+    let sink = host.look();
+    let places: Vec<(&str, u32)> = sink.sightings.iter().map(|s| (s.place.path.as_str(), s.place.slot)).collect();
+    assert_eq!(places, [("/keys/copies.pem", 0), ("/keys/copies.pem", 1), ("/keys/other.pem", 0)]);
+    assert_eq!(sink.samples.iter().filter(|sample| sample.series.metric_id == "crypto.key.not_after_timestamp_seconds").count(), 3);
+    assert!(sink.events.is_empty() && sink.blind.is_empty(), "{:?} {:?}", sink.events, sink.blind);
+    host.shop.write("keys/copies.pem", copied.repeat(3));
+    let events = host.settle();
+    assert_eq!(events.iter().map(|event| (event.kind, event.path.as_deref())).collect::<Vec<_>>(), [(EventKind::Removed, Some("/keys/copies.pem"))]);
+}

@@ -101,7 +101,7 @@ fn without_permission_a_directory_is_named_and_its_keys_are_not_gone() {
     });
     let reasons: Vec<(String, &str)> = found.troubles.iter().map(|(path, trouble)| (text(path), trouble.reason)).collect();
     assert_eq!(reasons, [("/keys/closed".to_owned(), "permission")]);
-    assert!(found.troubles[0].1.hides());
+    assert!(found.troubles[0].1.hides);
     assert!(found.troubles[0].1.advice().contains("read access"));
 }
 
@@ -244,18 +244,14 @@ fn a_file_that_turns_into_a_pipe_is_never_opened() {
             opened
         });
         let (mut keys, mut refused) = (0, 0);
-        for _ in 0..100_000 {
+        while keys <= 200 || refused <= 200 {
             match disk.read(Path::new("/keys/k.pem")) {
                 Ok(_) => keys += 1,
                 Err(e) if e.kind() == io::ErrorKind::InvalidInput => refused += 1,
                 Err(_) => {}
             }
-            if keys > 200 && refused > 200 {
-                break;
-            }
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
-        assert!(keys > 200 && refused > 200, "{keys} {refused}");
         assert_eq!(writer.join().unwrap(), 0);
     });
 }

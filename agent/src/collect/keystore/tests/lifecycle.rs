@@ -187,7 +187,27 @@ fn many_keys_are_told_some_at_a_time_and_each_of_them_once() {
     all.dedup();
     assert_eq!(all.len(), MOST + 501);
     host.restart();
+    assert!(host.look().events.is_empty());
+    host.restart();
     assert_eq!([told(&host.look()).len(), told(&host.look()).len(), told(&host.look()).len()], [MOST, 501, 0], "after a restart, too");
+}
+
+#[test]
+fn what_was_there_at_first_is_not_new_after_a_restart_before_all_of_it_was_remembered() {
+    const MOST: usize = KEYSTORE_SIGHTINGS_MAX;
+    let mut host = Host::new(&["/keys"]);
+    host.shop.certificate("c.pem", "k.pem", "www", 30);
+    let certificate = host.shop.read("c.pem");
+    (0..MOST + 500).for_each(|n| drop(host.shop.write(&format!("keys/{n}/c.pem"), &certificate)));
+    let files = |host: &Host| host.remembered.keys().filter(|key| key.starts_with("file:")).count();
+    assert!(host.look().events.is_empty());
+    assert_eq!((files(&host), host.remembered.contains_key("root:/keys")), (MOST, false));
+    host.restart();
+    assert!(host.look().events.is_empty());
+    assert_eq!((files(&host), host.remembered.contains_key("root:/keys")), (MOST + 500, true));
+    fs::remove_dir_all(host.shop.path("keys/7")).unwrap();
+    host.restart();
+    assert_eq!(kinds(&host.settle()), [EventKind::Removed]);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! The tracker against a model of a disk under random actions: whoever follows its sightings knows what lies where.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use keyvigil_common::key::{KeyFacts, KeyKind, Place};
 use proptest::prelude::*;
 
 use super::*;
-use crate::collect::keystore::model::{Hidden, Object, Observed, Scan, Version};
+use crate::collect::keystore::model::{FilePlace, Hidden, Object, Observed, Scan, Version};
 use crate::parse::Within;
 
 /// Ids of the keys in each file, in their order.
@@ -50,7 +49,7 @@ fn look(tracker: &mut Tracker, model: &Model, at: At, inventory: &mut Inventory)
     let observed = |path: &String| Observed {
         objects: &objects[path],
         troubles: &[],
-        place: Cow::Owned(Place::at(path.clone())),
+        place: FilePlace::Made(Box::new(Place::at(path.clone()))),
         version: Version::default(),
         fresh: true,
         baseline: false,
@@ -99,7 +98,7 @@ proptest! {
                     now.wall_ms += i64::try_from(after).unwrap();
                     now.monotonic += Duration::from_millis(after);
                     let mut sink = look(&mut tracker, &model, now, &mut inventory);
-                    Memory::default().remember(&Memory::default(), &mut tracker, &mut sink);
+                    Memory::default().remember(&mut Memory::default(), &mut tracker, &mut sink);
                     for (key, value) in sink.remember {
                         match value {
                             Some(value) => drop(stored.insert(key, value)),

@@ -46,6 +46,35 @@ fn a_change_pokes_and_a_look_does_not() {
 }
 
 #[test]
+fn after_the_kernel_dropped_events_what_was_put_there_meanwhile_is_found() {
+    let most: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    let mut host = Host::unprefixed(&["keys", "home/*/.ssh"]);
+    fs::create_dir_all(host.shop.path("home/bob")).unwrap();
+    host.shop.ec_key("key");
+    let pokes = watched(&mut host);
+    while pokes.recv_timeout(Duration::from_secs(1)).is_ok() {}
+    let held = host.sensor.watcher.as_ref().unwrap().hold();
+    // Each is three events that concern nobody; the thread that reads them waits with the first in its hands.
+    for n in 0..most / 3 + 2_000 {
+        host.shop.write(&format!("home/bob/{}", n % 2), "");
+        fs::remove_file(host.shop.path(&format!("home/bob/{}", n % 2))).unwrap();
+    }
+    fs::create_dir(host.shop.path("home/bob/.ssh")).unwrap();
+    fs::rename(host.shop.path("key"), host.shop.path("home/bob/.ssh/id")).unwrap();
+    drop(held);
+    pokes.recv_timeout(PATIENCE).unwrap();
+    host.pass(Duration::from_millis(400));
+    assert_eq!(kinds(&host.look().events), [EventKind::Created], "though the kernel told nothing of it");
+    // All is watched as before.
+    while pokes.recv_timeout(Duration::from_secs(1)).is_ok() {
+        host.look();
+    }
+    host.shop.ec_key("home/bob/.ssh/other");
+    pokes.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(kinds(&host.look().events), [EventKind::Created]);
+}
+
+#[test]
 fn what_waits_for_its_moment_is_looked_at_again_without_a_hint() {
     let mut host = Host::unprefixed(&["keys"]);
     host.shop.ec_key("keys/k.pem");
