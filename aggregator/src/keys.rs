@@ -63,7 +63,7 @@ impl EventRecord {
 }
 
 /// Characters of an id or fingerprint that may stand for all of it.
-const PREFIX_MIN: usize = 6;
+pub const PREFIX_MIN: usize = 6;
 
 /// Keys by id.
 type Keys = BTreeMap<String, Arc<KeyRecord>>;
@@ -77,13 +77,18 @@ pub struct Inventory {
     current: current::Current,
 }
 
+/// Keys that are named to whoever meant one of them.
+const CANDIDATES_MAX: usize = 10;
+
 /// Why no one key is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum NotFound {
     /// There is none.
     None,
-    /// So many begin like that.
-    Ambiguous(usize),
+    /// Too little was given to stand for a whole id: at least [`PREFIX_MIN`] characters do.
+    Short,
+    /// So many begin like that; the first of them.
+    Ambiguous(usize, Vec<Arc<KeyRecord>>),
 }
 
 impl Inventory {
@@ -131,7 +136,8 @@ impl Inventory {
     /// None, or more than one.
     pub fn find(&self, tenant: TenantId, wanted: &str) -> Result<Arc<KeyRecord>, NotFound> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let keys = keys.get(&tenant).ok_or(NotFound::None)?;
+        let none = Keys::new();
+        let keys = keys.get(&tenant).unwrap_or(&none);
         if let Some(record) = keys.get(wanted) {
             return Ok(Arc::clone(record));
         }
@@ -139,7 +145,7 @@ impl Inventory {
             return Ok(Arc::clone(record));
         }
         if wanted.trim_start_matches("SHA256:").len() < PREFIX_MIN {
-            return Err(NotFound::None);
+            return Err(NotFound::Short);
         }
         // A key file's id is its fingerprint: what an id begins with means that key, and not its certificate.
         let named: Vec<&Arc<KeyRecord>> = keys.values().filter(|k| k.facts.id.starts_with(wanted)).collect();
@@ -147,11 +153,14 @@ impl Inventory {
             return Ok(Arc::clone(one));
         }
         let begins = |k: &&Arc<KeyRecord>| k.facts.fingerprint.trim_start_matches("SHA256:").starts_with(wanted.trim_start_matches("SHA256:"));
-        let found: Vec<&Arc<KeyRecord>> = keys.values().filter(begins).chain(named).collect();
-        let first = found.iter().min_by_key(|k| k.facts.kind).ok_or(NotFound::None)?;
-        match found.iter().filter(|other| other.facts.fingerprint != first.facts.fingerprint).count() {
-            0 => Ok(Arc::clone(first)),
-            others => Err(NotFound::Ambiguous(others + 1)),
+        let mut found: Vec<&Arc<KeyRecord>> = keys.values().filter(begins).chain(named).collect();
+        found.sort_by(|a, b| (&a.facts.fingerprint, a.facts.kind).cmp(&(&b.facts.fingerprint, b.facts.kind)));
+        // All forms of one key are one candidate.
+        found.dedup_by(|a, b| a.facts.fingerprint == b.facts.fingerprint);
+        match found.as_slice() {
+            [] => Err(NotFound::None),
+            [one] => Ok(Arc::clone(one)),
+            many => Err(NotFound::Ambiguous(many.len(), many.iter().take(CANDIDATES_MAX).map(|key| Arc::clone(key)).collect())),
         }
     }
 

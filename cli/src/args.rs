@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use keyvigil_common::event::EventKind;
 use keyvigil_common::finding::FindingKind;
 
 /// Keyvigil for operators: start it, ask it, act on it.
@@ -64,7 +65,8 @@ pub(crate) enum Command {
     Findings(Findings),
     /// Lists hosts.
     Hosts,
-    /// Lists events, newest first.
+    /// Lists events, newest first: keys that came, were replaced or went, policies violated, data lost.
+    #[command(after_help = events_help())]
     Events(Events),
     /// Lists alerts, or acknowledges one.
     Alerts(Alerts),
@@ -127,7 +129,7 @@ pub(crate) struct Query {
     pub(crate) limit: Option<usize>,
 }
 
-const KEYS_HELP: &str = "Examples:\n  keyvigil keys --expires-before +30d --status active\n  keyvigil keys --finding weak,private_key_readable\n  keyvigil keys --host web-1 --output csv > keys.csv\n  keyvigil keys show 3f2a9c10\n  keyvigil keys cbom > cbom.json";
+const KEYS_HELP: &str = "The table is as wide as the terminal; piped, or with COLUMNS set very high, nothing is cut.\n\nExamples:\n  keyvigil keys --expires-before +30d --status active\n  keyvigil keys --finding weak,private_key_readable\n  keyvigil keys --host web-1 --output csv > keys.csv\n  keyvigil keys show 3f2a9c10\n  keyvigil keys cbom > cbom.json";
 
 #[derive(Debug, Args)]
 pub(crate) struct Keys {
@@ -140,12 +142,14 @@ pub(crate) struct Keys {
 #[derive(Debug, Subcommand)]
 pub(crate) enum OfKeys {
     /// Shows one key: what it is, what is wrong with it, where it lies, what happened to it.
+    #[command(after_help = SHOW_HELP)]
     Show {
-        /// Its id or fingerprint, or how one of them begins.
+        /// Its id or fingerprint, or at least six characters that one of them begins with.
         #[arg(value_name = "ID_OR_FINGERPRINT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         key: String,
     },
     /// Writes the inventory as a CycloneDX CBOM (JSON) to standard output.
+    #[command(after_help = "Examples:\n  keyvigil keys cbom > cbom.json\n  keyvigil keys cbom --version 1.7 --host web-1 > web-1.json")]
     Cbom {
         /// CycloneDX version: 1.6 or 1.7.
         #[arg(long, default_value = "1.6")]
@@ -153,6 +157,9 @@ pub(crate) enum OfKeys {
         /// What lies on this host only.
         #[arg(long)]
         host: Option<String>,
+        /// The public CAs that the system ships, too.
+        #[arg(long)]
+        trust_store: bool,
     },
 }
 
@@ -192,9 +199,13 @@ pub(crate) struct KeyFilter {
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) sort: Option<String>,
     /// Rows at most (table and JSON: 100; CSV always holds all).
-    #[arg(long)]
+    #[arg(long, value_parser = at_least_one)]
     pub(crate) limit: Option<usize>,
 }
+
+const SHOW_HELP: &str = "`keyvigil keys --output json` has ids whole; where several keys begin so, they are listed.\n\nExamples:\n  keyvigil keys show 3f2a9c10\n  keyvigil keys show SHA256:vk0dOV...\n  keyvigil keys show 3f2a9c10 --output json";
+const FINDINGS_EXAMPLES: &str = "Examples:\n  keyvigil findings --severity critical,warning\n  keyvigil findings --host web-1 --kind expiring,expired\n  keyvigil findings --key 3f2a9c10 --output json";
+const EVENTS_EXAMPLES: &str = "Examples:\n  keyvigil events --last 24h\n  keyvigil events --kind rotated,removed --start 2026-11-01T00:00:00Z --end 2026-11-08T00:00:00Z\n  keyvigil events --key 3f2a9c10";
 
 #[derive(Debug, Args)]
 #[command(after_help = findings_help())]
@@ -212,28 +223,46 @@ pub(crate) struct Findings {
     #[arg(long)]
     pub(crate) key: Option<String>,
     /// Findings at most.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = at_least_one)]
     pub(crate) limit: usize,
 }
 
 fn findings_help() -> String {
     let kinds: Vec<&str> = FindingKind::ALL.iter().map(|kind| kind.as_str()).collect();
-    format!("Kinds:\n  {}", kinds.join("\n  "))
+    format!("Kinds:\n  {}\n\n{FINDINGS_EXAMPLES}", kinds.join("\n  "))
+}
+
+fn events_help() -> String {
+    let kinds: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
+    format!("Kinds:\n  {}\n\n{EVENTS_EXAMPLES}", kinds.join("\n  "))
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "it must be a whole number, 1 or more".to_owned())
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Events {
-    /// created, rotated, removed, ...; comma-separated.
+    /// Of these kinds, such as rotated; comma-separated.
     #[arg(long)]
     pub(crate) kind: Option<String>,
     /// On this host.
     #[arg(long)]
     pub(crate) host: Option<String>,
-    /// Of this key.
+    /// Of this key: its id or fingerprint, or how one of them begins.
     #[arg(long)]
     pub(crate) key: Option<String>,
+    /// Range that ends now: 15m, 24h, 7d (default: all there are).
+    #[arg(long, conflicts_with_all = ["start", "end"])]
+    pub(crate) last: Option<String>,
+    /// Start of the range: RFC 3339, Unix ms, or -1h.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) start: Option<String>,
+    /// End of the range.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) end: Option<String>,
     /// Rows at most.
-    #[arg(long, default_value_t = 50)]
+    #[arg(long, default_value_t = 50, value_parser = at_least_one)]
     pub(crate) limit: usize,
 }
 

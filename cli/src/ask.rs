@@ -1,11 +1,16 @@
 //! The commands that ask: each one call of the API, shown as a table or passed on as JSON.
 
-use keyvigil_common::client::{Client, Method, Query as Question};
+use keyvigil_common::client::{Client, ClientError, Method, Query as Question};
 use keyvigil_common::process::say;
 use serde_json::{Value, json};
 
 use crate::args::{Alerts, Events, Gaps, Output, Query, Token};
-use crate::print::{Failed, cell, clean, failed, relative, short, table, time};
+use crate::layout::{Column, fitted, table};
+use crate::print::{Failed, cell, clean, failed, relative, short, time};
+
+/// Rows of one page of the API.
+const PAGE: usize = 1_000;
+const EVENTS: &[Column] = &[Column::whole("TIME"), Column::whole("KIND"), Column::cut("HOST", 9).goes(1), Column::cut("WHAT", 30)];
 
 pub(crate) type Done = Result<(), Failed>;
 
@@ -17,7 +22,25 @@ pub(crate) fn as_json(value: &Value, output: Output) -> bool {
     output == Output::Json
 }
 
-pub(crate) fn rows(list: &Value, row: impl Fn(&Value) -> Vec<String>) -> Vec<Vec<String>> {
+/// Asks for pages until there are `limit` rows of `name`, or no more; the last page, with the rows of all.
+pub(crate) async fn pages(name: &str, limit: usize, ask: impl AsyncFn(Vec<(&str, &str)>) -> Result<Value, ClientError>) -> Result<Value, Failed> {
+    let mut all = Vec::new();
+    let mut cursor = None::<String>;
+    loop {
+        let size = (limit - all.len()).min(PAGE).to_string();
+        let mut paging = vec![("limit", size.as_str())];
+        paging.extend(cursor.as_deref().map(|cursor| ("cursor", cursor)));
+        let mut page = ask(paging).await.map_err(failed)?;
+        all.extend(page[name].as_array().cloned().unwrap_or_default());
+        cursor = page["next_cursor"].as_str().map(str::to_owned);
+        if cursor.is_none() || all.len() >= limit {
+            page[name] = all.into();
+            return Ok(page);
+        }
+    }
+}
+
+pub(crate) fn rows<T>(list: &Value, row: impl Fn(&Value) -> T) -> Vec<T> {
     list.as_array().map(|items| items.iter().map(row).collect()).unwrap_or_default()
 }
 
@@ -100,16 +123,22 @@ pub(crate) async fn hosts(client: &Client, output: Output) -> Done {
 }
 
 pub(crate) async fn events(client: &Client, args: Events, output: Output) -> Done {
-    let limit = args.limit.to_string();
-    let wanted = [("kind", &args.kind), ("host", &args.host), ("key", &args.key)];
-    let mut filters: Vec<(&str, &str)> = wanted.iter().filter_map(|(name, value)| value.as_deref().map(|v| (*name, v))).collect();
-    filters.push(("limit", &limit));
-    let page = client.events(&filters).await.map_err(failed)?;
+    let start = args.start.or_else(|| args.last.map(|last| format!("-{last}")));
+    let wanted = [("kind", &args.kind), ("host", &args.host), ("key", &args.key), ("start_time", &start), ("end_time", &args.end)];
+    let filters: Vec<(&str, &str)> = wanted.iter().filter_map(|(name, value)| value.as_deref().map(|v| (*name, v))).collect();
+    let page = pages("events", args.limit, async |paging| client.events(&[filters.clone(), paging].concat()).await).await?;
     if as_json(&page, output) {
         return Ok(());
     }
-    let lines = rows(&page["events"], |e| vec![time(&e["time"]), cell(&e["kind"]), cell(&e["host"]), short(&cell(&e["message"]), 100)]);
-    table(&["TIME", "KIND", "HOST", "WHAT"], &lines);
+    let lines = rows(&page["events"], |e| vec![time(&e["time"]), cell(&e["kind"]), cell(&e["host"]), cell(&e["message"])]);
+    if lines.is_empty() {
+        say("no events match");
+        return Ok(());
+    }
+    fitted(EVENTS, &lines);
+    if !page["next_cursor"].is_null() {
+        say(&format!("the newest {}; --limit shows more", lines.len()));
+    }
     Ok(())
 }
 

@@ -6,7 +6,8 @@ use serde_json::Value;
 
 use crate::args::{Agents, Ca, Enhance, Output};
 use crate::ask::{Done, as_json, rows};
-use crate::print::{cell, clean, failed, relative, short, table, time};
+use crate::layout::table;
+use crate::print::{cell, clean, failed, relative, short, time};
 
 pub(crate) async fn agents(client: &Client, command: Agents, output: Output) -> Done {
     match command {

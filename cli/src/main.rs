@@ -2,8 +2,10 @@
 
 mod args;
 mod ask;
+mod findings;
 mod fleet;
 mod keys;
+mod layout;
 mod print;
 mod up;
 
@@ -36,7 +38,7 @@ async fn run(global: Global, command: Command) -> Result<ExitCode, Failed> {
         Command::Status => ask::status(&client, output).await?,
         Command::Query(args) => ask::query(&client, args, output).await?,
         Command::Keys(args) => keys::keys(&client, args, output).await?,
-        Command::Findings(args) => keys::findings(&client, args, output).await?,
+        Command::Findings(args) => findings::findings(&client, args, output).await?,
         Command::Hosts => ask::hosts(&client, output).await?,
         Command::Events(args) => ask::events(&client, args, output).await?,
         Command::Alerts(args) => ask::alerts(&client, args, output).await?,

@@ -1,11 +1,14 @@
-//! Answers as tables for people, and failures with their exit codes. What hosts and certificates supply is stripped of
-//! control characters before it reaches a terminal.
+//! Values as words for people, and failures with their exit codes. What hosts and certificates supply is stripped of control
+//! characters before it reaches a terminal.
 
 use std::process::ExitCode;
 
 use keyvigil_common::client::ClientError;
-use keyvigil_common::process::{EXIT_PERMISSION, EXIT_UNREACHABLE, say};
+use keyvigil_common::clock::utc;
+use keyvigil_common::process::{EXIT_PERMISSION, EXIT_UNREACHABLE};
 use serde_json::Value;
+
+use crate::layout::head;
 
 /// A command that failed: exit code and words.
 #[derive(Debug)]
@@ -17,6 +20,12 @@ pub(crate) struct Failed {
 impl Failed {
     pub(crate) fn new(code: u8, text: impl Into<String>) -> Self {
         Self { code, text: text.into() }
+    }
+
+    /// With more to say.
+    pub(crate) fn and(mut self, text: &str) -> Self {
+        self.text.push_str(text);
+        self
     }
 
     /// Prints it and gives the exit code.
@@ -48,50 +57,6 @@ pub(crate) fn failed(error: ClientError) -> Failed {
     Failed::new(code, format!("{error}{hint}"))
 }
 
-/// Prints rows under a head like [`table`], the first column cut so that all fit into the terminal.
-pub(crate) fn fitted(head: &[&str], mut rows: Vec<Vec<String>>) {
-    const LEAST: usize = 16;
-    let column = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.chars().count()).chain([head[at].len()]).max().unwrap_or(0);
-    let others: usize = (1..head.len()).map(|at| column(at) + 2).sum();
-    let room = width().saturating_sub(others).max(LEAST);
-    for name in rows.iter_mut().filter_map(|row| row.first_mut()) {
-        *name = if name.starts_with('/') { tail(name, room) } else { short(name, room) };
-    }
-    table(head, &rows);
-}
-
-/// The end of a path, which tells it from its neighbours.
-fn tail(path: &str, width: usize) -> String {
-    let length = path.chars().count();
-    if length <= width { path.to_owned() } else { format!("…{}", path.chars().skip(length - width.saturating_sub(1)).collect::<String>()) }
-}
-
-/// Prints rows under a head, columns as wide as they need.
-pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
-    let mut widths: Vec<usize> = head.iter().map(|h| h.chars().count()).collect();
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let line = |cells: Vec<&str>| {
-        let last = cells.len().saturating_sub(1);
-        let padded = cells.iter().zip(&widths).enumerate().map(|(at, (cell, width))| if at == last { (*cell).to_owned() } else { format!("{cell:<width$}") });
-        say(padded.collect::<Vec<_>>().join("  ").trim_end());
-    };
-    line(head.to_vec());
-    for row in rows {
-        line(row.iter().map(String::as_str).collect());
-    }
-}
-
-/// Columns of the terminal; where there is none, of a page that is 100 wide. `COLUMNS` says otherwise.
-fn width() -> usize {
-    let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse::<usize>().ok());
-    let terminal = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| usize::from(size.ws_col));
-    told.or_else(terminal).filter(|columns| *columns > 0).unwrap_or(100)
-}
-
 /// A value as a cell; what is not known is `-`.
 pub(crate) fn cell(value: &Value) -> String {
     match value {
@@ -101,28 +66,27 @@ pub(crate) fn cell(value: &Value) -> String {
     }
 }
 
-/// Text without control characters.
+/// Text without control characters, and without those that change how others are shown.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+    let steers = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
+    text.chars().map(|c| if steers(c) { '?' } else { c }).collect()
 }
 
-/// The text, cut to `width` characters.
+/// The text, cut to `width` columns.
 pub(crate) fn short(text: &str, width: usize) -> String {
-    let clean = clean(text);
-    if clean.chars().count() <= width { clean } else { format!("{}…", clean.chars().take(width.saturating_sub(1)).collect::<String>()) }
+    head(&clean(text), width)
 }
 
 /// An instant in UTC.
 pub(crate) fn time(value: &Value) -> String {
-    let stamp = value.as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    stamp.map_or_else(|| "-".into(), |t| t.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
+    value.as_i64().and_then(utc).map_or_else(|| "-".into(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string())
 }
 
 /// How far an instant lies from `now_ms`: `in 12 d`, `3 h ago`.
 pub(crate) fn relative(value: &Value, now_ms: i64) -> String {
     let Some(at) = value.as_i64() else { return "-".into() };
-    let (seconds, future) = ((at - now_ms).abs() / 1_000, at >= now_ms);
-    let units = [(86_400 * 365, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
+    let (seconds, future) = (at.abs_diff(now_ms) / 1_000, at >= now_ms);
+    let units = [(31_556_952, "y"), (86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")];
     let (size, name) = units.into_iter().find(|(size, _)| seconds >= *size * 2).unwrap_or((1, "s"));
     if future { format!("in {} {name}", seconds / size) } else { format!("{} {name} ago", seconds / size) }
 }
@@ -134,13 +98,8 @@ mod tests {
 
     #[test]
     fn what_a_certificate_says_cannot_steer_the_terminal() {
-        assert_eq!(cell(&json!("CN=\u{1b}[2Jevil\n")), "CN=?[2Jevil?");
+        assert_eq!(cell(&json!("CN=\u{1b}[2Jevil\n\u{202e}gpj.exe")), "CN=?[2Jevil??gpj.exe");
         assert_eq!((short("abcdef", 4).as_str(), cell(&json!(null)).as_str()), ("abc…", "-"));
-    }
-
-    #[test]
-    fn of_a_path_the_end_is_kept() {
-        assert_eq!((tail("/etc/ssl/private/shop.key", 12).as_str(), tail("/a", 12).as_str()), ("…te/shop.key", "/a"));
     }
 
     #[test]
@@ -150,5 +109,7 @@ mod tests {
             assert_eq!(relative(&json!(at), now), text);
         }
         assert_eq!(relative(&json!(null), now), "-");
+        assert_eq!(relative(&json!(i64::MIN), now), "292277080 y ago", "whatever a host says, nothing overflows");
+        assert_eq!((time(&json!(253_402_300_799_000_i64)).as_str(), time(&json!(i64::MAX)).as_str()), ("9999-12-31 23:59:59Z", "-"));
     }
 }

@@ -169,7 +169,7 @@ impl Client {
         let text = response.text().await.map_err(|e| self.broken(e))?;
         let value: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         let detail = value["detail"].as_str().map_or_else(|| text.chars().take(300).collect(), str::to_owned);
-        Err(ClientError::Refused { status, detail })
+        Err(ClientError::Refused { status, detail, problem: value })
     }
 
     fn broken(&self, error: reqwest::Error) -> ClientError {
@@ -197,7 +197,7 @@ impl Client {
         let body = json!({"metrics": [{"metric_id": metric_id, "value": value, "tags": tags}]});
         let answer = self.call(Method::POST, "/metrics", &[], Some(&body)).await?;
         match answer["rejected"][0]["reason"].as_str() {
-            Some(reason) => Err(ClientError::Refused { status: StatusCode::BAD_REQUEST, detail: reason.to_owned() }),
+            Some(reason) => Err(ClientError::Refused { status: StatusCode::BAD_REQUEST, detail: reason.to_owned(), problem: Value::Null }),
             None => Ok(()),
         }
     }
@@ -366,6 +366,8 @@ pub enum ClientError {
         status: StatusCode,
         /// Why, in its words.
         detail: String,
+        /// The document that says so (RFC 9457), where it is one.
+        problem: Value,
     },
     /// What came could not be passed on.
     #[error("cannot write the answer: {0}")]

@@ -3,11 +3,24 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::civil::DateTime;
 use tokio::sync::watch;
+
+/// Instants whose year has four digits, Unix ms: up to the end of 9999, which is how certificates say that they have no end
+/// (RFC 5280, 4.1.2.5), and a little more than other types of this calendar take.
+pub const DATES_MS: RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
+
+/// Date and time in UTC of an instant of [`DATES_MS`].
+#[must_use]
+pub fn utc(ms: i64) -> Option<DateTime> {
+    let epoch = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+    epoch.checked_add(jiff::SignedDuration::from_millis(ms)).ok().filter(|_| DATES_MS.contains(&ms))
+}
 
 /// A future that owns nothing of its clock.
 pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -131,6 +144,16 @@ impl Clock for ManualClock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_date_of_a_certificate_has_its_name() {
+        for (ms, name) in
+            [(253_402_300_799_999, "9999-12-31T23:59:59.999"), (-631_152_000_000, "1950-01-01T00:00:00"), (-62_167_219_200_000, "0000-01-01T00:00:00")]
+        {
+            assert_eq!(utc(ms).map(|at| at.to_string()).as_deref(), Some(name));
+        }
+        assert_eq!([253_402_300_800_000, -62_167_219_200_001, i64::MAX, i64::MIN].map(utc), [None; 4]);
+    }
 
     #[tokio::test]
     async fn a_sleeper_wakes_when_its_time_has_passed_and_not_before() {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 pub use place::{CONTAINER_PREFIX, Place, Reach, Role, Served, Staple};
 
+use crate::clock::DATES_MS;
 use crate::limits::{KEY_USAGES_MAX, REVOKED_MAX, SANS_MAX, TEXT_BYTES_MAX};
 
 /// What kind of object was found.
@@ -207,7 +208,7 @@ impl KeyFacts {
         self.spki.as_deref().unwrap_or(&self.fingerprint)
     }
 
-    /// Whether every text is within its bound, as [`KeyFacts::clamp`] leaves it.
+    /// Whether every text and time is within its bound, as [`KeyFacts::clamp`] leaves it.
     #[must_use]
     pub fn is_clamped(&self) -> bool {
         let one = [&self.signature_algorithm, &self.subject, &self.issuer, &self.serial, &self.kdf, &self.curve];
@@ -216,11 +217,16 @@ impl KeyFacts {
         let revoked = self.revokes.iter().flat_map(|revoked| [Some(&revoked.what), revoked.reason.as_ref()]).flatten();
         // The last of the names may say how many more there were.
         let counts = self.sans.len() <= SANS_MAX + 1 && self.usage.len() <= KEY_USAGES_MAX && self.weaknesses.len() <= KEY_USAGES_MAX;
-        counts && self.revokes.len() <= REVOKED_MAX && texts.chain(lists).chain(revoked).all(|text| text.len() <= TEXT_BYTES_MAX)
+        let times = [self.not_before_ms, self.not_after_ms, self.revoked_ms].into_iter().chain(self.revokes.iter().map(|revoked| revoked.at_ms)).flatten();
+        let dates = times.into_iter().all(|ms| DATES_MS.contains(&ms));
+        counts && dates && self.revokes.len() <= REVOKED_MAX && texts.chain(lists).chain(revoked).all(|text| text.len() <= TEXT_BYTES_MAX)
     }
 
-    /// Cuts every text to its bound, so that a hostile certificate cannot fill the inventory.
+    /// Cuts every text to its bound, so that a hostile certificate cannot fill the inventory, and every time to a date there is.
     pub fn clamp(&mut self) {
+        let times = [&mut self.not_before_ms, &mut self.not_after_ms, &mut self.revoked_ms];
+        let times = times.into_iter().chain(self.revokes.iter_mut().map(|revoked| &mut revoked.at_ms)).flatten();
+        times.for_each(|ms| *ms = (*ms).clamp(*DATES_MS.start(), *DATES_MS.end()));
         let one = [&mut self.signature_algorithm, &mut self.subject, &mut self.issuer, &mut self.serial, &mut self.kdf, &mut self.curve];
         one.into_iter().chain([&mut self.key_id, &mut self.authority_key_id, &mut self.revocation, &mut self.spki]).flatten().for_each(clamp_text);
         clamp_text(&mut self.algorithm);

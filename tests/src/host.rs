@@ -1,7 +1,8 @@
 //! Hosts made of files, and keys made by the real tools.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use keyvigil_agent::rootfs::RootFs;
 
@@ -59,4 +60,20 @@ pub fn spki_fingerprint(certificate: &Path) -> String {
     let script = format!("openssl x509 -in {} -pubkey -noout | openssl pkey -pubin -outform der | sha256sum", certificate.display());
     let out = Command::new("sh").args(["-c", &script]).output().expect("a shell");
     String::from_utf8_lossy(&out.stdout).split_whitespace().next().expect("a hash").to_owned()
+}
+
+/// Checks a document against the schema that CycloneDX's own library brings; how many components it has.
+///
+/// # Panics
+/// Where it is not valid, or there is no Node.js.
+#[must_use]
+pub fn validate_cbom(version: &str, bom: &[u8]) -> usize {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("support/cbom");
+    assert!(dir.join("node_modules/ajv").exists(), "run `npm ci` in tests/support/cbom, as scripts/test does");
+    let mut node = Command::new("node");
+    let mut child = node.arg(dir.join("validate.mjs")).arg(version).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("node");
+    child.stdin.take().expect("its input").write_all(bom).expect("written");
+    let out = child.wait_with_output().expect("it ends");
+    assert!(out.status.success(), "CycloneDX {version}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8_lossy(&out.stdout).trim().parse().expect("a count")
 }

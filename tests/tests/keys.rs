@@ -5,7 +5,7 @@ use std::path::Path;
 
 use keyvigil_agent::http::Dialer;
 use keyvigil_agent::rootfs::RootFs;
-use keyvigil_common::client::Client;
+use keyvigil_common::client::{Client, Method};
 use keyvigil_tests::harness::{Harness, until};
 use keyvigil_tests::host::{certificate, spki_fingerprint, tool};
 use serde_json::Value;
@@ -69,4 +69,36 @@ async fn keys_appear_rotate_and_go_and_each_is_told_once() {
     std::fs::rename(&keys, harness.dir("elsewhere").join("keys")).expect("moved away");
     until("a host that does not see its keys, and says so", || async { host().await.filter(|host| host["blind"] == 1 && host["state"] == "up") }).await;
     agent.stop().await.expect("a clean end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_wrongly_is_refused_with_what_would_be_right() {
+    let harness = Harness::start().await;
+    let client = harness.client();
+    let ask = async |path: &str, name: &str, value: &str| client.call(Method::GET, path, &[(name, value)], None).await.expect_err(path).to_string();
+    let id = "0".repeat(64);
+    for path in ["/keys", "/keys/cbom", "/findings", "/events", "/gaps"] {
+        assert_eq!(ask(path, "host", "nobody").await, "404 Not Found: a host \"nobody\" does not exist", "{path}");
+    }
+    for path in ["/keys", "/keys/summary", "/keys/cbom", &format!("/keys/{id}"), &format!("/keys/{id}/usage"), "/findings", "/events", "/gaps", "/hosts"] {
+        let refused = ask(path, "hots", "web").await;
+        assert!(refused.starts_with("400 Bad Request: parameter \"hots\" is not known here"), "{path}: {refused}");
+        let long = ask(path, &"x".repeat(4_000), "web").await;
+        assert!(long.len() < 400, "{path}: an answer is not as long as the question: {long}");
+    }
+    assert!(ask("/keys", "hots", "web").await.contains("known are: host kind algorithm status expires_before finding"));
+    for path in ["/keys", "/findings", "/events"] {
+        let twice = client.call(Method::GET, path, &[("host", "a"), ("host", "b")], None).await.expect_err(path).to_string();
+        assert!(twice.contains("host stands here more than once"), "{path}: {twice}");
+    }
+    for path in ["/findings", "/events"] {
+        assert!(ask(path, "key", &id).await.contains("no key has the id or fingerprint"), "{path}");
+        assert!(ask(path, "key", "abc").await.contains("write at least 6 characters"), "{path}");
+    }
+    let backwards = client.call(Method::GET, "/events", &[("start_time", "now"), ("end_time", "-1h")], None).await.expect_err("refused").to_string();
+    assert!(backwards.contains("start_time lies after end_time"), "{backwards}");
+    for method in [Method::POST, Method::PUT, Method::DELETE] {
+        let refused = client.call(method, "/keys", &[], None).await.expect_err("refused").to_string();
+        assert!(refused.contains("does not take this method"), "{refused}");
+    }
 }

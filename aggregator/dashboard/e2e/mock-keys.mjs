@@ -6,6 +6,7 @@ function place(host, path, over = {}) {
     host,
     path,
     slot: 0,
+    entry: null,
     owner: 'root',
     group: 'root',
     mode: '0644',
@@ -23,6 +24,7 @@ function key(name, over) {
   const id = over.id ?? hash(name);
   return {
     id,
+    name,
     fingerprint: hash(over.pair ?? name),
     kind: 'certificate',
     algorithm: 'rsa',

@@ -5,26 +5,48 @@
 
 mod algorithm;
 mod component;
+mod strength;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use keyvigil_common::clock::utc;
 use keyvigil_common::{hex, sha256};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Findings, KeyRecord, PlaceRecord};
 use algorithm::Algorithm;
 
-/// Versions of the specification.
-pub const VERSIONS: [&str; 2] = ["1.6", "1.7"];
+/// Version of the specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// ECMA-424, first edition.
+    V1_6,
+    /// Second edition: registers families and curves, and replaces references by kind with one list.
+    V1_7,
+}
+
+impl Version {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::V1_6, Self::V1_7];
+
+    /// As the document names it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::V1_6 => "1.6",
+            Self::V1_7 => "1.7",
+        }
+    }
+}
 
 /// What is wanted.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// One of [`VERSIONS`].
-    pub version: &'static str,
+    /// Of the specification.
+    pub version: Version,
     /// What lies on this host only.
     pub host: Option<String>,
     /// The public CAs that the system ships, too.
@@ -49,7 +71,7 @@ pub fn rows(mut keys: Vec<Arc<KeyRecord>>, found: Arc<Findings>, order: Order) -
     keys.sort_unstable_by(|a, b| a.facts.id.cmp(&b.facts.id));
     let shared = Shared::of(&keys, &order);
     let head = head(&keys, &order);
-    let fixed: Vec<Value> = shared.components().collect();
+    let fixed: Vec<Value> = shared.components(order.version).collect();
     let links: Vec<Value> = shared.links().collect();
     let issuers = component::issuers(&keys);
     let (again, order) = (keys.clone(), Arc::new(order));
@@ -67,11 +89,11 @@ fn separated(values: impl Iterator<Item = Value>) -> impl Iterator<Item = String
 }
 
 fn head(keys: &[Arc<KeyRecord>], order: &Order) -> String {
-    let mut text = format!("{}:{}:{:?}:", order.version, order.now_ms, order.host);
+    let mut text = format!("{}:{}:{:?}:", order.version.as_str(), order.now_ms, order.host);
     keys.iter().for_each(|key| text.push_str(&key.facts.id));
-    let (version, schema) = (env!("CARGO_PKG_VERSION"), order.version);
+    let (version, schema) = (env!("CARGO_PKG_VERSION"), order.version.as_str());
     let metadata = json!({
-        "timestamp": instant(order.now_ms),
+        "timestamp": instant(order.now_ms).unwrap_or_default(),
         "tools": {"components": [{"type": "application", "name": "keyvigil-aggregator", "version": version}]},
         "component": {"type": "platform", "bom-ref": "fleet", "name": order.host.as_deref().unwrap_or("fleet")},
     });
@@ -92,22 +114,28 @@ fn uuid(hash: &[u8; 32]) -> String {
     [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-")
 }
 
-fn instant(ms: i64) -> String {
-    let at = jiff::Timestamp::from_millisecond(ms).unwrap_or(jiff::Timestamp::MAX);
-    at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+/// RFC 3339; `None` for what no date of four digits tells.
+fn instant(ms: i64) -> Option<String> {
+    utc(ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
+/// A word of a host as part of a reference: no two become one, and none ends where it should not.
+fn escaped(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._+".contains(&byte);
+    word.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 /// What several keys have in common: algorithms, public keys of certificates, protocols.
 #[derive(Debug, Default)]
 struct Shared {
     algorithms: BTreeSet<Algorithm>,
-    /// Public keys of certificates, with their algorithm.
-    public_keys: BTreeMap<String, Algorithm>,
+    /// Public keys of certificates, with their algorithm where it is known.
+    public_keys: BTreeMap<String, Option<Algorithm>>,
     /// Protocols by name and version, with their cipher suites and what is served by them.
     protocols: BTreeMap<Protocol, Spoken>,
 }
 
-/// Name and version.
+/// Kind, and the name with the version as it is spoken, `TLSv1.3`; empty where that is not known.
 type Protocol = (&'static str, String);
 
 /// How a protocol is spoken.
@@ -122,60 +150,82 @@ impl Shared {
     fn of(keys: &[Arc<KeyRecord>], order: &Order) -> Self {
         let mut shared = Self::default();
         for key in keys {
-            if component::has_algorithm(key) {
-                shared.algorithms.insert(Algorithm::of_key(key));
-            }
+            shared.algorithms.extend(Algorithm::of_key(key));
             shared.algorithms.extend(Algorithm::of_signature(key));
             if component::is_certificate(key) {
                 shared.public_keys.entry(key.facts.fingerprint.clone()).or_insert_with(|| Algorithm::of_key(key));
             }
             for p in order.places(key) {
                 let file = p.place.path.rsplit('/').next().unwrap_or_default();
-                let protocol = match p.place.served.as_deref() {
-                    Some(served) => ("tls", served.protocol.as_deref().unwrap_or_default().trim_start_matches("TLSv").to_owned(), served.cipher.clone()),
-                    None if file.starts_with("ssh_host_") => ("ssh", "2.0".to_owned(), None),
+                let (protocol, suite) = match p.place.served.as_deref() {
+                    Some(served) => (("tls", served.protocol.clone().unwrap_or_default()), served.cipher.clone()),
+                    None if file.starts_with("ssh_host_") => (("ssh", "SSH-2.0".to_owned()), None),
                     None => continue,
                 };
-                let spoken = shared.protocols.entry((protocol.0, protocol.1)).or_default();
-                spoken.suites.extend(protocol.2);
+                let spoken = shared.protocols.entry(protocol).or_default();
+                spoken.suites.extend(suite);
                 spoken.refs.insert(component::reference(key));
             }
         }
         shared
     }
 
-    fn components(&self) -> impl Iterator<Item = Value> {
-        let public = |(fingerprint, algorithm): (&String, &Algorithm)| {
-            let of = json!({"type": "public-key", "id": fingerprint, "algorithmRef": algorithm.reference()});
+    fn components(&self, version: Version) -> impl Iterator<Item = Value> {
+        let public = move |(fingerprint, algorithm): (&String, &Option<Algorithm>)| {
+            let mut of = Map::from_iter([("type".to_owned(), json!("public-key")), ("id".to_owned(), json!(fingerprint))]);
+            let algorithm = algorithm.as_ref().map(|algorithm| ("algorithmRef", "algorithm", algorithm.reference()));
+            relate(&mut of, version, algorithm);
             json!({"type": "cryptographic-asset", "bom-ref": public_reference(fingerprint), "name": format!("public key {fingerprint:.12}"),
                    "cryptoProperties": {"assetType": "related-crypto-material", "relatedCryptoMaterialProperties": of}})
         };
-        let protocol = |((kind, version), Spoken { suites, refs }): (&Protocol, &Spoken)| {
-            let mut of = json!({"type": kind, "cryptoRefArray": refs});
-            if !version.is_empty() {
-                of["version"] = version.as_str().into();
-            }
-            if !suites.is_empty() {
-                of["cipherSuites"] = suites.iter().map(|name| json!({"name": name})).collect();
-            }
-            json!({"type": "cryptographic-asset", "bom-ref": protocol_reference(kind, version), "name": format!("{}{version}", if *kind == "tls" { "TLSv" } else { "SSH-" }),
-                   "cryptoProperties": {"assetType": "protocol", "protocolProperties": of}})
-        };
-        self.algorithms.iter().map(Algorithm::component).chain(self.public_keys.iter().map(public)).chain(self.protocols.iter().map(protocol))
+        let protocol = move |(of, spoken): (&Protocol, &Spoken)| protocol(of, spoken, version);
+        let algorithms = self.algorithms.iter().map(move |algorithm| algorithm.component(version));
+        algorithms.chain(self.public_keys.iter().map(public)).chain(self.protocols.iter().map(protocol))
     }
 
     fn links(&self) -> impl Iterator<Item = Value> {
         let public =
-            self.public_keys.iter().map(|(fingerprint, algorithm)| json!({"ref": public_reference(fingerprint), "dependsOn": [algorithm.reference()]}));
-        let protocols = self.protocols.iter().map(|((kind, version), spoken)| json!({"ref": protocol_reference(kind, version), "dependsOn": spoken.refs}));
+            self.public_keys.iter().map(|(fingerprint, algorithm)| json!({"ref": public_reference(fingerprint), "dependsOn": algorithm.iter().map(Algorithm::reference).collect::<Vec<_>>()}));
+        let protocols = self.protocols.iter().map(|(protocol, spoken)| json!({"ref": protocol_reference(protocol), "dependsOn": spoken.refs}));
         public.chain(protocols)
     }
 }
 
-fn public_reference(fingerprint: &str) -> String {
-    format!("crypto/public-key/{fingerprint}")
+fn protocol(protocol: &Protocol, Spoken { suites, refs }: &Spoken, version: Version) -> Value {
+    let (kind, name) = protocol;
+    let mut of = Map::from_iter([("type".to_owned(), json!(kind))]);
+    let number = name.strip_prefix("TLSv").or_else(|| name.strip_prefix("SSH-")).unwrap_or(name);
+    of.extend((!number.is_empty()).then(|| ("version".to_owned(), json!(number))));
+    if !suites.is_empty() {
+        of.insert("cipherSuites".into(), suites.iter().map(|name| json!({"name": name})).collect());
+    }
+    match version {
+        Version::V1_6 => drop(of.insert("cryptoRefArray".into(), json!(refs))),
+        Version::V1_7 => relate(&mut of, version, refs.iter().map(|reference| ("", "serves", reference.clone()))),
+    }
+    let name = if name.is_empty() { "TLS of unknown version" } else { name };
+    json!({"type": "cryptographic-asset", "bom-ref": protocol_reference(protocol), "name": name,
+           "cryptoProperties": {"assetType": "protocol", "protocolProperties": of}})
 }
 
-fn protocol_reference(kind: &str, version: &str) -> String {
-    format!("crypto/protocol/{kind}@{}", if version.is_empty() { "unknown" } else { version })
+/// Puts references: each a field of its own, of this name, in 1.6; in 1.7 one list, with what they are.
+fn relate(of: &mut Map<String, Value>, version: Version, references: impl IntoIterator<Item = (&'static str, &'static str, String)>) {
+    let references = references.into_iter();
+    match version {
+        Version::V1_6 => of.extend(references.map(|(field, _, reference)| (field.to_owned(), reference.into()))),
+        Version::V1_7 => {
+            let list: Vec<Value> = references.map(|(_, what, reference)| json!({"type": what, "ref": reference})).collect();
+            if !list.is_empty() {
+                of.insert("relatedCryptographicAssets".into(), list.into());
+            }
+        }
+    }
+}
+
+fn public_reference(fingerprint: &str) -> String {
+    format!("crypto/public-key/{}", escaped(fingerprint))
+}
+
+fn protocol_reference((kind, name): &Protocol) -> String {
+    format!("crypto/protocol/{kind}/{}", escaped(name))
 }

@@ -85,6 +85,19 @@ impl Findings {
         self.own(key).fold(summary, |bits, found| bits | found.kind.bit())
     }
 
+    /// Kinds of the findings about one key, the worst first.
+    #[must_use]
+    pub fn named(&self, key: &KeyRecord) -> Vec<&'static str> {
+        let mut named: Vec<&str> = Vec::new();
+        let summary = quantum::is_concerned(key).then_some(FindingKind::NotQuantumSafe);
+        for kind in self.own(key).map(|found| found.kind).chain(summary) {
+            if !named.contains(&kind.as_str()) {
+                named.push(kind.as_str());
+            }
+        }
+        named
+    }
+
     /// How much the worst of them matters.
     #[must_use]
     pub fn worst(&self, key: &KeyRecord) -> Option<Severity> {

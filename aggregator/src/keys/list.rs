@@ -290,3 +290,6 @@ fn count_expiry(out: &mut Summary, key: &KeyRecord, found: &Findings, now_ms: i6
         out.expiring_excluded += usize::from(key.status(now_ms) == Status::Active);
     }
 }
+
+#[cfg(test)]
+mod tests;

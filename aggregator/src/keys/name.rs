@@ -8,6 +8,8 @@ use super::{KeyRecord, PlaceRecord};
 /// Characters of a name.
 const NAME_CHARS_MAX: usize = 120;
 const FINGERPRINT_CHARS: usize = 12;
+/// Forms of files that hold several keys, each under its own name.
+const STORES: &[&str] = &["jks", "jceks", "pkcs12", "kubeconfig", "kubernetes-secret"];
 
 /// The name of `key`.
 #[must_use]
@@ -25,12 +27,20 @@ pub(super) fn name_at(key: &KeyRecord, spoken_of: impl Fn(&PlaceRecord) -> bool)
     let place = || there().find(|p| p.place.role == Role::Held).or_else(|| there().next()).or_else(|| key.live().next()).or(key.places.first());
     let entry = || place().and_then(|p| p.place.entry.as_deref()).filter(|text| !text.is_empty());
     let path = || place().map(|p| p.place.path.as_str());
+    let format = || place().and_then(|p| p.place.format.as_deref()).unwrap_or_default();
     let authorized = || key.live().all(|p| p.place.role != Role::Held);
     let found = match facts.kind {
         KeyKind::Certificate | KeyKind::CertificateRequest | KeyKind::Crl => named().or_else(subject).or_else(path),
         KeyKind::SshCertificate | KeyKind::OpenpgpPrivateKey | KeyKind::OpenpgpPublicKey => subject().or_else(path),
         KeyKind::KernelKey | KeyKind::SymmetricKey => entry().or_else(subject).or_else(path),
         _ if authorized() => subject().or_else(entry).or_else(path),
+        // By its `kid` a key is asked for; what else holds several keys calls each by a name that only means something there.
+        _ if format() == "jwks" => entry().or_else(path),
+        _ if STORES.contains(&format())
+            && let (Some(path), Some(entry)) = (path(), entry()) =>
+        {
+            return shown(&format!("{path} [{entry}]"));
+        }
         _ => path().or_else(subject),
     };
     match found {
@@ -81,8 +91,8 @@ fn is_unseen(c: char) -> bool {
 #[must_use]
 pub(super) fn length(ms: i64) -> String {
     let seconds = ms.max(0) / 1_000;
-    let units = [(86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
-    let (size, name) = units.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((1, "second"));
+    let units = [(31_556_952, "year"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")];
+    let (size, name) = units.into_iter().find(|(size, name)| seconds >= *size * if *name == "year" { 2 } else { 1 }).unwrap_or((1, "second"));
     let count = seconds / size;
     format!("{count} {name}{}", if count == 1 { "" } else { "s" })
 }
@@ -90,12 +100,31 @@ pub(super) fn length(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyvigil_common::key::{KeyFacts, Place, Sighting};
 
     #[test]
     fn a_path_in_a_command_is_one_word_whatever_it_holds() {
         assert_eq!(quoted("/etc/ssl/private/a-b_1.key"), "/etc/ssl/private/a-b_1.key");
         assert_eq!(quoted("/k/x$(touch PWNED);reboot.key"), "'/k/x$(touch PWNED);reboot.key'");
         assert_eq!(quoted("/k/it's `id` a b\n.key"), "'/k/it'\\''s ?id? a b?.key'");
+    }
+
+    #[test]
+    fn of_a_file_with_many_keys_each_has_its_own_name() {
+        let named = |format: &str, entry: Option<&str>| {
+            let facts = KeyFacts::bare(KeyKind::PrivateKey, "a".repeat(64), "b".repeat(64), "rsa");
+            let place = Place { format: Some(format.into()), entry: entry.map(str::to_owned), ..Place::at("/srv/keys") };
+            name(&KeyRecord::sighted(None, "web", Sighting { facts, place, at_ms: 0, gone: false, replaces: None }))
+        };
+        assert_eq!(named("jwks", Some("sig-2026")), "sig-2026");
+        assert_eq!(named("jks", Some("tomcat")), "/srv/keys [tomcat]");
+        assert_eq!((named("jwks", None).as_str(), named("pem", Some("x")).as_str()), ("/srv/keys", "/srv/keys"));
+    }
+
+    #[test]
+    fn a_length_is_told_in_the_unit_that_fits() {
+        let day = 86_400_000;
+        assert_eq!([length(59_000), length(day), length(700 * day), length(24_433 * day)], ["59 seconds", "1 day", "700 days", "66 years"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use keyvigil_common::key::{KeyFacts, KeyKind, Place, Sighting};
 use keyvigil_common::seal::MasterKey;
 
-use super::{Changed, Inventory, KeyRecord, PlaceRecord, Status, sight};
+use super::{Changed, Inventory, KeyRecord, NotFound, PlaceRecord, Status, sight};
 use crate::store::Store;
 use crate::store::ledger::Table;
 
@@ -146,4 +146,24 @@ fn a_listing_goes_on_with_what_it_saw_while_a_place_is_put_in() {
     let (_, seen_before) = inventory.all(TENANT);
     put("b");
     assert_eq!((seen_before[0].places.len(), inventory.all(TENANT).1[0].places.len()), (1, 2));
+}
+
+#[test]
+fn the_beginning_of_an_id_means_one_key_or_names_those_it_could_mean() {
+    let inventory = Inventory::default();
+    let put = |id: &str, fingerprint: &str, kind| {
+        let facts = KeyFacts::bare(kind, id.repeat(8), fingerprint.repeat(8), "rsa");
+        let key = KeyRecord::sighted(None, "web", Sighting { facts, place: Place::at("/k"), at_ms: 0, gone: false, replaces: None });
+        inventory.put(1, Changed { key, dropped: Vec::new() });
+    };
+    put("aaaaaaa1", "aaaaaaa1", KeyKind::PrivateKey);
+    put("aaaaaaa2", "aaaaaaa2", KeyKind::PrivateKey);
+    put("bbbbbbb1", "aaaaaaa2", KeyKind::Certificate);
+    let find = |wanted: &str| inventory.find(1, wanted);
+    assert_eq!(find("aaaaaaa1").unwrap().facts.id, "aaaaaaa1".repeat(8));
+    assert_eq!(find("bbbbbb").unwrap().facts.kind, KeyKind::Certificate);
+    let Err(NotFound::Ambiguous(2, candidates)) = find("aaaaaa") else { panic!("two keys begin so") };
+    assert_eq!(candidates.iter().map(|key| key.facts.kind).collect::<Vec<_>>(), [KeyKind::PrivateKey, KeyKind::Certificate]);
+    assert!(matches!(find("aaaaa"), Err(NotFound::Short)));
+    assert!(matches!(find("cccccc"), Err(NotFound::None)));
 }

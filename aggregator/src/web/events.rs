@@ -4,10 +4,11 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
 
+use super::keys::{find, is_known, no_key};
 use super::problem::Problem;
 use super::{App, params::Params};
 use crate::ingest::GapRecord;
-use crate::keys::EventRecord;
+use crate::keys::{EventRecord, NotFound};
 use crate::store::ledger::{self, Stored};
 use keyvigil_common::event::EventKind;
 use keyvigil_common::limits::PAGE_ROWS_MAX;
@@ -41,13 +42,21 @@ pub(super) async fn read(
 pub(super) async fn list(State(app): State<App>, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
     params.only(&["kind", "host", "key", "start_time", "end_time", "limit", "cursor"])?;
+    params.once(&["host", "key", "start_time", "end_time", "limit", "cursor"])?;
     let now_ms = app.clock.now_ms();
     let kinds = params
         .list("kind")
         .iter()
         .map(|name| EventKind::from_name(name).ok_or_else(|| Problem::none_of("kind", name, EventKind::ALL.iter().map(|k| k.as_str()))))
         .collect::<Result<Vec<_>, _>>()?;
-    let (host, key) = (params.get("host").map(str::to_owned), params.get("key").map(str::to_owned));
+    let host = params.get("host").map(str::to_owned);
+    // A key may have left the inventory, and its events stay: then its whole id is needed.
+    let key = match params.get("key").map(|id| (id, app.inventory.find(app.tenant, id))) {
+        None => None,
+        Some((_, Ok(record))) => Some(record.facts.id.clone()),
+        Some((id, Err(NotFound::None))) => Some(id.to_owned()),
+        Some((id, Err(why))) => return Err(no_key(id, why)),
+    };
     let range = (params.instant("start_time", now_ms)?.unwrap_or(0), params.instant("end_time", now_ms)?.unwrap_or(i64::MAX));
     let limit = params.number("limit", ROWS_DEFAULT, PAGE_ROWS_MAX)?;
     let before = match params.get("cursor") {
@@ -57,12 +66,25 @@ pub(super) async fn list(State(app): State<App>, RawQuery(raw): RawQuery) -> Res
             parts.ok_or_else(|| Problem::bad_request("cursor must be what next_cursor said"))?
         }
     };
+    if range.0 > range.1 {
+        return Err(Problem::bad_request("start_time lies after end_time"));
+    }
+    let (of_host, of_key) = (host.clone(), key.clone());
     let wanted = move |event: &EventRecord| {
         (kinds.is_empty() || kinds.contains(&event.kind))
-            && host.as_ref().is_none_or(|host| *host == event.host)
-            && key.as_ref().is_none_or(|key| event.key.as_ref() == Some(key))
+            && of_host.as_ref().is_none_or(|host| *host == event.host)
+            && of_key.as_ref().is_none_or(|key| event.key.as_ref() == Some(key))
     };
     let events = read(&app, range, before, limit, wanted).await?;
+    if events.is_empty() {
+        // "Nothing happened" must not be the answer for a host or a key that nobody has heard of.
+        if let Some(host) = host.filter(|host| !is_known(&app, &app.inventory.all(app.tenant).1, host)) {
+            return Err(Problem::no_host(&host));
+        }
+        if let Some(key) = key {
+            find(&app, &key)?;
+        }
+    }
     let next = events.last().filter(|_| events.len() == limit).map(|last| format!("{}:{}", last.at_ms, last.id));
     Ok(Json(json!({"next_cursor": next, "events": events.iter().map(as_json).collect::<Vec<_>>()})))
 }
@@ -102,7 +124,7 @@ pub(super) async fn gaps(State(app): State<App>, RawQuery(raw): RawQuery) -> Res
     };
     let gaps: Vec<Stored<GapRecord>> = app.store.read(read).await?;
     if let Some(host) = stranger.filter(|_| gaps.is_empty()) {
-        return Err(Problem::not_found(&format!("a host {host:?}")));
+        return Err(Problem::no_host(&host));
     }
     let next = gaps.last().filter(|_| gaps.len() == limit).map(|last| last.id.to_string());
     let gaps: Vec<Value> = gaps

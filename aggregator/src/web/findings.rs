@@ -4,10 +4,9 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use serde_json::{Map, Value, json};
 
-use super::keys::{each, look};
+use super::keys::{each, find, is_known, look};
 use super::problem::Problem;
 use super::{App, params::Params};
-use crate::keys::NotFound;
 use crate::keys::finding::Finding;
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::limits::PAGE_ROWS_MAX;
@@ -18,19 +17,16 @@ const ROWS_DEFAULT: usize = 100;
 pub(super) async fn list(State(app): State<App>, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
     params.only(&["kind", "severity", "host", "key", "limit", "cursor"])?;
+    params.once(&["host", "key", "limit", "cursor"])?;
     let (kinds, severities) = (each::<FindingKind>(&params, "kind")?, each::<Severity>(&params, "severity")?);
     let limit = params.number("limit", ROWS_DEFAULT, PAGE_ROWS_MAX)?;
     let host = params.get("host");
     let after = params.get("cursor").map(decode).transpose()?;
     let (keys, found) = look(&app).await?;
-    if let Some(host) = host.filter(|host| !super::keys::is_known(&app, &keys, host)) {
-        return Err(Problem::not_found(&format!("a host {host:?}")));
+    if let Some(host) = host.filter(|host| !is_known(&app, &keys, host)) {
+        return Err(Problem::no_host(host));
     }
-    let key = match params.get("key").map(|id| app.inventory.find(app.tenant, id)) {
-        None => None,
-        Some(Ok(key)) => Some(key),
-        Some(Err(NotFound::None | NotFound::Ambiguous(_))) => return Err(Problem::not_found("this key")),
-    };
+    let key = params.get("key").map(|id| find(&app, id)).transpose()?;
     let about: Option<Vec<&str>> = key.as_ref().map(|key| found.about(key).map(|finding| finding.id.as_str()).collect());
     let wanted = |finding: &&Finding| {
         (kinds.is_empty() || kinds.contains(&finding.kind))

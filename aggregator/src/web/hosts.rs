@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::body::OrDefault;
+use super::params::NoParams;
 use super::problem::Problem;
 use crate::enroll::EnrollError;
 use crate::fleet::{Agent, HostState};
 
 /// All hosts.
-pub(super) async fn list(State(app): State<App>) -> Json<Value> {
+pub(super) async fn list(State(app): State<App>, _: NoParams) -> Json<Value> {
     let counts = Counts::of(&app);
     let hosts: Vec<Value> = visible(&app).iter().map(|agent| as_json(&app, agent, &counts)).collect();
     Json(json!({"hosts": hosts}))
@@ -31,7 +32,7 @@ pub(super) fn visible(app: &App) -> Vec<Agent> {
 }
 
 /// One host.
-pub(super) async fn one(State(app): State<App>, Path(host): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn one(State(app): State<App>, Path(host): Path<String>, _: NoParams) -> Result<Json<Value>, Problem> {
     let agent = visible(&app).into_iter().find(|a| a.host == host || a.id == host).ok_or_else(|| Problem::not_found("this host"))?;
     Ok(Json(as_json(&app, &agent, &Counts::of(&app))))
 }

@@ -13,9 +13,10 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::problem::Problem;
-use super::{App, events, findings, params::Params, pieces};
-use crate::keys::{self, Cursor, Filter, Findings, KeyRecord, NotFound, Sort, Status};
+use super::params::{NoParams, Params};
+use super::problem::{Problem, shown};
+use super::{App, events, findings, pieces};
+use crate::keys::{self, Cursor, Filter, Findings, KeyRecord, NotFound, PREFIX_MIN, Sort, Status, name};
 use keyvigil_common::finding::FindingKind;
 use keyvigil_common::key::{KeyKind, Role};
 use keyvigil_common::limits::PAGE_ROWS_MAX;
@@ -63,6 +64,7 @@ pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 pub(super) async fn list(State(app): State<App>, headers: HeaderMap, RawQuery(raw): RawQuery) -> Result<Response, Problem> {
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
     params.only(FILTERS)?;
+    params.once(&["host", "expires_before", "trust_store", "search", "sort", "limit", "cursor", "format"])?;
     let as_csv = wants_csv(&params, &headers)?;
     let now_ms = app.clock.now_ms();
     let (keys, found) = look(&app).await?;
@@ -114,8 +116,7 @@ fn filter(app: &App, params: &Params, keys: &[Arc<KeyRecord>]) -> Result<Filter,
     };
     let host = params.get("host").map(str::to_owned);
     if let Some(host) = host.as_ref().filter(|host| !is_known(app, keys, host)) {
-        // "No keys" must not be the answer for a host that was never heard of.
-        return Err(Problem::not_found(&format!("a host {host:?}")));
+        return Err(Problem::no_host(host));
     }
     Ok(Filter {
         host,
@@ -148,21 +149,36 @@ fn named<T: Copy>(params: &Params, name: &str, all: &[T], word_of: impl Fn(T) ->
 }
 
 /// Figures over all keys.
-pub(super) async fn summary(State(app): State<App>) -> Result<Json<keys::Summary>, Problem> {
+pub(super) async fn summary(State(app): State<App>, _: NoParams) -> Result<Json<keys::Summary>, Problem> {
     let (keys, found) = look(&app).await?;
     let now_ms = app.clock.now_ms();
     Ok(Json(apart(move || keys::summary(&keys, &found, now_ms)).await?))
 }
 
-fn find(app: &App, id: &str) -> Result<Arc<KeyRecord>, Problem> {
-    app.inventory.find(app.tenant, id).map_err(|why| match why {
-        NotFound::None => Problem::not_found("this key"),
-        NotFound::Ambiguous(many) => Problem::new(StatusCode::CONFLICT, format!("{many} keys begin with {id:?}: write more of it")).with("code", "ambiguous"),
-    })
+/// The key that `id` means.
+pub(super) fn find(app: &App, id: &str) -> Result<Arc<KeyRecord>, Problem> {
+    app.inventory.find(app.tenant, id).map_err(|why| no_key(id, why))
+}
+
+pub(super) fn no_key(id: &str, why: NotFound) -> Problem {
+    let id = shown(id);
+    match why {
+        NotFound::None => Problem::new(StatusCode::NOT_FOUND, format!("no key has the id or fingerprint {id:?}, or one that begins so")),
+        NotFound::Short => {
+            let detail = format!("no key has the id or fingerprint {id:?}; of one that begins so, write at least {PREFIX_MIN} characters");
+            Problem::new(StatusCode::NOT_FOUND, detail)
+        }
+        NotFound::Ambiguous(many, first) => {
+            let candidates: Vec<Value> =
+                first.iter().map(|key| json!({"id": key.facts.id, "fingerprint": key.facts.fingerprint, "kind": key.facts.kind, "name": name(key)})).collect();
+            let problem = Problem::new(StatusCode::CONFLICT, format!("{many} keys begin with {id:?}: write more of it"));
+            problem.with("code", "ambiguous").with("candidates", candidates)
+        }
+    }
 }
 
 /// One key, what is wrong with it, what belongs to it, and what happened to it.
-pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, _: NoParams) -> Result<Json<Value>, Problem> {
     let now_ms = app.clock.now_ms();
     let key = find(&app, &id)?;
     let (_, found) = look(&app).await?;
@@ -175,7 +191,7 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Resul
 }
 
 /// What is known of a key's use.
-pub(super) async fn usage(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn usage(State(app): State<App>, Path(id): Path<String>, _: NoParams) -> Result<Json<Value>, Problem> {
     let key = find(&app, &id)?;
     let roles: BTreeSet<&str> = key.live().map(|p| p.place.role.as_str()).collect();
     Ok(Json(json!({

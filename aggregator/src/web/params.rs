@@ -2,10 +2,12 @@
 
 use std::str::FromStr;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use serde_json::Value;
 
-use super::problem::Problem;
+use super::problem::{Problem, shown};
 use crate::query::time;
 
 /// Names and values, in order.
@@ -40,8 +42,18 @@ impl Params {
 
     /// Refuses names that are not in `known`.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), Problem> {
-        match self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) {
-            Some((name, _)) => Err(bad(&format!("parameter {name:?} is not known here; known are: {}", known.join(" ")))),
+        let Some((name, _)) = self.0.iter().find(|(name, _)| !known.contains(&name.as_str())) else { return Ok(()) };
+        let name = shown(name);
+        Err(bad(&match known {
+            [] => format!("parameter {name:?} is not known here, where there are none"),
+            _ => format!("parameter {name:?} is not known here; known are: {}", known.join(" ")),
+        }))
+    }
+
+    /// Refuses one that can have only one value and has two: of two wishes none is dropped unheard.
+    pub(super) fn once(&self, names: &[&str]) -> Result<(), Problem> {
+        match names.iter().find(|name| self.0.iter().filter(|(n, v)| n == *name && !v.is_empty()).count() > 1) {
+            Some(name) => Err(bad(&format!("parameter {name} stands here more than once, and takes one value"))),
             None => Ok(()),
         }
     }
@@ -88,6 +100,18 @@ impl Params {
             Some(Ok(n)) if (1..=max).contains(&n) => Ok(n),
             Some(_) => Err(bad(&format!("{name} must be a whole number from 1 to {max}"))),
         }
+    }
+}
+
+/// Of a route that takes no parameters.
+#[derive(Debug)]
+pub(super) struct NoParams;
+
+impl<S: Sync> FromRequestParts<S> for NoParams {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Params::from_query(parts.uri.query().unwrap_or_default())?.only(&[]).map(|()| Self)
     }
 }
 

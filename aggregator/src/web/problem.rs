@@ -40,13 +40,17 @@ impl Problem {
 
     /// 400, with the words that are known.
     pub(super) fn none_of(what: &str, given: &str, names: impl IntoIterator<Item = &'static str>) -> Self {
-        let shown: String = given.chars().take(64).collect();
-        Self::bad_request(format!("{what} {shown:?} is none of: {}", names.into_iter().collect::<Vec<_>>().join(" ")))
+        Self::bad_request(format!("{what} {:?} is none of: {}", shown(given), names.into_iter().collect::<Vec<_>>().join(" ")))
     }
 
     /// 404.
     pub(super) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, format!("{what} does not exist"))
+    }
+
+    /// 404 for a host that nobody has heard of: "none" must not be the answer for it.
+    pub(super) fn no_host(host: &str) -> Self {
+        Self::not_found(&format!("a host {:?}", shown(host)))
     }
 
     /// With a further member.
@@ -84,6 +88,11 @@ impl Problem {
         tracing::error!(error = telemetry::chain(error), "request failed");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, format!("{error}; the aggregator's log says why")).retry_after(5)
     }
+}
+
+/// The beginning of what was given: an answer is not as long as somebody's question.
+pub(super) fn shown(given: &str) -> String {
+    given.chars().take(64).collect()
 }
 
 impl IntoResponse for Refusal {

@@ -125,7 +125,9 @@ fn as_csv(answer: &Answer) -> Response {
 
 /// A CSV field: quoted where it must be, and never a formula to a spreadsheet.
 pub(super) fn field(text: &str) -> String {
-    let guarded = if text.starts_with(['=', '+', '-', '@', '\t']) { format!("'{text}") } else { text.to_owned() };
+    // The wide forms count as well where Excel speaks an East Asian language.
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
+    let guarded = if is_formula { format!("'{text}") } else { text.to_owned() };
     if guarded.contains([',', '"', '\n', '\r']) { format!("\"{}\"", guarded.replace('"', "\"\"")) } else { guarded }
 }
 

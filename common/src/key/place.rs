@@ -4,6 +4,7 @@ use bincode::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
 use super::clamp_text;
+use crate::clock::DATES_MS;
 use crate::limits::{KEY_USAGES_MAX, PLACE_USERS_MAX, SERVED_CHAIN_MAX, TEXT_BYTES_MAX};
 
 /// Where a key lies.
@@ -160,11 +161,13 @@ impl Place {
         let mut longest = 0;
         copy.texts(&mut |text| longest = longest.max(text.len()));
         let chain = self.served.as_ref().map_or(0, |served| served.chain.len());
-        longest <= TEXT_BYTES_MAX && self.used_by.len() <= PLACE_USERS_MAX && self.options.len() <= KEY_USAGES_MAX && chain <= SERVED_CHAIN_MAX
+        let dates = self.not_after_ms.is_none_or(|ms| DATES_MS.contains(&ms));
+        dates && longest <= TEXT_BYTES_MAX && self.used_by.len() <= PLACE_USERS_MAX && self.options.len() <= KEY_USAGES_MAX && chain <= SERVED_CHAIN_MAX
     }
 
-    /// Cuts every text and list to its bound.
+    /// Cuts every text and list to its bound, and the time to a date there is.
     pub fn bound(&mut self) {
+        self.not_after_ms = self.not_after_ms.map(|ms| ms.clamp(*DATES_MS.start(), *DATES_MS.end()));
         self.used_by.truncate(PLACE_USERS_MAX);
         self.options.truncate(KEY_USAGES_MAX);
         if let Some(served) = &mut self.served {

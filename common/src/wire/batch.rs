@@ -195,7 +195,7 @@ impl Batch {
             }
             let replaces = sighting.replaces.as_ref().is_none_or(|id| id.len() <= TEXT_BYTES_MAX);
             if !replaces || !sighting.place.is_bounded() || !facts.is_clamped() || facts.fingerprint.len() > 128 {
-                return Err(WireError::Shape("a sighting with too much text"));
+                return Err(WireError::Shape("a sighting with too much text, or a time that is no date"));
             }
         }
         if self.host.as_ref().is_some_and(|host| host.texts().iter().any(|text| text.len() > TEXT_BYTES_MAX)) {

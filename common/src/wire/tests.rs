@@ -194,7 +194,7 @@ fn a_small_frame_cannot_claim_much_memory() {
 #[test]
 fn what_decodes_must_also_be_possible() {
     type Break = (&'static str, fn(&mut Batch));
-    let broken: [Break; 13] = [
+    let broken: [Break; 15] = [
         ("column too short", |b| b.groups[0].columns[0].values.truncate(1)),
         ("series out of range", |b| b.groups[0].columns[0].series = 9),
         ("times out of order", |b| b.groups[0].times.reverse()),
@@ -206,6 +206,8 @@ fn what_decodes_must_also_be_possible() {
         ("a key's text", |b| b.sightings[0].facts.subject = Some("x".repeat(TEXT_BYTES_MAX + 1))),
         ("too many names", |b| b.sightings[0].facts.sans = vec!["x".into(); SANS_MAX + 2]),
         ("an owner's text", |b| b.sightings[0].place.owner = Some("x".repeat(TEXT_BYTES_MAX + 1))),
+        ("an end that no calendar has", |b| b.sightings[0].facts.not_after_ms = Some(i64::MAX)),
+        ("a place's end that none has", |b| b.sightings[0].place.not_after_ms = Some(i64::MIN)),
         ("a host's text", |b| b.host = Some(HostFacts { os: "x".repeat(TEXT_BYTES_MAX + 1), ..HostFacts::default() })),
         ("event text", |b| b.events[0].message = "x".repeat(TEXT_BYTES_MAX + 1)),
     ];

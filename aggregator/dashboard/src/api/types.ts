@@ -58,6 +58,8 @@ export interface Place {
   role: Role;
   path: string;
   slot: number;
+  /** What the file calls it: an alias, a `kid`. */
+  entry: string | null;
   owner: string | null;
   group: string | null;
   mode: string | null;
@@ -69,6 +71,8 @@ export interface Place {
 
 export interface Key {
   id: string;
+  /** By purpose: subject, alias, or the path of its file. */
+  name: string;
   fingerprint: string;
   kind: KeyKind;
   algorithm: string;
@@ -87,7 +91,7 @@ export interface Key {
   encrypted: boolean | null;
   kdf: string | null;
   status: KeyStatus;
-  /** Kinds of what is wrong with it, and how much the worst matters. */
+  /** Kinds of what is wrong with it, the worst first, and how much that matters. */
   findings: string[];
   severity: Severity | null;
   first_seen: number;

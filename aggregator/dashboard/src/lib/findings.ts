@@ -40,10 +40,9 @@ export function severityBadge(severity: Severity): Badge {
   return severity === 'info' ? 'silenced' : severity;
 }
 
-/** Kinds worth telling in a row, in the order of the filter: what is worst comes first. */
+/** Kinds worth telling in a row; the aggregator has the worst first. */
 export function toldFindings(key: Pick<Key, 'findings'>): string[] {
-  const place = (kind: string): number => FINDINGS.findIndex(([one]) => one === kind);
-  return key.findings.filter((kind) => kind !== EVERYWHERE).sort((a, b) => place(a) - place(b));
+  return key.findings.filter((kind) => kind !== EVERYWHERE);
 }
 
 /** What is news first. */

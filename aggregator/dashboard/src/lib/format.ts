@@ -52,6 +52,7 @@ export function words(name: string): string {
   return name
     .replaceAll('_', ' ')
     .replace(/\bssh\b/g, 'SSH')
+    .replace(/\bopenpgp\b/g, 'OpenPGP')
     .replace(/\bcrl\b/g, 'CRL');
 }
 

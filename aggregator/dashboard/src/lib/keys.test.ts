@@ -3,7 +3,6 @@ import { describe, expect, it } from 'vitest';
 import type { Key } from '../api/types';
 import {
   algorithmText,
-  commonName,
   expiryMatters,
   expiryUrgency,
   hostsOf,
@@ -20,6 +19,7 @@ const NOW = Date.UTC(2026, 10, 22);
 function key(over: Partial<Key>): Key {
   return {
     id: 'a',
+    name: '/etc/ssl/a.pem',
     fingerprint: 'f',
     kind: 'certificate',
     algorithm: 'rsa',
@@ -51,6 +51,7 @@ function key(over: Partial<Key>): Key {
         role: 'held',
         path: '/etc/ssl/a.pem',
         slot: 0,
+        entry: null,
         owner: null,
         group: null,
         mode: null,
@@ -67,19 +68,10 @@ function key(over: Partial<Key>): Key {
 }
 
 describe('names', () => {
-  it('reads CN in both writings', () => {
-    expect(commonName('CN=example.org,O=Example')).toBe('example.org');
-    expect(commonName('/C=DE/O=Example/CN=example.org')).toBe('example.org');
-    expect(commonName('O=Example\\, Inc., CN=a')).toBe('a');
-    expect(commonName('O=Only')).toBeUndefined();
-    expect(commonName(null)).toBeUndefined();
-  });
   it('goes by purpose', () => {
-    expect(keyName(key({ subject: 'CN=example.org' }))).toBe('example.org');
-    expect(keyName(key({ sans: ['DNS:alt.example.org'] }))).toBe('alt.example.org');
-    expect(keyName(key({ kind: 'private_key', subject: null }))).toBe('a.pem');
-    expect(keyName(key({ kind: 'ssh_public_key', subject: 'ana@laptop' }))).toBe('ana@laptop');
-    expect(keyName(key({ kind: 'private_key', places: [] }))).toBe('rsa key');
+    expect(keyName(key({ name: 'a.example.org/x' }))).toBe('a.example.org/x');
+    expect(keyName(key({ name: '/etc/ssl/a.pem' }))).toBe('a.pem');
+    expect(keyName(key({ name: '/srv/store.jks [a/b]' }))).toBe('store.jks [a/b]');
   });
   it('says what it is made of', () => {
     expect(algorithmText(key({}))).toBe('rsa 2048');

@@ -2,30 +2,24 @@
 import type { Key, KeyKind, Place, Role } from '../api/types';
 import { DAY } from './time';
 
-/** Value of CN in a distinguished name, in either writing (`CN=a,O=b` or `/O=b/CN=a`). */
-export function commonName(subject: string | null): string | undefined {
-  const found = /(?:^|[,/+]\s*)CN\s*=\s*((?:\\.|[^,/+\\])+)/i.exec(subject ?? '');
-  return found?.[1]?.replace(/\\(.)/g, '$1').trim();
-}
-
 /** Places where the key still lies; where it lies nowhere, those where it lay. */
 export function livePlaces(key: Key): Place[] {
   const live = key.places.filter((place) => !place.gone);
   return live.length > 0 ? live : key.places;
 }
 
-/** The key's name by purpose: subject first for certificates, path first for files without one. */
-export function keyName(key: Key): string {
-  const path = livePlaces(key)[0]?.path;
-  const named = commonName(key.subject) ?? key.sans[0]?.replace(/^[A-Za-z]+:/, '') ?? (key.subject || undefined);
-  if (key.kind === 'certificate' || key.kind === 'certificate_request' || key.kind === 'crl' || key.kind.startsWith('ssh_')) {
-    if (named !== undefined) return named;
-  }
-  return path?.split('/').pop() ?? named ?? `${key.algorithm} key`;
+/** The key's name, of a path its last part: `shop.key`, `store.jks [tomcat]`. */
+export function keyName(key: Pick<Key, 'name'>): string {
+  const entry = key.name.indexOf(' [');
+  const path = entry < 0 ? key.name : key.name.slice(0, entry);
+  return key.name.startsWith('/') ? path.slice(path.lastIndexOf('/') + 1) + key.name.slice(path.length) : key.name;
 }
 
 /** `rsa 2048`, `ec P-256`, `ed25519`. */
 export function algorithmText(key: Key): string {
+  if (key.algorithm === '' || key.algorithm === 'none') return '–';
+  // Behind a password: of it no more is known, and "Protection" says why.
+  if (key.algorithm === 'unknown (encrypted)') return 'unknown';
   const size = key.curve ?? (key.bits === null ? undefined : String(key.bits));
   const fixed = key.algorithm.toLowerCase().startsWith('ed');
   return size === undefined || fixed || key.algorithm.includes(size) ? key.algorithm : `${key.algorithm} ${size}`;

@@ -83,7 +83,8 @@ export function lengthWords(ms: number): string {
   if (abs < 48 * HOUR) return `${Math.round(abs / HOUR)} h`;
   if (abs < 100 * DAY) return `${Math.round(abs / DAY)} d`;
   if (abs < 730 * DAY) return `${Math.round(abs / (30.44 * DAY))} months`;
-  return `${(abs / (365.25 * DAY)).toFixed(1)} years`;
+  const years = abs / (365.25 * DAY);
+  return `${years < 99.5 ? years.toFixed(1) : Math.round(years)} years`;
 }
 
 /** `4 min ago`, `in 6 d`, `now`. */

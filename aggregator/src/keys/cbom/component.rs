@@ -3,30 +3,24 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keyvigil_common::finding::FindingKind;
 use keyvigil_common::key::KeyKind;
 use serde_json::{Map, Value, json};
 
 use super::super::{Findings, KeyRecord, PlaceRecord, Status, name};
 use super::algorithm::Algorithm;
-use super::{Order, instant, public_reference};
+use super::{Order, Version, escaped, instant, public_reference, relate};
 
 pub(super) fn is_certificate(key: &KeyRecord) -> bool {
     matches!(key.facts.kind, KeyKind::Certificate | KeyKind::SshCertificate)
 }
 
-/// Lists have no key of their own, and of the kernel's keys nothing is known but their description.
-pub(super) fn has_algorithm(key: &KeyRecord) -> bool {
-    !matches!(key.facts.kind, KeyKind::Crl | KeyKind::KernelKey) && !key.facts.algorithm.is_empty()
-}
-
 pub(super) fn reference(key: &KeyRecord) -> String {
-    format!("crypto/{}/{}", key.facts.kind.as_str(), key.facts.id)
+    format!("crypto/{}/{}", key.facts.kind.as_str(), escaped(&key.facts.id))
 }
 
 pub(super) fn of(key: &KeyRecord, found: &Findings, order: &Order) -> Value {
     let crypto = if is_certificate(key) {
-        json!({"assetType": "certificate", "certificateProperties": certificate(key, order)})
+        json!({"assetType": "certificate", "certificateProperties": certificate(key, found, order)})
     } else {
         json!({"assetType": "related-crypto-material", "relatedCryptoMaterialProperties": material(key, found, order)})
     };
@@ -36,24 +30,34 @@ pub(super) fn of(key: &KeyRecord, found: &Findings, order: &Order) -> Value {
     })
 }
 
-fn certificate(key: &KeyRecord, order: &Order) -> Map<String, Value> {
+fn certificate(key: &KeyRecord, found: &Findings, order: &Order) -> Map<String, Value> {
     let facts = &key.facts;
     let format = if facts.kind == KeyKind::Certificate { "X.509" } else { "OpenSSH" };
-    let mut of = Map::from_iter([("certificateFormat".to_owned(), json!(format)), ("subjectPublicKeyRef".into(), public_reference(&facts.fingerprint).into())]);
+    let mut of = Map::from_iter([("certificateFormat".to_owned(), json!(format))]);
     let texts = [
         ("subjectName", facts.subject.clone()),
         ("issuerName", facts.issuer.clone()),
-        ("notValidBefore", facts.not_before_ms.map(instant)),
-        ("notValidAfter", facts.not_after_ms.map(instant)),
-        ("signatureAlgorithmRef", Algorithm::of_signature(key).map(|algorithm| algorithm.reference())),
+        ("notValidBefore", facts.not_before_ms.and_then(instant)),
+        ("notValidAfter", facts.not_after_ms.and_then(instant)),
     ];
     of.extend(texts.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?.into()))));
-    if order.version != "1.6" {
+    let signature = Algorithm::of_signature(key).map(|algorithm| ("signatureAlgorithmRef", "algorithm", algorithm.reference()));
+    relate(&mut of, order.version, [("subjectPublicKeyRef", "publicKey", public_reference(&facts.fingerprint))].into_iter().chain(signature));
+    if order.version == Version::V1_7 {
         of.extend(facts.serial.clone().map(|serial| ("serialNumber".to_owned(), serial.into())));
-        of.insert("fingerprint".into(), json!({"alg": "SHA-256", "content": facts.id}));
-        of.extend(key.revoked_ms.map(|at| ("revocationDate".to_owned(), instant(at).into())));
+        of.extend(is_sha256(&facts.id).then(|| ("fingerprint".to_owned(), json!({"alg": "SHA-256", "content": facts.id}))));
+        let state = match found.status(key, order.now_ms) {
+            Status::Revoked => "revoked",
+            _ => state(key, found, order),
+        };
+        of.insert("certificateState".into(), json!([{"state": state}]));
+        of.extend(found.revoked(key).and_then(|(at, _)| instant(at)).map(|at| ("revocationDate".to_owned(), at.into())));
     }
     of
+}
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 fn material(key: &KeyRecord, found: &Findings, order: &Order) -> Map<String, Value> {
@@ -66,12 +70,10 @@ fn material(key: &KeyRecord, found: &Findings, order: &Order) -> Map<String, Val
         KeyKind::Certificate | KeyKind::SshCertificate | KeyKind::CertificateRequest | KeyKind::Crl => "other",
     };
     let mut of = Map::from_iter([("type".to_owned(), json!(kind)), ("id".into(), json!(facts.fingerprint)), ("state".into(), json!(state(key, found, order)))]);
-    if has_algorithm(key) {
-        of.insert("algorithmRef".into(), Algorithm::of_key(key).reference().into());
-    }
+    relate(&mut of, order.version, Algorithm::of_key(key).map(|algorithm| ("algorithmRef", "algorithm", algorithm.reference())));
     of.extend(facts.bits.map(|bits| ("size".to_owned(), bits.into())));
-    of.extend(facts.not_before_ms.map(|at| ("activationDate".to_owned(), instant(at).into())));
-    of.extend(facts.not_after_ms.map(|at| ("expirationDate".to_owned(), instant(at).into())));
+    of.extend(facts.not_before_ms.and_then(instant).map(|at| ("activationDate".to_owned(), at.into())));
+    of.extend(facts.not_after_ms.and_then(instant).map(|at| ("expirationDate".to_owned(), at.into())));
     let format = order.places(key).find_map(|p| p.place.format.clone());
     of.extend(format.map(|format| ("format".to_owned(), format.into())));
     if facts.encrypted == Some(true) {
@@ -81,8 +83,9 @@ fn material(key: &KeyRecord, found: &Findings, order: &Order) -> Map<String, Val
 }
 
 fn state(key: &KeyRecord, found: &Findings, order: &Order) -> &'static str {
-    let compromised = || key.facts.revocation.as_deref().is_some_and(|why| why.contains("ompromise"));
+    let compromised = || found.revoked(key).and_then(|(_, why)| why).is_some_and(|why| why.contains("ompromise"));
     match found.status(key, order.now_ms) {
+        Status::Active if key.facts.not_before_ms.is_some_and(|start| start > order.now_ms) => "pre-activation",
         Status::Active => "active",
         Status::Revoked if compromised() => "compromised",
         Status::Superseded | Status::Expired | Status::Revoked | Status::Removed => "deactivated",
@@ -92,6 +95,8 @@ fn state(key: &KeyRecord, found: &Findings, order: &Order) -> &'static str {
 fn occurrence(p: &PlaceRecord) -> Value {
     let place = &p.place;
     let mut context = vec![format!("role: {}", place.role.as_str())];
+    // A file may hold the same key twice.
+    context.extend((place.slot > 0).then(|| format!("object: {}", place.slot + 1)));
     context.extend(place.owner.as_ref().map(|owner| format!("owner: {owner}")));
     context.extend(place.mode.map(|mode| format!("mode: {mode:04o}")));
     context.extend(place.used_by.iter().map(|user| format!("used by: {user}")));
@@ -104,17 +109,16 @@ fn occurrence(p: &PlaceRecord) -> Value {
 }
 
 fn properties(key: &KeyRecord, found: &Findings, order: &Order) -> Vec<Value> {
-    let kinds = found.kinds(key);
-    let findings: Vec<&str> = FindingKind::ALL.iter().filter(|kind| kinds & kind.bit() != 0).map(|kind| kind.as_str()).collect();
+    let findings = found.named(key);
     let own = [
         ("kind", Some(key.facts.kind.as_str().to_owned())),
         ("status", Some(found.status(key, order.now_ms).as_str().to_owned())),
         ("findings", Some(findings.join(" ")).filter(|text| !text.is_empty())),
-        ("first_seen", Some(instant(key.first_seen_ms))),
-        ("last_seen", Some(instant(key.last_seen_ms))),
+        ("first_seen", instant(key.first_seen_ms)),
+        ("last_seen", instant(key.last_seen_ms)),
         // Nothing observes use yet: not observed is not unused.
         ("usage:observed", Some("false".to_owned())),
-        ("usage:last_used", key.last_used_ms.map(instant)),
+        ("usage:last_used", key.last_used_ms.and_then(instant)),
     ];
     own.into_iter().filter_map(|(name, value)| Some(json!({"name": format!("keyvigil:{name}"), "value": value?}))).collect()
 }
@@ -132,8 +136,8 @@ pub(super) fn links(key: &KeyRecord, issuers: &HashMap<String, String>) -> Value
         on.extend(Algorithm::of_signature(key).map(|algorithm| algorithm.reference()));
         let issuer = key.facts.authority_key_id.as_ref().and_then(|id| issuers.get(id)).or_else(|| issuers.get(key.facts.issuer.as_deref()?));
         on.extend(issuer.filter(|issuer| **issuer != reference(key)).cloned());
-    } else if has_algorithm(key) {
-        on.push(Algorithm::of_key(key).reference());
+    } else {
+        on.extend(Algorithm::of_key(key).map(|algorithm| algorithm.reference()));
     }
     on.sort_unstable();
     on.dedup();

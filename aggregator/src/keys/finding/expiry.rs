@@ -135,5 +135,5 @@ pub(super) fn stale_lists(view: &View<'_>, out: &mut Vec<Finding>) {
 }
 
 pub(super) fn date(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map_or_else(|_| "unknown".into(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
+    keyvigil_common::clock::utc(ms).map_or_else(|| "unknown".into(), |at| at.strftime("%Y-%m-%d %H:%M UTC").to_string())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::keys::{Findings, KeyRecord, name};
 use crate::web::query::field;
-use keyvigil_common::finding::FindingKind;
+use keyvigil_common::clock::utc;
 
 const HEAD: &str = "id,fingerprint,name,kind,algorithm,bits,curve,status,severity,findings,not_before,not_after,subject,issuer,sans,serial,hosts,places,first_seen,last_seen\r\n";
 /// Entries of a list in one cell: a public CA lies on every host.
@@ -18,8 +18,6 @@ pub(super) fn rows(keys: Vec<Arc<KeyRecord>>, found: Arc<Findings>, now_ms: i64)
 
 fn row(key: &KeyRecord, found: &Findings, now_ms: i64) -> String {
     let facts = &key.facts;
-    let kinds = found.kinds(key);
-    let findings = FindingKind::ALL.iter().filter(|kind| kinds & kind.bit() != 0).map(|kind| kind.as_str());
     let mut out = String::with_capacity(512);
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let number = |value: Option<i64>| value.map(instant).unwrap_or_default();
@@ -33,7 +31,7 @@ fn row(key: &KeyRecord, found: &Findings, now_ms: i64) -> String {
         text(&facts.curve),
         found.status(key, now_ms).as_str().to_owned(),
         found.worst(key).map(|severity| severity.as_str().to_owned()).unwrap_or_default(),
-        list(findings),
+        list(found.named(key)),
         number(facts.not_before_ms),
         number(facts.not_after_ms),
         text(&facts.subject),
@@ -54,7 +52,7 @@ fn row(key: &KeyRecord, found: &Findings, now_ms: i64) -> String {
 
 /// RFC 3339, which spreadsheets read.
 fn instant(ms: i64) -> String {
-    jiff::Timestamp::from_millisecond(ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
+    utc(ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
 }
 
 fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {

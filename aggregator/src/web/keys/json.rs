@@ -3,7 +3,6 @@
 use serde_json::{Value, json};
 
 use crate::keys::{Findings, KeyRecord, PlaceRecord, name};
-use keyvigil_common::finding::FindingKind;
 
 /// Places of one key that a list shows: a public CA lies on every host.
 const LISTED_MAX: usize = 20;
@@ -23,9 +22,7 @@ pub(super) fn key(of: &KeyRecord, found: &Findings, now_ms: i64) -> Value {
 
 fn told<'a>(key: &KeyRecord, places: impl Iterator<Item = &'a PlaceRecord>, found: &Findings, now_ms: i64) -> Value {
     let facts = &key.facts;
-    let kinds = found.kinds(key);
     let (revoked, revocation) = found.revoked(key).unzip();
-    let findings: Vec<&str> = FindingKind::ALL.iter().filter(|kind| kinds & kind.bit() != 0).map(|kind| kind.as_str()).collect();
     json!({
         "id": facts.id, "name": name(key), "fingerprint": facts.fingerprint, "kind": facts.kind, "algorithm": facts.algorithm, "bits": facts.bits,
         "curve": facts.curve, "exponent": facts.exponent, "signature_algorithm": facts.signature_algorithm,
@@ -33,7 +30,7 @@ fn told<'a>(key: &KeyRecord, places: impl Iterator<Item = &'a PlaceRecord>, foun
         "subject": facts.subject, "issuer": facts.issuer, "sans": facts.sans, "serial": facts.serial, "is_ca": facts.is_ca, "usage": facts.usage,
         "key_id": facts.key_id, "authority_key_id": facts.authority_key_id, "encrypted": facts.encrypted, "kdf": facts.kdf,
         "weaknesses": facts.weaknesses, "revoked": revoked, "revocation": revocation.flatten(), "spki": facts.spki, "revokes": facts.revokes.len(),
-        "status": found.status(key, now_ms), "trust_store": key.is_trust_store(), "findings": findings, "severity": found.worst(key),
+        "status": found.status(key, now_ms), "trust_store": key.is_trust_store(), "findings": found.named(key), "severity": found.worst(key),
         "first_seen": key.first_seen_ms, "last_seen": key.last_seen_ms, "last_used": key.last_used_ms,
         "replaces": key.replaces, "replaced_by": key.replaced_by.as_deref().or(found.superseded_by(key)),
         "places": places.map(place).collect::<Vec<_>>(), "places_total": key.places.len(), "hosts_total": key.hosts().len(),

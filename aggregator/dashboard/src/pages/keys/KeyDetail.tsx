@@ -100,7 +100,7 @@ function placeColumns(secret: boolean): readonly Column<Place>[] {
       cell: (place) => (
         <code class="cut" title={place.path}>
           {place.path}
-          {place.slot > 0 ? ` [${place.slot}]` : ''}
+          {place.entry !== null ? ` [${place.entry}]` : place.slot > 0 ? ` (object ${place.slot + 1})` : ''}
         </code>
       ),
       sort: (place) => place.path,

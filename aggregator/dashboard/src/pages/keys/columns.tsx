@@ -28,7 +28,13 @@ export function KeyStatusView({ value }: { value: Key }): JSX.Element {
 }
 
 export function Expiry({ value }: { value: Key }): JSX.Element {
-  if (value.not_after === null) return <span class="dim">never</span>;
+  if (value.not_after === null) {
+    return (
+      <span class="dim" title="No end is stated">
+        –
+      </span>
+    );
+  }
   const urgency = expiryUrgency(value, now.value);
   if (urgency !== 'critical' && urgency !== 'warning') return <Time at={value.not_after} />;
   return (
@@ -43,7 +49,7 @@ function Purpose({ value }: { value: Key }): JSX.Element {
   const name = keyName(value);
   const path = livePlaces(value)[0]?.path ?? '';
   return (
-    <span class="purpose" title={[value.subject, path].filter(Boolean).join('\n')}>
+    <span class="purpose" title={[name, value.subject, path].filter(Boolean).join('\n')}>
       <span class="purpose-name">{name}</span>
       <code class="purpose-path">{path}</code>
     </span>
@@ -81,7 +87,7 @@ export const KEY_COLUMNS: readonly Column<Key>[] = [
   { id: 'not_after', title: 'Expires', cell: (key) => <Expiry value={key} />, sort: (key) => key.not_after },
   { id: 'status', title: 'Status', cell: (key) => <KeyStatusView value={key} /> },
   { id: 'findings', title: 'Findings', cell: (key) => <Findings value={key} /> },
-  { id: 'first_seen', title: 'First seen', cell: (key) => <Time at={key.first_seen} />, sort: (key) => key.first_seen, wide: true },
+  { id: 'first_seen', title: 'First seen', cell: (key) => <Time at={key.first_seen} />, sort: (key) => key.first_seen, optional: true },
   { id: 'last_seen', title: 'Last seen', cell: (key) => <Time at={key.last_seen} />, sort: (key) => key.last_seen, optional: true },
   { id: 'fingerprint', title: 'Fingerprint', cell: (key) => <Fingerprint value={key.fingerprint} />, optional: true },
   { id: 'issuer', title: 'Issuer', cell: (key) => key.issuer ?? '–', optional: true },
