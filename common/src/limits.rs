@@ -79,7 +79,7 @@ pub const KEY_FILE_BYTES_MAX: u64 = 4 << 20;
 pub const KEY_SNIFF_BYTES: usize = 64 << 10;
 /// Key objects taken from one file; the largest CA bundles hold some 150.
 pub const KEYS_PER_FILE_MAX: usize = 2_000;
-/// Rounds of hashing that are done to open one key store with the passwords configured for it: some seconds of one core. Java asks
+/// Rounds of hashing that are done to open one key store with the passwords configured for it: about ten seconds of one core. Java asks
 /// for 10,000 a key, NSS and GnuTLS for 600,000.
 pub const KEY_FILE_ITERATIONS_MAX: u64 = 20_000_000;
 /// Bytes of a file that holds a password.

@@ -14,6 +14,7 @@ use super::{Draft, Finding};
 const BROKEN: &[&str] = &[
     "rsa",
     "rsa-pss",
+    "rsa-oaep",
     "dsa",
     "dh",
     "ec",
@@ -26,6 +27,7 @@ const BROKEN: &[&str] = &[
     "elgamal",
     "ed25519-sk",
     "ecdsa-sk",
+    "gost-2001",
     "gost-2012-256",
     "gost-2012-512",
 ];
