@@ -53,8 +53,11 @@ pub(super) fn judge(service: &mut Service, source: Source, spot: Spot<'_>, at: A
             if service.file.is_some() && at.monotonic.saturating_sub(since) < GRACE {
                 return true;
             }
-            service.file = None;
-            resolved(service, spot, sink, "no file is known any more from which its certificate should come");
+            // That nobody looks at the file any more mends nothing: the same old certificate is still served.
+            if service.stale.as_ref().is_some_and(|stale| stale.told) {
+                return false;
+            }
+            (service.file, service.stale) = (None, None);
             return false;
         }
     };

@@ -206,6 +206,33 @@ fn a_renewal_that_is_not_loaded_is_told_once_and_once_more_when_it_is() {
 }
 
 #[test]
+fn a_file_that_nobody_looks_at_any_more_does_not_make_what_is_served_fresh() {
+    let port = free_port();
+    let mut host = Host::new(&[port]);
+    let make = |host: &Host, days| drop(host.shop.certificate("a.pem", "a.key", "a.example.org", days));
+    make(&host, 30);
+    host.keystore(&["a.pem", "a.key"]);
+    let _server = s_server(&host.shop, port, "-cert a.pem -key a.key");
+    let mut told = vec![host.look()];
+    make(&host, 60);
+    host.keystore(&["a.pem", "a.key"]);
+    told.extend([host.look(), host.look()]);
+    assert_eq!(told[2].events.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::ServedStale]);
+
+    // The agent is started anew with other paths to look at.
+    let mut again = Host::with(std::mem::replace(&mut host.shop, Workshop::new()), &[port], KnownKeys::default());
+    again.keystore(&[]);
+    let remembered: BTreeMap<String, Vec<u8>> = told.into_iter().flat_map(|sink| sink.remember).filter_map(|(key, value)| Some((key, value?))).collect();
+    again.sensor.restore(remembered.into_iter().collect());
+    again.now = host.now;
+    for _ in 0..3 {
+        let sink = again.look();
+        assert!(sink.events.is_empty(), "{:?}", sink.events);
+        assert_eq!(value(&sink, "crypto.served.stale", ("", "")), Some(1.0));
+    }
+}
+
+#[test]
 fn names_that_get_another_certificate_are_places_of_their_own() {
     let port = free_port();
     let mut host = Host::new(&[port]);

@@ -218,6 +218,8 @@ fn registered_curve(name: &str, curve: Option<&str>) -> Option<String> {
 /// The identifier; of what has no name here it is what it is called by.
 fn identifier(name: &str) -> Option<&str> {
     let given = || name.strip_prefix("unknown (")?.strip_suffix(')').filter(|text| is_identifier(text));
+    // With its digest behind it, where that is a weak one; the identifier is the same.
+    let name = if name.starts_with("rsassaPss-") { "rsassaPss" } else { name };
     IDENTIFIERS.iter().find(|row| row.0 == name).map(|row| row.1).or_else(given)
 }
 
