@@ -30,9 +30,9 @@ pub struct Sources {
 }
 
 /// Sections that only the agent has.
-pub const AGENT_SECTIONS: &[&str] = &["buffer", "sampling", "keystore"];
+pub const AGENT_SECTIONS: &[&str] = &["buffer", "sampling", "keystore", "served"];
 /// Sections that only the aggregator has.
-pub const AGGREGATOR_SECTIONS: &[&str] = &["listen", "storage", "api", "enroll", "alerts", "smtp", "slack"];
+pub const AGGREGATOR_SECTIONS: &[&str] = &["listen", "storage", "limits", "api", "enroll", "alerts", "revocation", "smtp", "slack"];
 
 impl Sources {
     /// The process's environment, and `file`.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use keyvigil_agent::config::Config as Agent;
 use keyvigil_aggregator::config::Config as Aggregator;
-use keyvigil_common::config::Sources;
+use keyvigil_common::config::{AGENT_SECTIONS, AGGREGATOR_SECTIONS, Sources};
 
 fn sample(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/etc").join(name)
@@ -42,4 +42,20 @@ fn the_agents_sample_shows_the_defaults() {
     let (path, keys) = switched_on("agent.toml", dir.path());
     assert_eq!(serde_json::to_value(Agent::read(&of(path)).unwrap()).unwrap(), defaults);
     assert!(keys > 8, "{keys} keys shown");
+}
+
+/// Both read one environment on the host of the aggregator, and with `keyvigil up`.
+#[test]
+fn neither_takes_the_others_sections_for_mistakes() {
+    let sections = |config: serde_json::Value| -> Vec<String> {
+        let all = config.as_object().expect("a table").iter();
+        all.filter(|(name, value)| value.is_object() && *name != "log").map(|(name, _)| name.clone()).collect()
+    };
+    let sorted = |names: &[&str]| {
+        let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(sections(serde_json::to_value(Agent::default()).unwrap()), sorted(AGENT_SECTIONS));
+    assert_eq!(sections(serde_json::to_value(Aggregator::default()).unwrap()), sorted(AGGREGATOR_SECTIONS));
 }
