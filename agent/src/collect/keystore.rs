@@ -104,6 +104,8 @@ pub(super) struct Keystore {
     clock: SharedClock,
     /// Who else wants to know which certificates lie here.
     known: KnownKeys,
+    /// Keys that were remembered, where nobody looks any more: to be told.
+    unwatched: Vec<Change>,
 }
 
 /// How far what a former process remembered is known.
@@ -178,6 +180,7 @@ impl Keystore {
             looked_ms: None,
             clock: SystemClock::shared(),
             known: context.known.clone(),
+            unwatched: Vec::new(),
         }
     }
 
@@ -199,6 +202,7 @@ impl Keystore {
         let before = Before { tracker: &self.tracker, memory: &self.memory, paths: &self.paths, looked_ms: self.looked_ms };
         let Gathered { scan, mut kept } = gather::gather(&self.sites, &looks, &before, sink);
         let mut changes = self.tracker.leave_all(|path| ended(path));
+        changes.append(&mut self.unwatched);
         changes.extend(self.tracker.update(at, &scan));
         let hidden = scan.hidden;
         let before = self.memory.clone();
@@ -250,20 +254,27 @@ impl Keystore {
         move |path| containers::is_inside(path) && !lies_in(&running, path) && (is_sure || lies_in(&gone, path))
     }
 
-    /// What a former process remembered.
-    fn recall(&self, remembered: Vec<(String, Vec<u8>)>) -> (Memory, Tracker) {
+    /// What a former process remembered. Keys that lie where the configuration no longer looks leave the inventory: nobody removed
+    /// them, and nobody would see it.
+    fn recall(&mut self, remembered: Vec<(String, Vec<u8>)>) -> (Memory, Tracker) {
         let mut tracker = Tracker::default();
         let memory = Memory::restore(remembered, &mut tracker);
-        // What the configuration no longer names is not gone: nobody looks.
         let mut homes = Homes::default();
         drop(Disk::open_root(&self.root).map(|disk| homes.refresh(&disk)));
-        let covers = |list: &[Pattern], path: &Path| list.iter().any(|pattern| pattern.covers(path, &homes));
-        let is_asked = |path: &str| {
-            containers::is_inside(path) || (covers(&self.paths, Path::new(path)) || memory.kept.contains(path)) && !covers(&self.exclude, Path::new(path))
+        let covering = |list: &[Pattern], path: &str| list.iter().find(|pattern| pattern.covers(Path::new(path), &homes)).map(|pattern| pattern.text.clone());
+        let left_out = |path: &str| {
+            let inner = containers::inner(path);
+            let excluded = covering(&self.exclude, inner.unwrap_or(path)).map(|text| format!("the configuration excludes {text}"));
+            let is_asked = inner.is_some() || memory.kept.contains(path) || covering(&self.paths, path).is_some();
+            excluded.or_else(|| (!is_asked).then(|| "no path of the configuration leads there any more".to_owned()))
         };
-        let dirty = &mut tracker.dirty;
         // What was told of a file without keys is forgotten by the next scan if it is not so any more.
-        tracker.files.retain(|path, state| state.objects.is_empty() || is_asked(path) || !dirty.insert(path.clone()));
+        let why: Vec<(String, String)> = tracker.files.keys().filter_map(|path| Some((path.clone(), left_out(path)?))).collect();
+        for (path, why) in why {
+            let Some(state) = tracker.files.remove(&path) else { continue };
+            self.unwatched.extend(state.objects.into_iter().map(|held| Change::Unwatched(held.facts, held.place, why.clone())));
+            tracker.dirty.insert(path);
+        }
         (memory, tracker)
     }
 
@@ -278,7 +289,8 @@ impl Keystore {
         self.tracker.dirty.extend(gone.cloned().collect::<Vec<_>>());
         let homes = &self.sites[0].homes;
         let was_looked_at = |path: &Path| self.paths.iter().any(|p| memory.roots.contains_key(&p.text) && p.covers(path, homes));
-        let changes = first.changes(old, &memory, was_looked_at, at);
+        let mut changes = first.changes(old, &memory, was_looked_at, at);
+        changes.append(&mut self.unwatched);
         report::report(changes, sink, &mut self.totals);
         for (root, existed) in memory.roots {
             *self.memory.roots.entry(root).or_insert(false) |= existed;

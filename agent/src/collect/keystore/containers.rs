@@ -26,6 +26,12 @@ pub(super) fn is_inside(path: &str) -> bool {
     path.starts_with(PREFIX)
 }
 
+/// A path as the container in which it lies calls it; `None` of one that lies in none.
+pub(super) fn inner(path: &str) -> Option<&str> {
+    let rest = path.strip_prefix(PREFIX)?;
+    rest.find('/').map(|at| &rest[at..])
+}
+
 /// Looks for those that run now.
 ///
 /// # Errors

@@ -165,6 +165,8 @@ pub(super) enum Change {
     Removed { facts: Arc<KeyFacts>, place: Place, moved_to: Option<String> },
     /// Lies elsewhere now, which other changes say.
     Left(Arc<KeyFacts>, Place),
+    /// Nobody looks there any more; why.
+    Unwatched(Arc<KeyFacts>, Place, String),
     /// A list says so now, or the key itself.
     Revoked(Arc<KeyFacts>, Place),
     /// Its end has passed.

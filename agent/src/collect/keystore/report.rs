@@ -1,8 +1,8 @@
 //! Changes of keys as records for the aggregator: sightings, and events that people read. One thing that happened is one
 //! event, in however many places it shows. Called by the sensor after each scan.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use keyvigil_common::event::{Event, EventKind};
 use keyvigil_common::key::{KeyFacts, Place, Sighting, clamp_text};
@@ -18,10 +18,15 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
     // A private key and its public half are one key: what is said of both is said of the private one.
     changes.sort_by_key(|change| !is_private(change));
     let mut events = Events { list: Vec::new(), by_key: HashMap::new(), at_ms: sink.at_ms() };
+    let mut unwatched: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for change in changes {
         match change {
             Change::Seen(facts, place) => sighting(sink, &facts, place, false, None),
             Change::Left(facts, place) => sighting(sink, &facts, place, true, None),
+            Change::Unwatched(facts, place, why) => {
+                unwatched.entry(why).or_default().push(place.path.clone());
+                sighting(sink, &facts, place, true, None);
+            }
             Change::Created(facts, place) => {
                 let message = format!("{} appeared in {}", describe(&facts), place.path);
                 totals.created += events.about(EventKind::Created, &facts, &place, "", message);
@@ -78,6 +83,7 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
             }
         }
     }
+    unwatched.into_iter().for_each(|(why, paths)| events.unwatched(&why, paths));
     events.list.into_iter().for_each(|event| sink.event(event));
 }
 
@@ -89,7 +95,7 @@ pub(super) fn sighting(sink: &mut Sink, facts: &KeyFacts, place: Place, gone: bo
 fn is_private(change: &Change) -> bool {
     match change {
         Change::Rotated { new: facts, .. } | Change::Removed { facts, .. } => facts.kind.is_private(),
-        Change::Seen(facts, _) | Change::Created(facts, _) | Change::Left(facts, _) => facts.kind.is_private(),
+        Change::Seen(facts, _) | Change::Created(facts, _) | Change::Left(facts, _) | Change::Unwatched(facts, ..) => facts.kind.is_private(),
         Change::Revoked(facts, _) | Change::Expired(facts, _) | Change::Exposed(facts, _) => facts.kind.is_private(),
         Change::Unreadable(..) => false,
     }
@@ -134,6 +140,23 @@ impl Events {
         if let Some(event) = self.list.last_mut() {
             event.evidence.extend(evidence);
         }
+    }
+
+    /// What the administrator left out is one event for each reason: nobody removed these keys, and nobody sees any more whether they
+    /// are there.
+    fn unwatched(&mut self, why: &str, mut paths: Vec<String>) {
+        let keys = paths.len();
+        paths.sort();
+        paths.dedup();
+        let mut message = match (keys, &paths[..]) {
+            (1, [path]) => format!("the key in {path} is no longer looked at: {why}"),
+            _ => format!("{keys} keys in {} files are no longer looked at: {why}", paths.len()),
+        };
+        clamp_text(&mut message);
+        let told = paths.iter().take(EVIDENCE_MAX - 2).map(|path| ("what".to_owned(), path.clone()));
+        let evidence = [("sensor", "keystore"), ("reason", why)].map(|(n, v)| (n.to_owned(), v.to_owned())).into_iter().chain(told).collect();
+        let path = (paths.len() == 1).then(|| paths[0].clone());
+        self.list.push(Event { kind: EventKind::CoverageLost, at_ms: self.at_ms, key_id: None, path, actor: None, message, evidence });
     }
 
     fn unreadable(&mut self, path: String, troubles: &[Trouble]) {

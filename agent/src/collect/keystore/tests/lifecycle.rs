@@ -330,15 +330,31 @@ fn no_byte_of_a_private_key_leaves_the_sensor() {
 }
 
 #[test]
-fn a_path_that_is_no_longer_configured_takes_its_keys_out_of_sight_without_a_word() {
+fn what_is_no_longer_configured_or_excluded_leaves_and_nobody_removed_it() {
     let mut host = Host::new(&["/keys", "/more"]);
     host.shop.ec_key("keys/k.pem");
     host.shop.ec_key("more/k.pem");
     host.look();
+    host.shop.ec_key("keys/out/a.pem");
+    host.shop.certificate("keys/out/b.pem", "keys/out/c.pem", "www", 30);
+    host.settle();
     host.context.keystore.paths = vec!["/keys".to_owned(), "/new".to_owned()];
+    host.context.keystore.exclude = vec!["/keys/out".to_owned()];
     host.shop.ec_key("new/k.pem");
     host.restart();
-    assert!(host.settle().is_empty(), "what lies in a path that is new to us is not new");
+    let sink = host.look();
+    let gone: Vec<&str> = sink.sightings.iter().filter(|sighting| sighting.gone).map(|sighting| sighting.place.path.as_str()).collect();
+    assert_eq!(gone, ["/keys/out/a.pem", "/keys/out/c.pem", "/more/k.pem", "/keys/out/b.pem"], "all of it leaves the inventory");
+    let told: Vec<(EventKind, &str)> = sink.events.iter().map(|event| (event.kind, event.message.as_str())).collect();
+    let because = [
+        "the key in /more/k.pem is no longer looked at: no path of the configuration leads there any more",
+        "3 keys in 3 files are no longer looked at: the configuration excludes /keys/out",
+    ];
+    assert_eq!(told, because.map(|message| (EventKind::CoverageLost, message)), "and what lies in a path that is new to us is not new");
+    assert!(host.settle().is_empty(), "once");
+    host.restart();
+    fs::remove_dir_all(host.shop.path("keys/out")).unwrap();
+    assert!(host.settle().is_empty());
     assert_eq!(host.remembered.keys().filter(|key| key.starts_with("file:")).collect::<Vec<_>>(), ["file:/keys/k.pem", "file:/new/k.pem"]);
 }
 
