@@ -11,6 +11,7 @@ mod debian;
 mod disk;
 mod gather;
 mod glob;
+mod gone;
 mod homes;
 mod lineage;
 mod memory;
@@ -269,7 +270,8 @@ impl Keystore {
             excluded.or_else(|| (!is_asked).then(|| "no path of the configuration leads there any more".to_owned()))
         };
         // What was told of a file without keys is forgotten by the next scan if it is not so any more.
-        let why: Vec<(String, String)> = tracker.files.keys().filter_map(|path| Some((path.clone(), left_out(path)?))).collect();
+        let why: Vec<(String, String)> =
+            tracker.files.iter().filter(|(_, state)| !state.objects.is_empty()).filter_map(|(path, _)| Some((path.clone(), left_out(path)?))).collect();
         for (path, why) in why {
             let Some(state) = tracker.files.remove(&path) else { continue };
             self.unwatched.extend(state.objects.into_iter().map(|held| Change::Unwatched(held.facts, held.place, why.clone())));

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use keyvigil_common::key::{KeyFacts, KeyKind};
 
+use super::gone::Gone;
 use super::lineage::{Lineage, Lost};
 use super::model::{Change, FileState, Held, Observed, Scan, identity, is_exposed, is_over};
 use super::pair::pair;
@@ -18,7 +19,6 @@ use crate::parse::private_key::ENCRYPTED;
 
 /// How long a place may be empty, or a file broken, before that is said: programs write files in several steps.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
-
 /// The sensor's knowledge.
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
@@ -29,6 +29,8 @@ pub(super) struct Tracker {
     pub(super) quiet: BTreeSet<String>,
     /// The same until they are told, which may be later too.
     pub(super) untold: BTreeSet<String>,
+    /// Keys that were told to be gone.
+    gone: Gone,
 }
 
 /// A key that was not in its file before.
@@ -41,6 +43,7 @@ struct Arrival {
 impl Tracker {
     /// Takes in a scan; what changed.
     pub(super) fn update(&mut self, at: At, scan: &Scan<'_>) -> Vec<Change> {
+        self.gone.forget(at.monotonic);
         let mut changes = Vec::new();
         let mut arrivals = Vec::new();
         let mut lost = Lost::new();
@@ -166,10 +169,11 @@ impl Tracker {
         let broken = troubles.iter().filter(|trouble| !trouble.is_no_file()).count();
         if gone.is_empty() {
             state.broken = broken;
-        } else if broken <= state.broken {
-            for o in gone {
-                state.objects[*o].missing.get_or_insert(at.monotonic);
-            }
+            return;
+        }
+        for o in gone {
+            let missing = &mut state.objects[*o].missing;
+            *missing = if broken <= state.broken { missing.or(Some(at.monotonic)) } else { None };
         }
     }
 
@@ -277,6 +281,9 @@ impl Tracker {
             if old.is_none() {
                 *old = lineage.key(&new.held, &bound).cloned();
             }
+            if old.is_none() {
+                *old = self.gone.succeeded_by(&new.held);
+            }
         }
         let mut told = HashSet::new();
         for (old, mut arrival) in old.into_iter().zip(new) {
@@ -345,6 +352,7 @@ impl Tracker {
             state.objects.retain(|held| {
                 let stays = held.missing.is_none_or(|since| at.monotonic.saturating_sub(since) < GRACE);
                 if !stays {
+                    self.gone.add(held, at.monotonic);
                     changes.push(Change::Removed { facts: Arc::clone(&held.facts), place: held.place.clone(), moved_to: None });
                 }
                 stays

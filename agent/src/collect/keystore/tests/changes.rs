@@ -208,7 +208,7 @@ fn a_key_that_becomes_something_else_is_gone_and_nothing_waits_for_what_is_there
         assert_eq!(said, expected, "{way}");
         host.pass(Duration::from_secs(5));
         let back = told(&mut host, &[&|shop| sh(shop, "rm -r keys/c.pem; cp new.pem keys/c.pem")]);
-        assert!(matches!(&back[..], [only] if only == "created /keys/c.pem") || back == ["removed /keys/c.pem/c.pem"], "{way}: {back:?}");
+        assert!(matches!(&back[..], [only] if only == "rotated /keys/c.pem") || back == ["removed /keys/c.pem/c.pem"], "{way}: {back:?}");
     }
     let mut host = host();
     fs::remove_file(host.shop.path("keys/c.pem")).unwrap();

@@ -137,3 +137,59 @@ fn what_is_alike_and_no_successor() {
     let late: [&dyn Fn(&Workshop); 1] = [&|shop| copy(shop, "old.pem", "keys/old.pem")];
     assert_eq!(told(&mut host, &late), ["created /keys/old.pem"], "an older one that comes later");
 }
+
+/// Looks after each step, which comes 4 s after the one before: what is told of keys.
+fn told_slowly(host: &mut Host, steps: &[&dyn Fn(&Workshop)]) -> Vec<String> {
+    host.look();
+    let mut told = Vec::new();
+    for step in steps {
+        step(&host.shop);
+        for _ in 0..4 {
+            told.extend(host.look().events.iter().map(|event| format!("{} {}", event.kind.as_str(), event.path.as_deref().unwrap())));
+            host.pass(Duration::from_secs(1));
+        }
+    }
+    told.extend(host.settle().iter().map(|event| format!("{} {}", event.kind.as_str(), event.path.as_deref().unwrap())));
+    told
+}
+
+#[test]
+fn a_pair_that_is_away_for_a_while_is_succeeded_by_what_comes_in_its_place() {
+    let mut host = host(&["/keys"]);
+    copy(&host.shop, "old.pem", "keys/c.pem");
+    copy(&host.shop, "old.key", "keys/c.key");
+    let gone = |shop: &Workshop| ["keys/c.pem", "keys/c.key"].iter().for_each(|path| fs::remove_file(shop.path(path)).unwrap());
+    let back = |shop: &Workshop| (copy(shop, "new.pem", "keys/c.pem"), copy(shop, "new.key", "keys/c.key")).0;
+    let told = told_slowly(&mut host, &[&gone, &back]);
+    assert_eq!(told, ["removed /keys/c.key", "removed /keys/c.pem", "rotated /keys/c.key", "rotated /keys/c.pem"]);
+    // One that comes after hours is another one, and so is one for others.
+    gone(&host.shop);
+    host.settle();
+    host.pass(Duration::from_secs(3_600));
+    copy(&host.shop, "old.pem", "keys/c.pem");
+    assert_eq!(kinds(&host.settle()), [EventKind::Created]);
+}
+
+#[test]
+fn a_file_that_is_there_but_broken_for_a_while_was_rotated_and_one_that_was_emptied_is_succeeded() {
+    let begun = "-----BEGIN CERTIFICATE-----\nMIIB";
+    let ways: [(&[&str], &[&str]); 3] = [
+        (&[begun], &["rotated /keys/c.pem"]),
+        (&["", begun], &["rotated /keys/c.pem"]),
+        (&["# to be written\n"], &["removed /keys/c.pem", "rotated /keys/c.pem"]),
+    ];
+    for (contents, expected) in ways {
+        let mut host = host(&["/keys"]);
+        copy(&host.shop, "old.pem", "keys/c.pem");
+        host.look();
+        for (at, content) in contents.iter().enumerate() {
+            host.shop.write("keys/c.pem", content);
+            if at + 1 < contents.len() {
+                assert!(host.look().events.is_empty());
+                host.pass(Duration::from_millis(300));
+            }
+        }
+        let told = told_slowly(&mut host, &[&|_| {}, &|shop| copy(shop, "new.pem", "keys/c.pem")]);
+        assert_eq!(told, expected, "{contents:?}");
+    }
+}
