@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use keyvigil_common::config::{Faults, Period, Sources, load};
 use serde::{Deserialize, Serialize};
 
-use crate::collect::{COLLECTORS, KeystoreConfig, ServedConfig, is_key_path};
+use crate::collect::{COLLECTORS, KeystoreConfig, ServedConfig, is_key_path, missing_key_paths};
+use crate::rootfs::RootFs;
 
 /// Older names of environment variables.
 pub const ALIASES: &[(&str, &str)] = &[("LOG_LEVEL", "log.level")];
@@ -147,5 +148,13 @@ impl Config {
         faults.extend(wrong.map(|path| format!("keystore: {path:?} is not an absolute path, nor below homes (~*/ or ~NAME/)")));
         faults.extend(self.served.faults());
         faults
+    }
+
+    /// What is valid and may be a mistake nevertheless, as this host is now.
+    #[must_use]
+    pub fn doubts(&self, root: &RootFs) -> Vec<String> {
+        let KeystoreConfig { paths, extra_paths, .. } = &self.keystore;
+        let missing = missing_key_paths(root, paths.iter().chain(extra_paths));
+        missing.into_iter().map(|path| format!("keystore: nothing is at {path:?}; until something is, the keystore sensor is blind there")).collect()
     }
 }

@@ -39,7 +39,10 @@ fn main() -> ExitCode {
             process::runtime(1, async move { top::show(&config.state_dir, &SystemClock::shared(), once, output == Output::Json).await })
         }
         Command::Doctor { output } => process::runtime(1, async move { doctor::run(&config, &SystemClock::shared(), output == Output::Json).await }),
-        Command::CheckConfig => process::say("the configuration is valid"),
+        Command::CheckConfig => {
+            config.doubts(&RootFs::host()).iter().for_each(|doubt| process::say(&format!("warning: {doubt}")));
+            process::say("the configuration is valid")
+        }
     }
 }
 

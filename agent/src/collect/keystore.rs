@@ -59,7 +59,7 @@ pub(super) use self::metrics::{METRICS, tag};
 use self::model::{Change, Held};
 use self::parser::Parser;
 use self::pattern::Pattern;
-pub(crate) use self::pattern::is_pattern;
+pub(crate) use self::pattern::{is_pattern, missing};
 use self::places::PLACES;
 use self::site::{Looked, Site, Wanted as SiteWanted};
 use self::tracker::{GRACE, Tracker};
@@ -333,19 +333,24 @@ impl Keystore {
         changes.into_iter().filter(|change| now(change)).collect()
     }
 
-    /// Whether each configured path could be looked at. One that never existed is nobody's loss, nor is one that is only usual.
+    /// Whether each configured path could be looked at. One that the administrator wrote in full is missed even if it never existed; one
+    /// that is only usual, or a glob, once it did.
     fn roots(&mut self, roots: &[Root], sink: &mut Sink) {
+        let homes = &self.sites[0].homes;
         for (at, (pattern, root)) in self.paths.iter().zip(roots).enumerate() {
             let existed = self.memory.roots.entry(pattern.text.clone()).or_insert(false);
-            if *root == Root::Missing && at < self.own {
+            let is_excluded = || self.exclude.iter().any(|exclude| exclude.covers(Path::new(&pattern.text), homes));
+            if *root == Root::Missing && (at < self.own || is_excluded()) {
                 *existed = false;
+                continue;
             }
             *existed |= *root != Root::Missing;
-            if !*existed {
+            if !*existed && !pattern.is_literal() {
                 continue;
             }
             if *root == Root::Missing {
-                sink.absent(&pattern.text, "there is nothing any more; remove the path from the configuration if that is meant");
+                let what = if *existed { "there is nothing any more" } else { "nothing is there, and nothing was" };
+                sink.absent(&pattern.text, format!("{what}; mend the path in [keystore], or take it out if that is meant"));
             }
             let up = if *root == Root::Seen { 1.0 } else { 0.0 };
             sink.gauge(metrics::UP, &[("path", &tag(&pattern.text))], up);

@@ -11,6 +11,7 @@ use super::disk::{Disk, Entry};
 use super::glob::Part;
 use super::homes::Homes;
 use super::walk::Directories;
+use crate::rootfs::RootFs;
 
 /// One configured path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,19 @@ pub(super) struct Expanded {
     pub(super) paths: Vec<PathBuf>,
     /// Directories that could not be listed.
     pub(super) failed: Vec<(PathBuf, io::Error)>,
+}
+
+/// Those of `texts` that name a path in full behind which nothing is; what cannot be asked may be there.
+pub(crate) fn missing<'a>(root: &RootFs, texts: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
+    let Ok(disk) = Disk::open_root(root) else { return Vec::new() };
+    let mut homes = Homes::default();
+    homes.refresh(&disk);
+    let leads_nowhere = |text: &&String| {
+        let pattern = Pattern::new(text);
+        let paths = pattern.expand(&disk, &homes, 1_000, &mut Directories::new()).paths;
+        pattern.is_literal() && paths.iter().all(|path| disk.stat(path).is_err_and(|e| is_missing(&e)))
+    };
+    texts.filter(leads_nowhere).collect()
 }
 
 /// Whether a text has one of the two forms of a pattern.
@@ -92,6 +106,11 @@ impl Pattern {
     /// Whether a configuration names just that, or the administrator: what stands behind it is missed where it cannot be seen.
     pub(super) fn is_one_path(&self) -> bool {
         !self.flat && matches!(self.parts.last(), Some(Part::Names(_)))
+    }
+
+    /// Whether it names all its paths in full: where none of them is there, that is no accident of globs.
+    pub(super) fn is_literal(&self) -> bool {
+        self.home.iter().chain(&self.parts).all(|part| matches!(part, Part::Names(_)))
     }
 
     /// Whether its names may begin with a dot.

@@ -117,12 +117,12 @@ pub(super) fn thread_as_nobody<T: Send + 'static>(look: impl FnOnce() -> T + Sen
 }
 
 #[test]
-fn a_path_that_existed_and_is_gone_is_missed_and_one_that_never_did_is_not() {
-    let mut host = Host::new(&["/keys", "/never"]);
+fn a_path_that_existed_and_is_gone_is_missed_and_a_glob_that_never_led_anywhere_is_not() {
+    let mut host = Host::new(&["/keys", "/never/*"]);
     host.shop.ec_key("keys/k.pem");
     let sink = host.look();
     assert!(sink.blind.is_empty());
-    assert_eq!(value(&sink, "crypto.keystore.up", Some(("path", "/never"))), None);
+    assert_eq!(value(&sink, "crypto.keystore.up", Some(("path", "/never/*"))), None);
     fs::remove_dir_all(host.shop.path("keys")).unwrap();
     host.restart();
     let sink = host.look();

@@ -74,6 +74,24 @@ fn usual_places_are_looked_at_and_missing_ones_are_not_missed() {
 }
 
 #[test]
+fn a_path_written_in_full_that_leads_nowhere_is_told_from_the_first_look_on() {
+    let mut host = Host::new(&["/keys", "/etc/typo", "/srv/*/tls", "~nobody-here/keys", "/left/out"]);
+    host.context.keystore.exclude = vec!["/left".to_owned()];
+    host.sensor = Keystore::new(&host.context);
+    host.shop.ec_key("keys/k.pem");
+    for sink in [host.look(), host.look()] {
+        let blind: Vec<&str> = sink.blind.iter().map(|(what, _)| what.as_str()).collect();
+        assert_eq!(blind, ["/etc/typo", "~nobody-here/keys"], "globs may lead nowhere, and what is excluded is not looked for");
+        assert_eq!(value(&sink, metrics::UP, Some(("path", "/etc/typo"))), Some(0.0));
+    }
+    let paths = &host.context.keystore.paths[..4];
+    assert_eq!(missing(&host.context.root, paths.iter()), ["/etc/typo", "~nobody-here/keys"], "check-config says the same");
+    host.shop.ec_key("etc/typo/k.pem");
+    let sink = host.look();
+    assert_eq!((sink.blind.len(), kinds(&sink.events), value(&sink, metrics::UP, Some(("path", "/etc/typo")))), (1, vec![EventKind::Created], Some(1.0)));
+}
+
+#[test]
 fn the_documentation_lists_the_usual_places() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/discovery.md");
     let page = fs::read_to_string(page).unwrap();
