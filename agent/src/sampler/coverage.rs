@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use keyvigil_common::event::{Event, EventKind};
 
 use crate::buffer::{Remember, Remembered};
+use crate::collect::SERVED_DOUBTS;
 
 /// Sensors whose blindness is news even if they never saw.
 const ALWAYS_NEWS: [&str; 1] = ["keystore"];
@@ -33,10 +34,11 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Whether this blindness leaves something unwatched that the agent is there for: keys, or all that a sensor sees.
+    /// Whether this blindness leaves something unwatched that the agent is there for: keys, certificates that are served, or all
+    /// that a sensor sees. Only that is called blind, here and by the aggregator.
     #[must_use]
     pub fn matters(sensor: &str, what: &str) -> bool {
-        what == LATE || ALWAYS_NEWS.contains(&sensor)
+        what == LATE || ALWAYS_NEWS.contains(&sensor) || (sensor == "served" && !SERVED_DOUBTS.contains(&what))
     }
 
     /// Takes back what was told of `sensors` before this start.
