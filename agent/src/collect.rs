@@ -37,6 +37,7 @@ pub(crate) use self::keystore::{is_pattern as is_key_path, missing as missing_ke
 pub use self::known::KnownKeys;
 pub use self::metric::{MetricDef, Unit};
 pub(crate) use self::own::{CPU, INTERVAL, THROTTLED};
+pub(crate) use self::served::DOUBTS as SERVED_DOUBTS;
 pub use self::served::ServedConfig;
 use crate::rootfs::RootFs;
 

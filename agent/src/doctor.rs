@@ -184,7 +184,7 @@ fn running(report: &Report, found: &mut Findings) {
     }
     for sensor in &report.sensors {
         for (what, why) in sensor.blind.iter().filter(|(what, _)| !Coverage::matters(&sensor.name, what)) {
-            found.warn("blind", format!("the {} sensor cannot see {what}: {why}", sensor.name), "");
+            found.warn(crate::status::UNSEEN, format!("the {} sensor cannot see {what}: {why}", sensor.name), "");
         }
     }
 }

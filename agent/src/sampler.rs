@@ -170,6 +170,7 @@ impl Sampler {
 
     /// Gives the sensors back what they remember; those that cannot have it yet are asked to look again when they can.
     async fn recall(&mut self) {
+        self.recall_coverage().await;
         if self.slots.iter().all(|slot| slot.restored) {
             return;
         }
@@ -188,6 +189,23 @@ impl Sampler {
             slot.restored = true;
             slot.due = slot.due.min(now);
         }
+    }
+
+    /// What was told of what is not seen, as soon as that can be read.
+    async fn recall_coverage(&mut self) {
+        if self.coverage.recalled || self.parts.buffer.level().degraded.is_some() && self.coverage.recalling {
+            return;
+        }
+        self.coverage.recalling = true;
+        let remembered = match self.parts.buffer.remembered(coverage::MEMORY, self.parts.clock.now_ms()).await {
+            Ok(None) => return,
+            Ok(Some(remembered)) => remembered,
+            Err(e) => {
+                tracing::warn!(error = %e, "what was told of what is not seen cannot be read; it is told anew");
+                Vec::new()
+            }
+        };
+        self.coverage.restore(remembered, self.slots.iter().map(|slot| slot.row.name));
     }
 
     fn running(&self) -> usize {
@@ -245,7 +263,7 @@ impl Sampler {
                 let now_ms = self.parts.clock.now_ms();
                 self.parts.shown.late(slot.row.name, &reason);
                 let lost = self.coverage.late(slot.row.name, &reason, now_ms);
-                self.pending.events(lost.into_iter().collect());
+                self.pending.changes(lost);
                 self.pending.coverage(slot.row.name, &self.parts.host, 1, now_ms);
             }
         }

@@ -118,15 +118,20 @@ pub(crate) fn running(report: &Report) -> Vec<Line> {
     for sensor in &report.sensors {
         for (what, why) in &sensor.blind {
             let text = format!("the {} sensor cannot see {what}: {why}", sensor.name);
-            lines.push(if Coverage::matters(&sensor.name, what) { Line::wrong("blind", text, unseen(&sensor.name, what)) } else { Line::well("blind", text) });
+            lines.push(if Coverage::matters(&sensor.name, what) { Line::wrong("blind", text, unseen(&sensor.name, what)) } else { Line::well(UNSEEN, text) });
         }
     }
     lines
 }
 
+/// What the agent does not see, and is well all the same: figures that a kernel lacks.
+pub(crate) const UNSEEN: &str = "unseen";
+
 /// What mends a blindness.
 fn unseen(sensor: &str, what: &str) -> String {
-    if what.starts_with('/') {
+    if sensor == "served" && what != "anything" {
+        "mend what keeps the agent from looking at the port, or leave it out: `[served] exclude`".to_owned()
+    } else if what.starts_with('/') {
         format!("let the user of the agent look there, or leave it out of {sensor}.paths")
     } else {
         format!("look at what it waits for; `sampling.disabled` leaves the {sensor} sensor out")
@@ -249,7 +254,11 @@ pub(crate) fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::collect::{At, Sink};
+    use crate::sampler::Shown;
     use crate::standing::Standing;
 
     const NOW: i64 = 1_763_836_800_000;
@@ -302,6 +311,21 @@ mod tests {
         assert_eq!(wrong(&blind("keystore", "/etc/ssl/private")), ["blind"]);
         assert_eq!(wrong(&blind("cpu", "anything")), ["blind"]);
         assert_eq!(wrong(&blind("pressure", "pressure")), Vec::<&str>::new());
+        assert_eq!(wrong(&blind("served", "tls://0.0.0.0:443")), ["blind"]);
+        assert_eq!(wrong(&blind("served", "whether some listening ports speak TLS")), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn what_the_agent_calls_blind_the_aggregator_is_told_to_be() {
+        let shown = Shown::default();
+        let mut sink = Sink::new("h", At { wall_ms: NOW, monotonic: Duration::ZERO });
+        for what in ["tls://0.0.0.0:443", "whether some listening ports speak TLS", "the processes behind some listening ports", "some listening ports"] {
+            sink.absent(what, "hangs up");
+        }
+        shown.answered("served", Duration::ZERO, Duration::ZERO, NOW, &sink);
+        let lines = running(&Report { sensors: shown.all(), ..healthy() });
+        let called = |name: &str| u32::try_from(lines.iter().filter(|line| line.name == name).count()).unwrap();
+        assert_eq!((Some(called("blind")), called(UNSEEN)), (shown.blind(), 2), "{lines:?}");
     }
 
     #[test]

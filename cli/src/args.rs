@@ -106,7 +106,7 @@ pub(crate) struct Query {
     /// Range that ends now.
     #[arg(long, default_value = "15m", conflicts_with_all = ["start", "end"])]
     pub(crate) last: String,
-    /// Start of the range: RFC 3339, Unix ms, or -1h.
+    /// Start of the range: RFC 3339, 2026-11-22, 2026-11, Unix ms, or -1h.
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) start: Option<String>,
     /// End of the range.
@@ -177,8 +177,8 @@ pub(crate) struct KeyFilter {
     /// active, superseded, expired, revoked, removed; comma-separated.
     #[arg(long)]
     pub(crate) status: Option<String>,
-    /// Ends before this time: RFC 3339, Unix ms, or +30d.
-    #[arg(long)]
+    /// Ends before this time: RFC 3339, 2027-01-31, 2027-01, 2027, Unix ms, +30d, or -5d.
+    #[arg(long, allow_hyphen_values = true)]
     pub(crate) expires_before: Option<String>,
     /// With a finding of this kind, such as weak; comma-separated. `keyvigil findings --help` lists them.
     #[arg(long)]
@@ -255,7 +255,7 @@ pub(crate) struct Events {
     /// Range that ends now: 15m, 24h, 7d (default: all there are).
     #[arg(long, conflicts_with_all = ["start", "end"])]
     pub(crate) last: Option<String>,
-    /// Start of the range: RFC 3339, Unix ms, or -1h.
+    /// Start of the range: RFC 3339, 2026-11-22, 2026-11, Unix ms, or -1h.
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) start: Option<String>,
     /// End of the range.
@@ -364,4 +364,17 @@ pub(crate) struct Gaps {
     /// The newest so many; all are shown otherwise.
     #[arg(long)]
     pub(crate) limit: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn times_before_now_need_no_equals_sign() {
+        for line in [["keyvigil", "keys", "--expires-before", "-5d"], ["keyvigil", "events", "--start", "-1h"], ["keyvigil", "events", "--end", "-1m"]] {
+            Cli::try_parse_from(line).unwrap_or_else(|e| panic!("{line:?}: {e}"));
+        }
+    }
 }

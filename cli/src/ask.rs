@@ -4,13 +4,12 @@ use keyvigil_common::client::{Client, ClientError, Method, Query as Question};
 use keyvigil_common::process::say;
 use serde_json::{Value, json};
 
-use crate::args::{Alerts, Events, Gaps, Output, Query, Token};
-use crate::layout::{Column, fitted, table};
+use crate::args::{Alerts, Gaps, Output, Query, Token};
+use crate::layout::table;
 use crate::print::{Failed, cell, clean, failed, relative, short, time};
 
 /// Rows of one page of the API.
 const PAGE: usize = 1_000;
-const EVENTS: &[Column] = &[Column::whole("TIME"), Column::whole("KIND"), Column::cut("HOST", 9).goes(1), Column::cut("WHAT", 30)];
 
 pub(crate) type Done = Result<(), Failed>;
 
@@ -119,26 +118,6 @@ pub(crate) async fn hosts(client: &Client, output: Output) -> Done {
         ]
     });
     table(&["HOST", "STATE", "SEEN", "SYSTEM", "KEYS", "ALERTS", "CERTIFICATE ENDS"], &lines);
-    Ok(())
-}
-
-pub(crate) async fn events(client: &Client, args: Events, output: Output) -> Done {
-    let start = args.start.or_else(|| args.last.map(|last| format!("-{last}")));
-    let wanted = [("kind", &args.kind), ("host", &args.host), ("key", &args.key), ("start_time", &start), ("end_time", &args.end)];
-    let filters: Vec<(&str, &str)> = wanted.iter().filter_map(|(name, value)| value.as_deref().map(|v| (*name, v))).collect();
-    let page = pages("events", args.limit, async |paging| client.events(&[filters.clone(), paging].concat()).await).await?;
-    if as_json(&page, output) {
-        return Ok(());
-    }
-    let lines = rows(&page["events"], |e| vec![time(&e["time"]), cell(&e["kind"]), cell(&e["host"]), cell(&e["message"])]);
-    if lines.is_empty() {
-        say("no events match");
-        return Ok(());
-    }
-    fitted(EVENTS, &lines);
-    if !page["next_cursor"].is_null() {
-        say(&format!("the newest {}; --limit shows more", lines.len()));
-    }
     Ok(())
 }
 

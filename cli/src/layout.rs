@@ -17,6 +17,8 @@ pub(crate) struct Column {
     least: Option<usize>,
     /// Of a path the end is kept, which tells it from its neighbours.
     is_path: bool,
+    /// What does not fit goes on below, instead of being cut; of the last column.
+    wraps: bool,
     /// It goes where there is still no room; those with the highest first.
     goes: u8,
 }
@@ -24,17 +26,22 @@ pub(crate) struct Column {
 impl Column {
     /// One that is always shown whole.
     pub(crate) const fn whole(head: &'static str) -> Self {
-        Self { head, least: None, is_path: false, goes: 0 }
+        Self { head, least: None, is_path: false, wraps: false, goes: 0 }
     }
 
     /// One that may be cut.
     pub(crate) const fn cut(head: &'static str, least: usize) -> Self {
-        Self { head, least: Some(least), is_path: false, goes: 0 }
+        Self { head, least: Some(least), is_path: false, wraps: false, goes: 0 }
     }
 
     /// One of names that may be paths.
     pub(crate) const fn path(head: &'static str, least: usize) -> Self {
-        Self { head, least: Some(least), is_path: true, goes: 0 }
+        Self { head, least: Some(least), is_path: true, wraps: false, goes: 0 }
+    }
+
+    /// One of sentences, the last of a table: they are broken into lines that are at least so wide.
+    pub(crate) const fn sentences(head: &'static str, least: usize) -> Self {
+        Self { head, least: Some(least), is_path: false, wraps: true, goes: 0 }
     }
 
     /// It may go altogether.
@@ -66,6 +73,11 @@ fn put(lines: &[String]) {
     }
 }
 
+/// Whether there is an edge: what has none is read by programs.
+pub(crate) fn has_edge() -> bool {
+    edge().is_some()
+}
+
 /// Where lines end: as `COLUMNS` says, or at the edge of the terminal, if it is one.
 fn edge() -> Option<usize> {
     let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse::<usize>().ok());
@@ -79,18 +91,23 @@ fn lines(columns: &[Column], rows: &[Vec<String>], room: usize) -> Vec<String> {
         .collect();
     let widths = widths(columns, &natural, room);
     let shown: Vec<usize> = (0..columns.len()).filter(|at| widths[*at].is_some()).collect();
-    let line = |cells: &dyn Fn(usize) -> String| {
-        let cells = shown.iter().map(|at| {
-            let (text, width) = (cells(*at), widths[*at].unwrap_or(0));
+    let line = |row: &dyn Fn(usize) -> String| {
+        let mut first = Vec::new();
+        for at in &shown {
+            let (text, width) = (row(*at), widths[*at].unwrap_or(0));
             let cut = if columns[*at].is_path && text.starts_with('/') { tail } else { head };
+            if columns[*at].wraps {
+                let before: String = first.iter().map(|cell| format!("{cell}  ")).collect();
+                return wrapped(&before, before.width(), &text, before.width().saturating_add(width));
+            }
             let text = if text.width() <= width { text } else { cut(&text, width) };
-            format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+            first.push(format!("{text}{}", " ".repeat(width.saturating_sub(text.width()))));
+        }
+        vec![first.join("  ")]
     };
-    let mut out = vec![line(&|at| columns[at].head.to_owned())];
-    out.extend(rows.iter().map(|row| line(&|at| row.get(at).cloned().unwrap_or_default())));
-    out
+    let mut out = line(&|at| columns[at].head.to_owned());
+    out.extend(rows.iter().flat_map(|row| line(&|at| row.get(at).cloned().unwrap_or_default())));
+    out.iter().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// Widths of the columns that are shown.
@@ -197,6 +214,19 @@ mod tests {
         assert!(narrow[2].starts_with("漢字漢字漢字漢字…  priv"), "{narrow:?}");
         assert_eq!(at(30)[0], "NAME           ENDS     HOST");
         assert_eq!(at(20)[0], "NAME         ENDS");
+    }
+
+    #[test]
+    fn sentences_go_on_below_and_lose_no_word() {
+        const EVENTS: &[Column] = &[Column::whole("TIME"), Column::cut("HOST", 6), Column::sentences("WHAT", 20)];
+        let what = "the keystore sensor cannot see /etc/ssl/private: Permission denied";
+        let rows = [vec!["10:00:00Z".to_owned(), "web-1".to_owned(), what.to_owned()], vec!["2026-11-22".to_owned()]];
+        let told = lines(EVENTS, &rows, 50);
+        assert!(told.iter().all(|line| line.width() <= 50), "{told:?}");
+        assert_eq!(told[1..3], ["10:00:00Z   web-1  the keystore sensor cannot see", "                   /etc/ssl/private: Permission"], "{told:?}");
+        assert_eq!(told.last().map(String::as_str), Some("2026-11-22"));
+        assert_eq!(told[1..4].join(" ").split_whitespace().skip(2).collect::<Vec<_>>().join(" "), what);
+        assert!(lines(EVENTS, &rows, usize::MAX)[1].ends_with(what), "one line where there is no edge");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod args;
 mod ask;
+mod events;
 mod findings;
 mod fleet;
 mod keys;
@@ -40,7 +41,7 @@ async fn run(global: Global, command: Command) -> Result<ExitCode, Failed> {
         Command::Keys(args) => keys::keys(&client, args, output).await?,
         Command::Findings(args) => findings::findings(&client, args, output).await?,
         Command::Hosts => ask::hosts(&client, output).await?,
-        Command::Events(args) => ask::events(&client, args, output).await?,
+        Command::Events(args) => events::events(&client, args, output).await?,
         Command::Alerts(args) => ask::alerts(&client, args, output).await?,
         Command::Gaps(args) => ask::gaps(&client, args, output).await?,
         Command::Token(command) => ask::token(&client, command, output).await?,

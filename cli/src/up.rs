@@ -4,7 +4,7 @@
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
 use keyvigil_common::client::Client;
@@ -58,7 +58,7 @@ pub(crate) async fn up(args: Up, output: Output) -> Result<ExitCode, Failed> {
     stop(Some(aggregator)).await;
     match ended {
         None => Ok(ExitCode::SUCCESS),
-        Some((name, status)) => Err(Failed::new(1, format!("the {name} ended by itself: {}", status.map_or_else(|e| e.to_string(), |s| s.to_string())))),
+        Some((name, status)) => Err(Failed::new(code(&status), format!("the {name} ended by itself: {}", words(status)))),
     }
 }
 
@@ -90,8 +90,8 @@ async fn start_aggregator(args: &Up, dir: &Path) -> Result<(Kept, Endpoints), Fa
     match line.and_then(|line| serde_json::from_str(&line).ok()) {
         Some(endpoints) => Ok((kept, endpoints)),
         None => {
-            let status = kept.child.wait().await.map_or_else(|e| e.to_string(), |s| s.to_string());
-            Err(Failed::new(1, format!("the aggregator did not start ({status}); what it said stands above")))
+            let status = kept.child.wait().await;
+            Err(Failed::new(code(&status), format!("the aggregator did not start ({}); what it said stands above", words(status))))
         }
     }
 }
@@ -127,9 +127,9 @@ async fn start_agent(dir: &Path, endpoints: &Endpoints) -> Result<Kept, Failed> 
             let text = token["token"].as_str().unwrap_or_default().to_owned();
             let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, text.as_bytes()).await;
         }
-        let status = child.wait().await.map_err(|e| Failed::new(1, e.to_string()))?;
-        if !status.success() {
-            return Err(Failed::new(1, format!("the agent could not join ({status}); what it said stands above")));
+        let status = child.wait().await;
+        if !status.as_ref().is_ok_and(ExitStatus::success) {
+            return Err(Failed::new(code(&status), format!("the agent could not join ({}); what it said stands above", words(status))));
         }
     }
     let mut command = Command::new(agent);
@@ -166,7 +166,17 @@ fn spawn(command: &mut Command) -> Result<Kept, Failed> {
     Ok(Kept { child, stdin })
 }
 
-async fn ended(kept: Option<&mut Kept>) -> std::io::Result<std::process::ExitStatus> {
+/// The exit code of a child that failed is ours, too: it says whether its configuration is at fault, or what else.
+fn code(status: &std::io::Result<ExitStatus>) -> u8 {
+    let code = status.as_ref().ok().and_then(ExitStatus::code);
+    code.and_then(|code| u8::try_from(code).ok()).filter(|code| *code > 0).unwrap_or(1)
+}
+
+fn words(status: std::io::Result<ExitStatus>) -> String {
+    status.map_or_else(|e| e.to_string(), |status| status.to_string())
+}
+
+async fn ended(kept: Option<&mut Kept>) -> std::io::Result<ExitStatus> {
     match kept {
         Some(kept) => kept.child.wait().await,
         None => std::future::pending().await,
@@ -206,5 +216,19 @@ fn copy(e: &Endpoints) -> Endpoints {
         health_url: e.health_url.clone(),
         admin_token: e.admin_token.clone(),
         dir: e.dir.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn a_script_learns_from_the_exit_code_why_a_child_failed() {
+        for (raw, told) in [(78 << 8, 78), (1 << 8, 1), (0, 1), (9, 1)] {
+            assert_eq!(code(&Ok(ExitStatus::from_raw(raw))), told, "{raw}");
+        }
+        assert_eq!(code(&Err(std::io::Error::other("gone"))), 1);
     }
 }

@@ -57,7 +57,8 @@ pub fn load<T: DeserializeOwned + Serialize + Default>(sources: &Sources) -> Res
         }
     };
     for (path, text) in from_environment(sources, &known, &mut faults) {
-        if let Err(fault) = set(&mut value, &known, &path, &text) {
+        let typed = typed::<T>(&known, &path, &text);
+        if let Err(fault) = typed.and_then(|typed| set(&mut value, &path, typed)) {
             faults.push(fault);
         }
     }
@@ -65,8 +66,7 @@ pub fn load<T: DeserializeOwned + Serialize + Default>(sources: &Sources) -> Res
     // A deserialiser stops at its first error; each value tried alone shows them all.
     for path in leaves(&value, "") {
         let Some(leaf) = lookup(&value, &path) else { continue };
-        let alone = path.rsplit('.').fold(leaf.clone(), |inner, name| Value::Table([(name.to_owned(), inner)].into_iter().collect()));
-        if let Err(fault) = deserialize::<T>(alone, &mut unknown) {
+        if let Err(fault) = deserialize::<T>(alone(&path, leaf.clone()), &mut unknown) {
             faults.push(fault);
         }
     }
@@ -75,6 +75,11 @@ pub fn load<T: DeserializeOwned + Serialize + Default>(sources: &Sources) -> Res
         return Err(Faults(faults));
     }
     deserialize(value, &mut unknown).map_err(|fault| Faults(vec![fault]))
+}
+
+/// A configuration of which only `leaf` is given.
+fn alone(path: &str, leaf: Value) -> Value {
+    path.rsplit('.').fold(leaf, |inner, name| Value::Table([(name.to_owned(), inner)].into_iter().collect()))
 }
 
 fn deserialize<T: DeserializeOwned>(value: Value, unknown: &mut BTreeSet<String>) -> Result<T, String> {
@@ -130,15 +135,22 @@ fn from_environment(sources: &Sources, known: &Value, faults: &mut Vec<String>) 
     out
 }
 
-/// Puts `text` at `path`, as the type that the default has there. A list is separated by `:`.
-fn set(value: &mut Value, known: &Value, path: &str, text: &str) -> Result<(), String> {
-    let typed = match lookup(known, path) {
+/// `text` as the type that the default has at `path`. A list is separated by `:`.
+fn typed<T: DeserializeOwned>(known: &Value, path: &str, text: &str) -> Result<Value, String> {
+    let list = || Value::Array(text.split(':').filter(|part| !part.is_empty()).map(|part| Value::String(part.into())).collect());
+    let string = || Value::String(text.into());
+    Ok(match lookup(known, path) {
         Some(Value::Integer(_)) => text.parse().map(Value::Integer).map_err(|_| format!("{path}: {text:?} is not a whole number"))?,
         Some(Value::Float(_)) => text.parse().map(Value::Float).map_err(|_| format!("{path}: {text:?} is not a number"))?,
         Some(Value::Boolean(_)) => text.parse().map(Value::Boolean).map_err(|_| format!("{path}: {text:?} is neither true nor false"))?,
-        Some(Value::Array(_)) => Value::Array(text.split(':').filter(|part| !part.is_empty()).map(|part| Value::String(part.into())).collect()),
-        Some(_) | None => Value::String(text.into()),
-    };
+        Some(Value::Array(_)) => list(),
+        // A name that users choose, as below `sampling.intervals`, has no default.
+        None if deserialize::<T>(alone(path, string()), &mut BTreeSet::new()).is_err() => list(),
+        Some(_) | None => string(),
+    })
+}
+
+fn set(value: &mut Value, path: &str, typed: Value) -> Result<(), String> {
     let mut at = value;
     let mut parts = path.split('.').peekable();
     while let Some(part) = parts.next() {

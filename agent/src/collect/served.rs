@@ -45,6 +45,8 @@ use super::known::{Known, KnownKeys};
 use super::{At, Collector, Context, Poke, Sink};
 use crate::rootfs::RootFs;
 
+/// What may be unknown of ports though all certificates that they serve are seen.
+pub(crate) const DOUBTS: [&str; 2] = ["the processes behind some listening ports", "whether some listening ports speak TLS"];
 /// How long all ports together may take: first what they serve to anyone, then what they serve by name. Together with the patience
 /// with one port less than the sensor's deadline.
 const ANYONE: Duration = Duration::from_secs(22);
@@ -142,7 +144,7 @@ impl Served {
         }
         let inodes: BTreeSet<u64> = listeners.values().flat_map(|listener| &listener.inodes).copied().collect();
         if self.owners.look(&self.root, &inodes) {
-            sink.absent("the processes behind some listening ports", owners::BLIND);
+            sink.absent(DOUBTS[0], owners::BLIND);
         }
         let with_server = listeners.into_iter().map(|(address, listener)| {
             let owner = self.owners.of(&listener.inodes).cloned();
@@ -284,8 +286,10 @@ impl Served {
         if !doubts.is_empty() {
             let some = doubts.iter().take(DOUBTS_MAX).cloned().collect::<Vec<_>>().join("; ");
             let more = if doubts.len() > DOUBTS_MAX { "; ..." } else { "" };
-            let name = "whether some listening ports speak TLS";
-            sink.absent(name, format_args!("{} said nothing that tells: {some}{more}; leave out what is meant to be so in [served] exclude", doubts.len()));
+            sink.absent(
+                DOUBTS[1],
+                format_args!("{} said nothing that tells: {some}{more}; leave out what is meant to be so in [served] exclude", doubts.len()),
+            );
         }
     }
 

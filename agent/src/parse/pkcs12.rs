@@ -209,7 +209,7 @@ impl<'a> Opener<'a> {
             let most = KEY_FILE_ITERATIONS_MAX;
             (FaultClass::TooCostly, format!("a PKCS#12 store {how} whose passwords ask for more than {most} iterations in all: not opened"))
         } else if tried == 0 {
-            (FaultClass::Locked, format!("a PKCS#12 store that is encrypted {how}: name a file with its password in [[keystore.password]]"))
+            (FaultClass::Locked, format!("a PKCS#12 store that is encrypted {how}, and no password is configured for it"))
         } else if self.fits || self.unknown {
             (FaultClass::Unsupported, format!("a PKCS#12 store of which a part is encrypted in a way that is not known here {how}"))
         } else {

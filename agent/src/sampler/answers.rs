@@ -65,7 +65,7 @@ impl Sampler {
         }
         self.parts.shown.answered(name, interval, cost, now_ms, &sink);
         let changes = self.coverage.update(name, &sink.blind, now_ms);
-        self.pending.events(changes);
+        self.pending.changes(changes);
         self.pending.coverage(name, &self.parts.host, sink.blind.len(), time.wall_ms);
         if name == "own" {
             self.tell_budget(time.wall_ms);

@@ -1,9 +1,13 @@
 //! What each sensor cannot see, and the events when that changes. What a host never had (no pressure figures in its kernel)
-//! is told by the `blind` metric only; an event says that sight was lost, or that a keystore cannot be looked into.
+//! is told by the `blind` metric only; an event says that sight was lost, or that a keystore cannot be looked into. What was told
+//! is remembered over restarts: it is told once, and that it is over is told as well where the agent was away meanwhile.
 
 use std::collections::BTreeMap;
 
 use keyvigil_common::event::{Event, EventKind};
+
+use crate::buffer::{Remember, Remembered};
+use crate::collect::SERVED_DOUBTS;
 
 /// Sensors whose blindness is news even if they never saw.
 const ALWAYS_NEWS: [&str; 1] = ["keystore"];
@@ -11,38 +15,63 @@ const ALWAYS_NEWS: [&str; 1] = ["keystore"];
 /// What a sensor that does not answer cannot see.
 const LATE: &str = "anything";
 
+/// Under which name what was told is remembered: that of no sensor.
+pub(super) const MEMORY: &str = "coverage";
+
+/// What is to be told, and what to remember of it.
+pub(super) type Changes = (Vec<Event>, Vec<Remember>);
+
 /// What is not seen now.
 #[derive(Debug, Default)]
 pub struct Coverage {
     blind: BTreeMap<(&'static str, String), String>,
     /// Sensors that have answered before.
     asked: Vec<&'static str>,
+    /// Whether what was told before this start is known.
+    pub(super) recalled: bool,
+    /// Whether that was asked for.
+    pub(super) recalling: bool,
 }
 
 impl Coverage {
-    /// Whether this blindness leaves something unwatched that the agent is there for: keys, or all that a sensor sees.
+    /// Whether this blindness leaves something unwatched that the agent is there for: keys, certificates that are served, or all
+    /// that a sensor sees. Only that is called blind, here and by the aggregator.
     #[must_use]
     pub fn matters(sensor: &str, what: &str) -> bool {
-        what == LATE || ALWAYS_NEWS.contains(&sensor)
+        what == LATE || ALWAYS_NEWS.contains(&sensor) || (sensor == "served" && !SERVED_DOUBTS.contains(&what))
+    }
+
+    /// Takes back what was told of `sensors` before this start.
+    pub(super) fn restore(&mut self, remembered: Vec<Remembered>, sensors: impl Iterator<Item = &'static str> + Clone) {
+        self.recalled = true;
+        for (key, reason) in remembered {
+            let Some((name, what)) = key.split_once(' ') else { continue };
+            let Some(sensor) = sensors.clone().find(|sensor| *sensor == name) else { continue };
+            self.blind.entry((sensor, what.to_owned())).or_insert_with(|| String::from_utf8_lossy(&reason).into_owned());
+        }
     }
 
     /// `sensor` does not answer: it sees nothing, whatever it saw before; what else it is blind to is not over by that.
-    pub(super) fn late(&mut self, sensor: &'static str, reason: &str, now_ms: i64) -> Option<Event> {
+    pub(super) fn late(&mut self, sensor: &'static str, reason: &str, now_ms: i64) -> Changes {
         let known = self.blind.insert((sensor, LATE.to_owned()), reason.to_owned());
-        known.is_none().then(|| event(EventKind::CoverageLost, sensor, LATE, reason, now_ms))
+        let mut changes = Changes::default();
+        if known.is_none() {
+            lost(sensor, LATE, reason, now_ms, &mut changes);
+        }
+        changes
     }
 
     /// Takes what `sensor` could not see this time; the events that follow.
-    pub(super) fn update(&mut self, sensor: &'static str, blind: &[(String, String)], now_ms: i64) -> Vec<Event> {
+    pub(super) fn update(&mut self, sensor: &'static str, blind: &[(String, String)], now_ms: i64) -> Changes {
         let first = !self.asked.contains(&sensor);
         if first {
             self.asked.push(sensor);
         }
-        let mut events = Vec::new();
+        let mut changes = Changes::default();
         for (what, reason) in blind {
             let known = self.blind.insert((sensor, what.clone()), reason.clone());
             if known.is_none() && (!first || ALWAYS_NEWS.contains(&sensor)) {
-                events.push(event(EventKind::CoverageLost, sensor, what, reason, now_ms));
+                lost(sensor, what, reason, now_ms, &mut changes);
             }
         }
         // That it did not answer is over now that it has.
@@ -50,10 +79,21 @@ impl Coverage {
             self.blind.keys().filter(|(s, what)| *s == sensor && !blind.iter().any(|(b, _)| b == what)).map(|(_, what)| what.clone()).collect();
         for what in seen {
             let reason = self.blind.remove(&(sensor, what.clone())).unwrap_or_default();
-            events.push(event(EventKind::CoverageRestored, sensor, &what, &reason, now_ms));
+            changes.0.push(event(EventKind::CoverageRestored, sensor, &what, &reason, now_ms));
+            changes.1.push((MEMORY, key(sensor, &what), None));
         }
-        events
+        changes
     }
+}
+
+fn lost(sensor: &str, what: &str, reason: &str, now_ms: i64, changes: &mut Changes) {
+    changes.0.push(event(EventKind::CoverageLost, sensor, what, reason, now_ms));
+    changes.1.push((MEMORY, key(sensor, what), Some(reason.as_bytes().to_vec())));
+}
+
+/// Names of sensors have no space.
+fn key(sensor: &str, what: &str) -> String {
+    format!("{sensor} {what}")
 }
 
 fn event(kind: EventKind, sensor: &str, what: &str, reason: &str, now_ms: i64) -> Event {
@@ -74,15 +114,15 @@ mod tests {
     fn losing_and_regaining_sight_is_told_once_each() {
         let mut coverage = Coverage::default();
         let blind = [("pressure".to_owned(), "not in this kernel".to_owned())];
-        assert!(coverage.update("pressure", &blind, 1).is_empty(), "what the host never had is no news");
-        assert!(coverage.update("disk", &[], 1).is_empty());
-        let lost = coverage.update("disk", &[("/data".to_owned(), "hung".to_owned())], 2);
+        assert!(coverage.update("pressure", &blind, 1).0.is_empty(), "what the host never had is no news");
+        assert!(coverage.update("disk", &[], 1).0.is_empty());
+        let (lost, _) = coverage.update("disk", &[("/data".to_owned(), "hung".to_owned())], 2);
         assert_eq!(lost.iter().map(|e| e.kind).collect::<Vec<_>>(), [EventKind::CoverageLost]);
-        assert!(coverage.update("disk", &[("/data".to_owned(), "hung".to_owned())], 3).is_empty());
-        assert_eq!(coverage.update("disk", &[], 4)[0].kind, EventKind::CoverageRestored);
-        assert_eq!(coverage.late("clock", "no answer", 5).map(|e| e.kind), Some(EventKind::CoverageLost), "also on its first look");
-        assert!(coverage.late("clock", "no answer", 6).is_none());
-        assert_eq!(coverage.update("clock", &[], 7)[0].kind, EventKind::CoverageRestored);
-        assert_eq!(coverage.update("keystore", &[("/etc/ssl".to_owned(), "denied".to_owned())], 5).len(), 1, "a keystore out of sight is news at once");
+        assert!(coverage.update("disk", &[("/data".to_owned(), "hung".to_owned())], 3).0.is_empty());
+        assert_eq!(coverage.update("disk", &[], 4).0[0].kind, EventKind::CoverageRestored);
+        assert_eq!(coverage.late("clock", "no answer", 5).0[0].kind, EventKind::CoverageLost, "also on its first look");
+        assert!(coverage.late("clock", "no answer", 6).0.is_empty());
+        assert_eq!(coverage.update("clock", &[], 7).0[0].kind, EventKind::CoverageRestored);
+        assert_eq!(coverage.update("keystore", &[("/etc/ssl".to_owned(), "denied".to_owned())], 5).0.len(), 1, "a keystore out of sight is news at once");
     }
 }

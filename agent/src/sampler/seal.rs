@@ -16,6 +16,7 @@ use crate::buffer::{Buffer, Remember};
 use crate::collect::Sink;
 use crate::sender::Itself;
 
+use super::coverage::Changes;
 use super::detail::{Details, Seen};
 use super::step::{self, Steps};
 use super::store::{Load, Store};
@@ -86,12 +87,18 @@ impl Pending {
         self.sightings.len() + self.events.len() + self.groups.iter().map(|g| g.2.len()).sum::<usize>()
     }
 
-    pub(super) fn events(&mut self, events: Vec<Event>) {
+    fn events(&mut self, events: Vec<Event>) {
         if !events.is_empty() {
             self.follow_clock();
             self.since.get_or_insert_with(|| self.clock.monotonic());
             self.events.extend(events);
         }
+    }
+
+    /// What coverage has to tell, and to remember as told: stored in one transaction.
+    pub(super) fn changes(&mut self, (events, remember): Changes) {
+        self.events(events);
+        self.remember.extend(remember);
     }
 
     pub(super) fn facts(&mut self, facts: HostFacts) {

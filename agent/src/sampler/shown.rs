@@ -27,7 +27,7 @@ impl Shown {
     }
 
     /// A sensor has answered.
-    pub(super) fn answered(&self, name: &str, interval: Duration, cost: Duration, now_ms: i64, sink: &Sink) {
+    pub(crate) fn answered(&self, name: &str, interval: Duration, cost: Duration, now_ms: i64, sink: &Sink) {
         self.change(name, |sensor| {
             sensor.interval_ms = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
             sensor.answered_ms = Some(now_ms);

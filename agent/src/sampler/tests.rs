@@ -5,6 +5,7 @@ use crate::buffer::{Bounds, Lane, Place, Room};
 use crate::collect::{self, COLLECTORS, Collector, KeystoreConfig, KnownKeys, ServedConfig, Sink};
 use crate::rootfs::RootFs;
 use keyvigil_common::clock::ManualClock;
+use keyvigil_common::event::EventKind;
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::wire::decode_batch;
 
@@ -27,6 +28,17 @@ impl Collector for Remembers {
 
     fn restore(&mut self, remembered: Vec<(String, Vec<u8>)>) {
         self.0 = Some(remembered.len());
+    }
+}
+
+/// Cannot see one path until it lies there: the directory is given by the context.
+struct Blind(RootFs);
+
+impl Collector for Blind {
+    fn collect(&mut self, _at: At, sink: &mut Sink) {
+        if !self.0.path("/seen").exists() {
+            sink.absent("/etc/ssl/private", "Permission denied");
+        }
     }
 }
 
@@ -188,4 +200,35 @@ async fn a_sensor_gets_what_it_remembered_when_the_disk_that_knows_it_is_back() 
         bench.buffer.acked(front.epoch, front.frames.last().unwrap().0, Vec::new(), BEGIN_MS).await.unwrap();
     }
     assert_eq!(all, [0.0, -1.0, -1.0, 1.0], "what it remembered before this start, and no more");
+}
+
+/// Events about what is not seen, of all that waits in the buffer; it waits no longer then.
+async fn sights(bench: &mut Bench) -> Vec<(EventKind, Option<String>)> {
+    bench.sampler.pending.seal().await;
+    let mut events = Vec::new();
+    while let Some(front) = bench.buffer.front(Lane::Live, Room { frames: 1_000, bytes: usize::MAX }, BEGIN_MS).await.unwrap() {
+        events.extend(front.frames.iter().flat_map(|(_, frame)| decode_batch(frame).unwrap().events));
+        bench.buffer.acked(front.epoch, front.frames.last().unwrap().0, Vec::new(), BEGIN_MS).await.unwrap();
+    }
+    events.into_iter().map(|event| (event.kind, event.path)).collect()
+}
+
+#[tokio::test]
+async fn what_is_not_seen_is_told_once_over_restarts_and_so_is_that_it_is_seen_again() {
+    let mut dir = tempfile::tempdir().unwrap();
+    let mut told = Vec::new();
+    for start in 0..4 {
+        if start == 2 {
+            std::fs::write(dir.path().join("seen"), "").unwrap();
+        }
+        let rows = vec![row("keystore", |context| Box::new(Blind(context.root.clone())))];
+        let mut bench = Bench::within(dir, "buffer.db", rows, false, 0.0);
+        bench.sampler.recall().await;
+        bench.looks().await;
+        told.push(sights(&mut bench).await);
+        bench.buffer.close(BEGIN_MS).await.unwrap();
+        dir = bench.dir;
+    }
+    let about = |kind| vec![(kind, Some("/etc/ssl/private".to_owned()))];
+    assert_eq!(told, [about(EventKind::CoverageLost), vec![], about(EventKind::CoverageRestored), vec![]]);
 }

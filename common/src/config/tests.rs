@@ -25,13 +25,15 @@ struct Keystore {
 #[serde(default)]
 struct Sample {
     interval: Period,
+    intervals: BTreeMap<String, (Period, Period)>,
+    labels: BTreeMap<String, String>,
     smtp: Smtp,
     keystore: Keystore,
 }
 
 impl Default for Sample {
     fn default() -> Self {
-        Self { interval: Period::seconds(10), smtp: Smtp::default(), keystore: Keystore::default() }
+        Self { interval: Period::seconds(10), intervals: BTreeMap::new(), labels: BTreeMap::new(), smtp: Smtp::default(), keystore: Keystore::default() }
     }
 }
 
@@ -44,6 +46,20 @@ fn file(dir: &tempfile::TempDir, name: &str, text: &str) -> Option<PathBuf> {
     let path = dir.path().join(name);
     std::fs::write(&path, text).unwrap();
     Some(path)
+}
+
+#[test]
+fn what_stands_below_names_that_users_choose_comes_from_the_environment_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(&dir, "a.toml", "[intervals]\nkeystore = [\"1m\", \"5m\"]\ncpu = [\"1s\", \"2s\"]\n");
+    let config: Sample = load(&sources(path, &[("KEYVIGIL_INTERVALS__KEYSTORE", "3s:10s"), ("KEYVIGIL_LABELS__SITE", "a:b")])).unwrap();
+    assert_eq!(config.intervals["keystore"], (Period::seconds(3), Period::seconds(10)), "the environment wins");
+    assert_eq!(config.intervals["cpu"], (Period::seconds(1), Period::seconds(2)));
+    assert_eq!(config.labels["site"], "a:b", "a text stays one");
+    for (wrong, word) in [("3s", "length 1"), ("3s:soon", "length of time"), ("3s:4s:5s", "intervals.keystore")] {
+        let faults = load::<Sample>(&sources(None, &[("KEYVIGIL_INTERVALS__KEYSTORE", wrong)])).unwrap_err();
+        assert!(faults.0.len() == 1 && faults.0[0].starts_with("intervals.keystore") && faults.0[0].contains(word), "{wrong}: {faults}");
+    }
 }
 
 #[test]

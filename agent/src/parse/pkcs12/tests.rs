@@ -63,14 +63,14 @@ fn a_store_opens_with_the_first_password_that_fits_whatever_it_is_closed_with() 
 }
 
 #[test]
-fn a_closed_store_tells_what_is_in_clear_how_it_is_protected_and_what_to_do() {
+fn a_closed_store_tells_what_is_in_clear_how_it_is_protected_and_what_is_missing() {
     let shop = shop();
     let closed = keys(&export(&shop, ""));
     assert_eq!(entries(&closed.objects), [(KeyKind::PrivateKey, Some("web"))], "the name of a key is in clear");
     assert_eq!((closed.objects[0].facts.algorithm.as_str(), closed.objects[0].facts.encrypted), ("unknown (encrypted)", Some(true)));
     let [fault] = &closed.faults[..] else { panic!("{:?}", closed.faults) };
     assert_eq!(fault.class, FaultClass::Locked);
-    for part in ["pbkdf2-hmac-sha256, 2048 iterations, aes-256-cbc", "hmac-sha256 with pkcs12, 2048 iterations", "[[keystore.password]]"] {
+    for part in ["pbkdf2-hmac-sha256, 2048 iterations, aes-256-cbc", "hmac-sha256 with pkcs12, 2048 iterations", "no password is configured"] {
         assert!(fault.reason.contains(part), "{}", fault.reason);
     }
     let store = export(&shop, "");
