@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keyvigil_common::wire::HostFacts;
 
+use super::coverage::is_told_already;
 use super::crew::{self, Answer};
 use super::{Sampler, seal, step, stored, until_mark};
 use crate::allocator;
@@ -64,7 +65,8 @@ impl Sampler {
             self.pending.own(name, collect::INTERVAL, &[("host", &self.parts.host), ("sensor", name)], interval.as_secs_f64(), time.wall_ms);
         }
         self.parts.shown.answered(name, interval, cost, now_ms, &sink);
-        let changes = self.coverage.update(name, &sink.blind, now_ms);
+        let mut changes = self.coverage.update(name, &sink.blind, now_ms);
+        changes.0.retain(|change| !is_told_already(change, &sink.events));
         self.pending.changes(changes);
         self.pending.coverage(name, &self.parts.host, sink.blind.len(), time.wall_ms);
         if name == "own" {

@@ -86,6 +86,12 @@ impl Coverage {
     }
 }
 
+/// Whether `lost` says of a path what the sensor itself told just now, and better: that it cannot be read, why, and what to do.
+pub(super) fn is_told_already(lost: &Event, told: &[Event]) -> bool {
+    let is_of = |path: &String| lost.evidence.iter().any(|(name, what)| name == "what" && what == path);
+    lost.kind == EventKind::CoverageLost && told.iter().any(|event| event.kind == EventKind::Unreadable && event.path.as_ref().is_some_and(is_of))
+}
+
 fn lost(sensor: &str, what: &str, reason: &str, now_ms: i64, changes: &mut Changes) {
     changes.0.push(event(EventKind::CoverageLost, sensor, what, reason, now_ms));
     changes.1.push((MEMORY, key(sensor, what), Some(reason.as_bytes().to_vec())));
@@ -109,6 +115,15 @@ fn event(kind: EventKind, sensor: &str, what: &str, reason: &str, now_ms: i64) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_sensor_tells_by_itself_is_not_told_twice() {
+        let blind = ["/etc/ssl/private", "container:x:/etc/ssl", "/srv"].map(|what| (what.to_owned(), "denied".to_owned()));
+        let (lost, _) = Coverage::default().update("keystore", &blind, 1);
+        let told = |path: &str, kind| Event { path: Some(path.to_owned()), kind, ..lost[2].clone() };
+        let told = [told("/etc/ssl/private", EventKind::Unreadable), told("container:x:/etc/ssl", EventKind::Unreadable), told("/srv", EventKind::Created)];
+        assert_eq!(lost.iter().map(|event| is_told_already(event, &told)).collect::<Vec<_>>(), [true, true, false]);
+    }
 
     #[test]
     fn losing_and_regaining_sight_is_told_once_each() {

@@ -5,7 +5,7 @@ use crate::buffer::{Bounds, Lane, Place, Room};
 use crate::collect::{self, COLLECTORS, Collector, KeystoreConfig, KnownKeys, ServedConfig, Sink};
 use crate::rootfs::RootFs;
 use keyvigil_common::clock::ManualClock;
-use keyvigil_common::event::EventKind;
+use keyvigil_common::event::{Event, EventKind};
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::wire::decode_batch;
 
@@ -231,4 +231,31 @@ async fn what_is_not_seen_is_told_once_over_restarts_and_so_is_that_it_is_seen_a
     }
     let about = |kind| vec![(kind, Some("/etc/ssl/private".to_owned()))];
     assert_eq!(told, [about(EventKind::CoverageLost), vec![], about(EventKind::CoverageRestored), vec![]]);
+}
+
+/// Cannot see a path, and says so itself.
+struct Tells;
+
+impl Collector for Tells {
+    fn collect(&mut self, at: At, sink: &mut Sink) {
+        let told = Event {
+            kind: EventKind::Unreadable,
+            at_ms: at.wall_ms,
+            key_id: None,
+            path: Some("/etc/ssl/private".into()),
+            actor: None,
+            message: "Permission denied: let the agent in".into(),
+            evidence: Vec::new(),
+        };
+        sink.event(told);
+        sink.absent("/etc/ssl/private", "Permission denied");
+    }
+}
+
+#[tokio::test]
+async fn one_cause_of_not_seeing_is_one_event() {
+    let mut bench = Bench::new(vec![row("keystore", |_| Box::new(Tells))], false, 0.0);
+    bench.sampler.recall().await;
+    bench.looks().await;
+    assert_eq!(sights(&mut bench).await, [(EventKind::Unreadable, Some("/etc/ssl/private".to_owned()))]);
 }
