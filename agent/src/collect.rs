@@ -33,7 +33,7 @@ use keyvigil_common::key::Sighting;
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 use keyvigil_common::telemetry::Registry;
 
-pub(crate) use self::keystore::{is_pattern as is_key_path, missing as missing_key_paths};
+pub(crate) use self::keystore::{is_pattern as is_key_path, missing as missing_key_paths, remedy as keystore_remedy};
 pub use self::known::KnownKeys;
 pub use self::metric::{MetricDef, Unit};
 pub(crate) use self::own::{CPU, INTERVAL, THROTTLED};

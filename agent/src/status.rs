@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use keyvigil_common::process::{failure_code, say};
 use keyvigil_common::telemetry::chain;
 
+use crate::collect::keystore_remedy;
 use crate::control::{self, Report, Waiting};
 use crate::enroll::RESTART;
 use crate::identity::{Identity, JOIN};
@@ -118,7 +119,11 @@ pub(crate) fn running(report: &Report) -> Vec<Line> {
     for sensor in &report.sensors {
         for (what, why) in &sensor.blind {
             let text = format!("the {} sensor cannot see {what}: {why}", sensor.name);
-            lines.push(if Coverage::matters(&sensor.name, what) { Line::wrong("blind", text, unseen(&sensor.name, what)) } else { Line::well(UNSEEN, text) });
+            lines.push(if Coverage::matters(&sensor.name, what) {
+                Line::wrong("blind", text, unseen(&sensor.name, what, why))
+            } else {
+                Line::well(UNSEEN, text)
+            });
         }
     }
     lines
@@ -128,11 +133,11 @@ pub(crate) fn running(report: &Report) -> Vec<Line> {
 pub(crate) const UNSEEN: &str = "unseen";
 
 /// What mends a blindness.
-fn unseen(sensor: &str, what: &str) -> String {
+fn unseen(sensor: &str, what: &str, why: &str) -> String {
     if sensor == "served" && what != "anything" {
         "mend what keeps the agent from looking at the port, or leave it out: `[served] exclude`".to_owned()
-    } else if what.starts_with('/') {
-        format!("let the user of the agent look there, or leave it out of {sensor}.paths")
+    } else if sensor == "keystore" && (what.contains('/') || what == "crypto.keystore") {
+        keystore_remedy(why).to_owned()
     } else {
         format!("look at what it waits for; `sampling.disabled` leaves the {sensor} sensor out")
     }
@@ -309,6 +314,10 @@ mod tests {
             Report { sensors: vec![sensor], ..healthy() }
         };
         assert_eq!(wrong(&blind("keystore", "/etc/ssl/private")), ["blind"]);
+        let remedy = |what: &str, why: &str| unseen("keystore", what, why);
+        assert!(remedy("/etc/ssl/private", "Permission denied (os error 13)").starts_with("let the user of the agent look there"));
+        let large = remedy("/srv/dump.pem", "looks like a key file and has 99999999 bytes; at most 16777216 are read");
+        assert_eq!(large, "make the file smaller, or leave it out: [keystore] exclude");
         assert_eq!(wrong(&blind("cpu", "anything")), ["blind"]);
         assert_eq!(wrong(&blind("pressure", "pressure")), Vec::<&str>::new());
         assert_eq!(wrong(&blind("served", "tls://0.0.0.0:443")), ["blind"]);

@@ -63,6 +63,7 @@ pub(crate) use self::pattern::{is_pattern, missing};
 use self::places::PLACES;
 use self::site::{Looked, Site, Wanted as SiteWanted};
 use self::tracker::{GRACE, Tracker};
+pub(crate) use self::trouble::remedy;
 use self::walk::Root;
 use self::watcher::{Wanted, Watcher};
 use super::{At, Collector, Context, KnownKeys, Poke, Sink};

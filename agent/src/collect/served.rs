@@ -149,7 +149,7 @@ impl Served {
         let with_server = listeners.into_iter().map(|(address, listener)| {
             let owner = self.owners.of(&listener.inodes).cloned();
             let (pid, exe, unit) = owner.map_or((None, None, None), |owner| (Some(owner.pid), owner.exe, owner.unit));
-            let server = Server { pid, exe, uid: listener.uid, user: owners::user(&self.root, listener.uid), unit };
+            let server = Server { pid, exe, uid: Some(listener.uid), user: owners::user(&self.root, listener.uid), unit };
             (address, (listener, server))
         });
         let is_left = |server: &Server| server.exe.as_ref().is_some_and(|exe| self.left.iter().any(|left| left.holds_program(exe)));
@@ -166,7 +166,7 @@ impl Served {
             // A server that is restarted is away for a moment.
             let since = *port.missing.get_or_insert(at.monotonic);
             if at.monotonic.saturating_sub(since) >= GRACE || port.services.is_empty() {
-                report::tell_gone(port, *address, &Server::default(), sink);
+                report::tell_gone(port, *address, sink);
                 gone.push(*address);
             }
         }

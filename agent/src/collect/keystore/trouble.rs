@@ -171,3 +171,39 @@ impl Trouble {
         }
     }
 }
+
+/// What mends what the sensor cannot see, by the reason that it gave: by the time that people ask, only that is known.
+pub(crate) fn remedy(reason: &str) -> &'static str {
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    if says(&["Permission denied", "Operation not permitted"]) {
+        "let the user of the agent look there (a group or an ACL), or leave it out: [keystore] exclude"
+    } else if says(&["looks like a key file and has"]) {
+        "make the file smaller, or leave it out: [keystore] exclude"
+    } else if says(&["levels below its configured path", "another file system is mounted here"]) {
+        "name the directory itself in [keystore] extra_paths, or leave it out: [keystore] exclude"
+    } else if says(&["more than "]) {
+        "leave out what holds no keys: [keystore] exclude"
+    } else if says(&["nothing is there", "there is nothing any more", "none of the configured paths"]) {
+        "put it there, or correct [keystore] paths"
+    } else if says(&["a look may take"]) {
+        "nothing, if it passes; otherwise leave out what holds no keys: [keystore] exclude"
+    } else {
+        "mend what it says, or leave it out: [keystore] exclude"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_mends_a_blindness_is_told_by_its_reason() {
+        let denied = io::Error::from_raw_os_error(rustix::io::Errno::ACCESS.raw_os_error());
+        assert!(remedy(&Trouble::system(&denied).detail).starts_with("let the user of the agent look there"));
+        assert!(remedy(&Trouble::too_large(1 << 40).detail).starts_with("make the file smaller"));
+        assert!(remedy("deeper than 12 levels below its configured path").starts_with("name the directory itself"));
+        assert!(remedy("more than 50000 names lie below the configured paths").contains("exclude"));
+        let full = io::Error::from_raw_os_error(rustix::io::Errno::IO.raw_os_error());
+        assert!(remedy(&Trouble::system(&full).detail).starts_with("mend what it says"));
+    }
+}

@@ -22,7 +22,7 @@ const RESEND: Duration = Duration::from_secs(6 * 3_600);
 pub(super) struct Server {
     pub(super) pid: Option<u32>,
     pub(super) exe: Option<String>,
-    pub(super) uid: u32,
+    pub(super) uid: Option<u32>,
     pub(super) user: String,
     pub(super) unit: Option<String>,
 }
@@ -109,7 +109,7 @@ fn begun(facts: &KeyFacts, renewed: &Renewed, spot: Spot<'_>, at_ms: i64) -> Eve
 fn event(kind: EventKind, key: &str, path: Option<String>, spot: Spot<'_>, mut message: String, evidence: Vec<(String, String)>, at_ms: i64) -> Event {
     clamp_text(&mut message);
     let Server { pid, exe, uid, unit, .. } = spot.server.clone();
-    let actor = Actor { exe, pid, uid: Some(uid), unit, ..Actor::default() };
+    let actor = Actor { exe, pid, uid, unit, ..Actor::default() };
     Event { kind, at_ms, key_id: Some(key.to_owned()), path, actor: Some(actor), message, evidence }
 }
 
@@ -125,17 +125,21 @@ fn time(ms: i64) -> String {
 /// `nginx (pid 812) on 0.0.0.0:443`.
 fn who(spot: Spot<'_>) -> String {
     let Server { pid, exe, user, .. } = spot.server;
-    let program = exe.as_deref().and_then(|exe| exe.rsplit('/').next()).map_or_else(|| format!("a process of user {user}"), str::to_owned);
+    let program = exe.as_deref().and_then(|exe| exe.rsplit('/').next()).map(str::to_owned);
+    let program = program.unwrap_or_else(|| if user.is_empty() { "a server".to_owned() } else { format!("a process of user {user}") });
     let pid = pid.map(|pid| format!(" (pid {pid})")).unwrap_or_default();
     format!("{program}{pid} on {}", path(spot.address, spot.name).trim_start_matches("tls://"))
 }
 
 fn remedy(server: &Server) -> String {
     match (&server.unit, &server.exe, server.pid) {
-        (Some(unit), ..) if unit.ends_with(".service") && !unit.starts_with("user@") => format!("reload it: systemctl reload {unit}"),
+        (Some(unit), ..) if unit.ends_with(".service") && !unit.starts_with("user@") => {
+            format!("reload it: systemctl reload {unit}, or restart it where it cannot reload")
+        }
         (Some(unit), ..) if unit.starts_with("container ") => format!("have the server in {unit} load it, or restart that"),
         (_, Some(exe), _) if exe.ends_with("/nginx") => "reload it: nginx -s reload".into(),
-        (_, _, Some(pid)) => format!("have process {pid} load it: reload or restart that server"),
+        // Of a signal that a program does not know it dies.
+        (_, _, Some(pid)) => format!("have process {pid} load it: reload it in its own way, or restart it"),
         _ => "reload or restart that server".into(),
     }
 }
@@ -161,10 +165,12 @@ pub(super) fn tell(service: &mut Service, spot: Spot<'_>, at: At, sink: &mut Sin
     service.told = Some((place, at.monotonic.max(Duration::from_nanos(1))));
 }
 
-/// Tells that nothing is served any more by a port.
-pub(super) fn tell_gone(port: &mut Port, address: SocketAddr, server: &Server, sink: &mut Sink) {
+/// Tells that nothing is served any more by a port, which is told of whoever was told to serve it.
+pub(super) fn tell_gone(port: &mut Port, address: SocketAddr, sink: &mut Sink) {
     for (name, mut service) in std::mem::take(&mut port.services) {
-        resolved(&mut service, Spot { address, name: &name, server }, sink, "nobody listens there any more");
+        let served = service.told.as_ref().and_then(|(place, _)| place.served.as_deref()).cloned().unwrap_or_default();
+        let server = Server { pid: served.pid, exe: served.exe, uid: None, user: served.user.unwrap_or_default(), unit: served.unit };
+        resolved(&mut service, Spot { address, name: &name, server: &server }, sink, "nobody listens there any more");
         let told = service.told.take().map(|(place, _)| (service.facts.clone(), place)).or(service.before.take());
         if let Some((facts, place)) = told {
             sighting(sink, &facts, place, true, None);

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use keyvigil_common::event::EventKind;
+use keyvigil_common::event::{Event, EventKind};
 use keyvigil_common::key::{KeyFacts, Place, Sighting};
 
 use super::*;
@@ -193,7 +193,7 @@ fn a_renewal_that_is_not_loaded_is_told_once_and_once_more_when_it_is() {
     assert_eq!(shown(&sink).file_key, Some(again.id("a.pem")));
 
     drop(server);
-    let _server = s_server(&again.shop, port, "-cert a.pem -key a.key");
+    let server = s_server(&again.shop, port, "-cert a.pem -key a.key");
     let sink = again.look();
     assert_eq!(sink.events.iter().map(|event| event.kind).collect::<Vec<_>>(), [EventKind::ServedFresh]);
     assert_eq!(value(&sink, "crypto.served.stale", ("", "")), Some(0.0));
@@ -202,7 +202,15 @@ fn a_renewal_that_is_not_loaded_is_told_once_and_once_more_when_it_is() {
     make(&again, 90);
     again.keystore(&["a.pem", "a.key"]);
     assert!(again.look().events.is_empty());
-    assert_eq!(again.look().events.len(), 1, "the next renewal is another");
+    let events = again.look().events;
+    assert_eq!(events.len(), 1, "the next renewal is another");
+    let remedy = format!("have process {} load it: reload it in its own way, or restart it", server.0.id());
+    assert!(events[0].message.ends_with(&remedy) && !events[0].message.contains("HUP"), "{}", events[0].message);
+    let who = format!("openssl (pid {}) on 127.0.0.1:{port}", server.0.id());
+    drop(server);
+    let events: Vec<Event> = (0..3).flat_map(|_| again.look().events).collect();
+    assert_eq!(events.iter().map(|event| event.message.clone()).collect::<Vec<_>>(), [format!("{who}: nobody listens there any more")]);
+    assert_eq!(events[0].actor.as_ref().map(|actor| actor.uid), Some(None), "and not root");
 }
 
 #[test]
