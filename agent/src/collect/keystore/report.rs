@@ -17,14 +17,13 @@ use crate::collect::Sink;
 pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Totals) {
     // A private key and its public half are one key: what is said of both is said of the private one.
     changes.sort_by_key(|change| !is_private(change));
-    let mut events = Events { list: Vec::new(), by_key: HashMap::new(), at_ms: sink.at_ms() };
-    let mut unwatched: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut events = Events { list: Vec::new(), by_key: HashMap::new(), unwatched: BTreeMap::new(), at_ms: sink.at_ms() };
     for change in changes {
         match change {
             Change::Seen(facts, place) => sighting(sink, &facts, place, false, None),
             Change::Left(facts, place) => sighting(sink, &facts, place, true, None),
             Change::Unwatched(facts, place, why) => {
-                unwatched.entry(why).or_default().push(place.path.clone());
+                events.unwatched.entry(why).or_default().push(place.path.clone());
                 sighting(sink, &facts, place, true, None);
             }
             Change::Created(facts, place) => {
@@ -83,8 +82,7 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
             }
         }
     }
-    unwatched.into_iter().for_each(|(why, paths)| events.unwatched(&why, paths));
-    events.list.into_iter().for_each(|event| sink.event(event));
+    events.tell(sink);
 }
 
 /// Tells of a key in a place.
@@ -106,10 +104,17 @@ struct Events {
     list: Vec<Event>,
     /// Which event speaks of which key.
     by_key: HashMap<(EventKind, String, String), usize>,
+    /// Paths of keys at which nobody looks any more, by why.
+    unwatched: BTreeMap<String, Vec<String>>,
     at_ms: i64,
 }
 
 impl Events {
+    fn tell(mut self, sink: &mut Sink) {
+        std::mem::take(&mut self.unwatched).into_iter().for_each(|(why, paths)| self.leave(&why, paths));
+        self.list.into_iter().for_each(|event| sink.event(event));
+    }
+
     /// An event about a key, or one more place of it for an event that there is; how many were added. `other` tells events
     /// about one key apart.
     fn about(&mut self, kind: EventKind, facts: &KeyFacts, place: &Place, other: &str, mut message: String) -> u64 {
@@ -144,7 +149,7 @@ impl Events {
 
     /// What the administrator left out is one event for each reason: nobody removed these keys, and nobody sees any more whether they
     /// are there.
-    fn unwatched(&mut self, why: &str, mut paths: Vec<String>) {
+    fn leave(&mut self, why: &str, mut paths: Vec<String>) {
         let keys = paths.len();
         paths.sort();
         paths.dedup();
