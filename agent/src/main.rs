@@ -40,7 +40,9 @@ fn main() -> ExitCode {
         }
         Command::Doctor { output } => process::runtime(1, async move { doctor::run(&config, &SystemClock::shared(), output == Output::Json).await }),
         Command::CheckConfig => {
-            config.doubts(&RootFs::host()).iter().for_each(|doubt| process::say(&format!("warning: {doubt}")));
+            for doubt in config.doubts(&RootFs::host()) {
+                process::say(&format!("warning: {doubt}"));
+            }
             process::say("the configuration is valid")
         }
     }
