@@ -58,6 +58,13 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
                 totals.revoked += revoked;
                 totals.security += revoked;
             }
+            Change::Reinstated(facts, place, by) => {
+                let why = by.as_ref().map_or_else(|| "nothing says so any more".to_owned(), |list| format!("{list} does not name it any more"));
+                let message = format!("{} in {} is no longer revoked: {why}", describe(&facts), place.path);
+                if events.about(EventKind::RevocationLifted, &facts, &place, "", message) > 0 {
+                    events.add(by.map(|list| ("lifted_by".to_owned(), list)));
+                }
+            }
             Change::Expired(facts, place) => {
                 let message = format!("{} in {} has expired", describe(&facts), place.path);
                 totals.expired += events.about(EventKind::Expired, &facts, &place, "", message);
@@ -90,7 +97,7 @@ fn is_private(change: &Change) -> bool {
     match change {
         Change::Rotated { new: facts, .. } | Change::Removed { facts, .. } => facts.kind.is_private(),
         Change::Seen(facts, _) | Change::Created(facts, _) | Change::Left(facts, _) => facts.kind.is_private(),
-        Change::Revoked(facts, _) | Change::Expired(facts, _) | Change::Exposed(facts, _) => facts.kind.is_private(),
+        Change::Revoked(facts, _) | Change::Reinstated(facts, ..) | Change::Expired(facts, _) | Change::Exposed(facts, _) => facts.kind.is_private(),
         Change::Unreadable(..) => false,
     }
 }
