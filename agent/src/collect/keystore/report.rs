@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
 use keyvigil_common::event::{Event, EventKind};
-use keyvigil_common::key::{KeyFacts, Place, Sighting, clamp_text};
+use keyvigil_common::key::{KeyFacts, KeyKind, Place, Sighting, clamp_text};
 use keyvigil_common::limits::EVIDENCE_MAX;
 
 use super::metrics::Totals;
@@ -166,6 +166,10 @@ fn describe(facts: &KeyFacts) -> String {
         (None, Some(bits)) => format!(" {bits} bits"),
         (None, None) => String::new(),
     };
+    if facts.kind == KeyKind::Crl {
+        // It has no key.
+        return format!("{kind}{name}");
+    }
     format!("{kind}{name} ({}{size})", facts.algorithm)
 }
 

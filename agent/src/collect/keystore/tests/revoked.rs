@@ -27,6 +27,8 @@ fn a_list_that_appears_revokes_once_and_only_what_its_own_authority_issued() {
     assert_eq!(revoked.iter().map(|event| event.path.as_deref()).collect::<Vec<_>>(), [Some("/keys/web.pem")], "{:?}", second.events);
     assert!(revoked[0].message.contains("/keys/list.pem: keyCompromise"), "{}", revoked[0].message);
     assert!(sighting(&second, "/keys/web.pem").facts.revoked_ms.is_some_and(|at| (host.now.wall_ms - at).abs() < 600_000));
+    let appeared = second.events.iter().find(|event| event.path.as_deref() == Some("/keys/list.pem")).unwrap();
+    assert!(appeared.message.starts_with("revocation list CN=") && !appeared.message.contains('('), "{}", appeared.message);
     let list = sighting(&second, "/keys/list.pem");
     assert_eq!(list.facts.revokes.iter().map(|line| line.what.as_str()).collect::<Vec<_>>(), ["beef"]);
     assert_eq!(value(&second, "crypto.key.revoked_total", None), Some(1.0));

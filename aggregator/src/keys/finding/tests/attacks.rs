@@ -143,8 +143,12 @@ fn a_remedy_is_for_the_key_and_the_place_that_it_is_about() {
     assert_eq!(only(vec![backup("/usr/local/etc/ssh/ssh_host_rsa_key")]).kind, Kind::SshHostKeyShared);
     let hostile = leaf('a', 'f', 60).served("web", |s| (s.file_key, s.unit) = (Some("b".repeat(64)), Some("x; reboot #.service".into())));
     assert!(only(vec![hostile]).remedy.starts_with("`systemctl reload 'x; reboot #.service'`"));
-    let two = leaf('a', 'f', 60).served("web", |s| (s.file_key, s.pid) = (Some("b".repeat(64)), Some(7))).served("db", |s| s.file_key = Some("b".repeat(64)));
-    assert!(only(vec![two]).remedy.starts_with("Reload process 7 (nginx) on web, "), "the other host's 7 is another process");
+    let old = |s: &mut Served, exe: &str| (s.file_key, s.pid, s.exe) = (Some("b".repeat(64)), Some(7), Some(exe.into()));
+    let two = leaf('a', 'f', 60).served("web", |s| old(s, "/usr/bin/openssl")).served("db", |s| s.file_key = Some("b".repeat(64)));
+    assert!(only(vec![two]).remedy.starts_with("Have process 7 (openssl) on web load it: "), "the other host's 7 is another process");
+    for exe in ["/usr/sbin/nginx", "/usr/bin/openssl", "/opt/app"] {
+        assert!(!only(vec![leaf('a', 'f', 60).served("web", |s| old(s, exe))]).remedy.contains("HUP"), "a program that does not know it dies of it");
+    }
 }
 
 #[test]
