@@ -366,7 +366,7 @@ fn a_readable_private_key_says_how_sure_that_is() {
     let fifty: Vec<&'static str> = (0..50).map(|n| &*Box::leak(format!("web-{n:02}").into_boxed_str())).collect();
     let fleet = fifty.iter().fold(key(KeyKind::SymmetricKey, 'b', 'b'), |key, host| key.at(host, "/k").place(|p| p.reach = Some(read)));
     let one = only(vec![fleet]);
-    assert_eq!((one.hosts.len(), one.title.as_str()), (50, "Every user can read the private key /k on 50 hosts"));
+    assert_eq!((one.hosts.len(), one.title.as_str()), (50, "Every user can read the secret /k on 50 hosts"));
     assert!(one.is_on("web-07") && !one.is_on("web-7"));
 }
 

@@ -217,6 +217,19 @@ fn absurd_and_missing_facts_break_nothing_and_hide_nothing() {
 }
 
 #[test]
+fn of_two_keys_in_one_file_each_is_told_by_its_name_and_a_secret_is_no_private_key() {
+    let in_set = |id: char, kind, kid: Option<&str>| {
+        key(kind, id, id).at("web", "/srv/jwks.json").place(|p| {
+            (p.format, p.entry, p.reach) = (Some("jwks".into()), kid.map(str::to_owned), Some(Reach { read: true, ..Reach::default() }));
+        })
+    };
+    let title = |key: Key| only(vec![key]).title;
+    assert_eq!(title(in_set('a', KeyKind::PrivateKey, Some("sig-1"))), "Every user can read the private key /srv/jwks.json [sig-1] on web");
+    assert_eq!(title(in_set('b', KeyKind::SymmetricKey, Some("mac-1"))), "Every user can read the secret /srv/jwks.json [mac-1] on web");
+    assert_eq!(title(in_set('c', KeyKind::PrivateKey, None).place(|p| p.slot = 1)), "Every user can read the private key /srv/jwks.json [key 2] on web");
+}
+
+#[test]
 fn the_port_that_lacks_a_file_is_the_one_whose_process_is_named() {
     let here = |s: &mut Served| s.exe = Some("/usr/sbin/other".into());
     let ports =
