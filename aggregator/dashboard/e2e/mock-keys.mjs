@@ -42,6 +42,8 @@ function key(name, over) {
     encrypted: null,
     kdf: null,
     status: 'active',
+    revoked: null,
+    revocation: null,
     findings: ['not_quantum_safe'],
     severity: 'info',
     first_seen: STARTED,
@@ -86,6 +88,7 @@ export function keys() {
     key('old.example.org', { not_after: now - 9 * D, status: 'expired' }),
     key('legacy.example.org', { not_after: now - 410 * D, status: 'expired', bits: 1024, signature_algorithm: 'sha1WithRSAEncryption' }),
     key('cdn.example.org', { not_after: now + 2 * D, status: 'superseded' }),
+    key('gone.example.org', { status: 'revoked', revoked: now - 3 * D, revocation: 'by the list /etc/ssl/crl/ca.crl: key compromise' }),
     key('api key', {
       pair: 'api',
       kind: 'private_key',

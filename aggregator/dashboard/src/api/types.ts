@@ -91,6 +91,9 @@ export interface Key {
   encrypted: boolean | null;
   kdf: string | null;
   status: KeyStatus;
+  /** Since when it is revoked, and who says so. */
+  revoked: number | null;
+  revocation: string | null;
   /** Kinds of what is wrong with it, the worst first, and how much that matters. */
   findings: string[];
   severity: Severity | null;

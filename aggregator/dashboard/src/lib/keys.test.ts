@@ -37,6 +37,8 @@ function key(over: Partial<Key>): Key {
     encrypted: null,
     kdf: null,
     status: 'active',
+    revoked: null,
+    revocation: null,
     findings: [],
     severity: null,
     first_seen: 0,

@@ -48,6 +48,14 @@ function Facts({ value: key }: { value: Key }): JSX.Element {
         <Fact name="Status">
           <KeyStatusView value={key} />
         </Fact>
+        <Fact name="Revoked">
+          {key.revoked === null ? null : (
+            <>
+              <Time at={key.revoked} />
+              {key.revocation !== null && <span class="dim"> {key.revocation}</span>}
+            </>
+          )}
+        </Fact>
         <Fact name="Expires">
           <Expiry value={key} />
           {key.not_after !== null && <span class="dim"> {absolute(key.not_after, utc.value)}</span>}
