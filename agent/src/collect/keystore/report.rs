@@ -58,13 +58,7 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
                 totals.revoked += revoked;
                 totals.security += revoked;
             }
-            Change::Reinstated(facts, place, by) => {
-                let why = by.as_ref().map_or_else(|| "nothing says so any more".to_owned(), |list| format!("{list} does not name it any more"));
-                let message = format!("{} in {} is no longer revoked: {why}", describe(&facts), place.path);
-                if events.about(EventKind::RevocationLifted, &facts, &place, "", message) > 0 {
-                    events.add(by.map(|list| ("lifted_by".to_owned(), list)));
-                }
-            }
+            Change::Reinstated(facts, place, by) => events.reinstated(&facts, &place, by),
             Change::Expired(facts, place) => {
                 let message = format!("{} in {} has expired", describe(&facts), place.path);
                 totals.expired += events.about(EventKind::Expired, &facts, &place, "", message);
@@ -140,6 +134,14 @@ impl Events {
     fn add(&mut self, evidence: impl IntoIterator<Item = (String, String)>) {
         if let Some(event) = self.list.last_mut() {
             event.evidence.extend(evidence);
+        }
+    }
+
+    fn reinstated(&mut self, facts: &KeyFacts, place: &Place, by: Option<String>) {
+        let why = by.as_ref().map_or_else(|| "nothing says so any more".to_owned(), |list| format!("{list} does not name it any more"));
+        let message = format!("{} in {} is no longer revoked: {why}", describe(facts), place.path);
+        if self.about(EventKind::RevocationLifted, facts, place, "", message) > 0 {
+            self.add(by.map(|list| ("lifted_by".to_owned(), list)));
         }
     }
 
