@@ -191,3 +191,26 @@ fn a_list_that_no_longer_names_a_certificate_is_told_to_have_taken_that_back() {
     assert_eq!((told.kind, lifted.revoked_ms), (EventKind::RevocationLifted, None));
     assert_eq!(told.message, "CN=web is no longer revoked: the list http://pki/ca.crl does not name it any more; it lies on 1 host");
 }
+
+#[tokio::test]
+async fn a_host_that_is_taken_out_takes_its_keys_along_and_no_others() {
+    let fixture = Fixture::new();
+    let (store, inventory) = (fixture.store(), Arc::new(Inventory::default()));
+    for (host, keys) in [("gone", vec![seen('a', "/a.pem", 0), seen('b', "/b.pem", 0)]), ("stays", vec![seen('a', "/a.pem", 0)])] {
+        let to = Arc::clone(&inventory);
+        let write = move |tx: &crate::store::Tx<'_>| {
+            let changed = sight(tx, TENANT, host, keys)?;
+            tx.after_commit(move || changed.into_iter().for_each(|changed| to.put(TENANT, changed)));
+            Ok(())
+        };
+        store.write(write).await.unwrap();
+    }
+    assert_eq!(super::leave(&store, &inventory, TENANT, "gone", NOW + 1).await.unwrap(), 2);
+    let stands =
+        |inventory: &Inventory| ['a', 'b'].map(|key| inventory.find(TENANT, &id(key)).map(|key| (key.status(NOW + 2), key.hosts().join(" "))).unwrap());
+    let expected = [(Status::Active, "stays".to_owned()), (Status::Removed, String::new())];
+    assert_eq!(stands(&inventory), expected);
+    let stored = Inventory::default();
+    stored.load(&store).await.unwrap();
+    assert_eq!(stands(&stored), expected, "and after a restart");
+}
