@@ -4,6 +4,7 @@
 
 pub mod cbom;
 mod current;
+mod depart;
 pub mod finding;
 mod list;
 mod name;
@@ -23,6 +24,7 @@ use keyvigil_common::event::{Actor, Event, EventKind};
 use serde::{Deserialize, Serialize};
 
 pub use current::{Counts, Findings};
+pub use depart::leave;
 pub use list::{Cursor, Filter, Page, Sort, Summary, page, summary};
 pub use name::name;
 pub use places::{PlaceRecord, Places};

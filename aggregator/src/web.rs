@@ -113,7 +113,7 @@ pub fn api(app: App) -> Router {
         .route("/events", get(events::list))
         .route("/gaps", get(events::gaps))
         .route("/hosts", get(hosts::list))
-        .route("/hosts/{host}", get(hosts::one))
+        .route("/hosts/{host}", get(hosts::one).delete(hosts::remove))
         .route("/hosts/{host}/enhance", post(enrolled::begin).delete(enrolled::end))
         .route("/agents", get(enrolled::list))
         .route("/agents/{id}/revoke", post(enrolled::revoke))

@@ -63,8 +63,11 @@ pub(crate) enum Command {
     Keys(Keys),
     /// Lists what is wrong with keys and certificates, the worst first, and what to do.
     Findings(Findings),
-    /// Lists hosts.
-    Hosts,
+    /// Lists hosts, or takes one out.
+    Hosts {
+        #[command(subcommand)]
+        command: Option<Hosts>,
+    },
     /// Lists events, newest first: keys that came, were replaced or went, policies violated, data lost.
     #[command(after_help = events_help())]
     Events(Events),
@@ -300,6 +303,15 @@ pub(crate) enum Token {
         /// Its id.
         #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
         id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Hosts {
+    /// Takes a host out that is gone for good: it may deliver no more and its keys go; its samples and events stay.
+    Remove {
+        /// Its name.
+        host: String,
     },
 }
 

@@ -4,7 +4,7 @@ use keyvigil_common::client::Client;
 use keyvigil_common::process::say;
 use serde_json::Value;
 
-use crate::args::{Agents, Ca, Enhance, Output};
+use crate::args::{Agents, Ca, Enhance, Hosts, Output};
 use crate::ask::{Done, as_json, rows};
 use crate::layout::table;
 use crate::print::{cell, clean, failed, relative, short, time};
@@ -37,6 +37,14 @@ pub(crate) async fn agents(client: &Client, command: Agents, output: Output) -> 
                 }
             }
         }
+    }
+    Ok(())
+}
+
+pub(crate) async fn hosts(client: &Client, Hosts::Remove { host }: Hosts, output: Output) -> Done {
+    let removed = client.remove_host(&host).await.map_err(failed)?;
+    if !as_json(&removed, output) {
+        say(&format!("{} is taken out, with {} places of keys; its samples and events stay", cell(&removed["removed"]), cell(&removed["keys"])));
     }
     Ok(())
 }

@@ -300,6 +300,14 @@ impl Client {
         self.call(Method::POST, &format!("/agents/{}/revoke", segment(wanted)), &[], None).await
     }
 
+    /// Takes a host out that is gone for good, with its keys.
+    ///
+    /// # Errors
+    /// Not reachable, not allowed, not there, or it still delivers.
+    pub async fn remove_host(&self, host: &str) -> Result<Value, ClientError> {
+        self.call(Method::DELETE, &format!("/hosts/{}", segment(host)), &[], None).await
+    }
+
     /// Has a host sample closely for some minutes: the sensors that are named, or all.
     ///
     /// # Errors

@@ -43,11 +43,13 @@ pub enum EventKind {
     ServedStale,
     /// It no longer does.
     ServedFresh,
+    /// A key is revoked no longer: a list took it back.
+    RevocationLifted,
 }
 
 impl EventKind {
     /// All kinds, in wire order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Created,
         Self::Rotated,
         Self::Expired,
@@ -66,6 +68,7 @@ impl EventKind {
         Self::ClockWrong,
         Self::ServedStale,
         Self::ServedFresh,
+        Self::RevocationLifted,
     ];
 
     /// Name in the API and in tags.
@@ -90,6 +93,7 @@ impl EventKind {
             Self::ClockWrong => "clock_wrong",
             Self::ServedStale => "served_stale",
             Self::ServedFresh => "served_fresh",
+            Self::RevocationLifted => "revocation_lifted",
         }
     }
 

@@ -27,6 +27,7 @@ mod places;
 mod reach;
 mod reader;
 mod report;
+mod revoked;
 mod ring;
 mod shown;
 mod site;

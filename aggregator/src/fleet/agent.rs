@@ -34,6 +34,9 @@ pub struct Agent {
     pub certificate_expires_ms: i64,
     /// It may no longer deliver.
     pub revoked: bool,
+    /// Its host was taken out: it is listed no more.
+    #[serde(default)]
+    pub removed: bool,
     /// Shortest interval at which it samples now, ms.
     pub interval_ms: u32,
     /// When a batch came last that had it, Unix ms.
@@ -135,6 +138,7 @@ impl Agent {
             last_sample_ms: None,
             certificate_expires_ms: 0,
             revoked: false,
+            removed: false,
             interval_ms: 0,
             paced_ms: 0,
             facts: HostFacts::default(),

@@ -162,9 +162,10 @@ impl Revocations {
                     let mut records = Vec::new();
                     for id in &chunk {
                         // As it is stored now: a sighting may have come between.
-                        let Some(key) = tx.get::<KeyRecord>(Table::Key, tenant, id)?.and_then(|record| record.judged(&lists, now_ms)) else { continue };
+                        let Some(before) = tx.get::<KeyRecord>(Table::Key, tenant, id)? else { continue };
+                        let Some(key) = before.judged(&lists, now_ms) else { continue };
                         tx.put(Table::Key, tenant, id, &key)?;
-                        if let Some(event) = key.revoked_event(&inventory.places(tenant, id), now_ms) {
+                        if let Some(event) = key.revocation_event(&before, &inventory.places(tenant, id), now_ms) {
                             tx.add_event(tenant, now_ms, event.kind.as_str(), &event)?;
                         }
                         records.push(Changed { key, dropped: Vec::new() });

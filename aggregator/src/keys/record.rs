@@ -154,7 +154,13 @@ impl KeyRecord {
         record.first_seen_ms = record.first_seen_ms.min(at_ms);
         if !gone {
             record.last_seen_ms = record.last_seen_ms.max(at_ms);
-            record.replaces = replaces.filter(|old| *old != record.facts.id).or(record.replaces);
+            let replaces = replaces.filter(|old| *old != record.facts.id);
+            let is_back = || record.places.get(host, &place.path, place.slot).is_some_and(|known| known.gone);
+            if replaces.is_some() || is_back() {
+                // It was put back: what took its place then has it no more.
+                record.replaced_by = None;
+            }
+            record.replaces = replaces.or(record.replaces);
         }
         record.set_place(host, kind, place, at_ms, gone);
         record
@@ -162,9 +168,13 @@ impl KeyRecord {
 
     /// Another key took this one's place on `host`.
     pub fn replaced_by(&mut self, host: &str, successor: &Sighting) {
-        self.replaced_by = Some(successor.facts.id.clone());
         if let Some(place) = self.places.get(host, &successor.place.path, successor.place.slot) {
             self.places.put(PlaceRecord { gone: true, ..place.clone() });
+        }
+        // Of two that took each other's place the one undid what the other did; and of two files that were swapped both are in use.
+        let undone = self.replaces.take_if(|old| *old == successor.facts.id).is_some();
+        if !(undone && self.places.are_live()) {
+            self.replaced_by = Some(successor.facts.id.clone());
         }
     }
 
@@ -292,6 +302,32 @@ mod tests {
         let mut half = two.clone();
         half.replaced_by("a", &sighting('2', "/k", 20, false, Some('1')));
         assert_eq!((two.hosts(), half.hosts(), half.status(20)), (vec!["a", "b"], vec!["b"], Status::Active));
+    }
+
+    #[test]
+    fn what_is_put_back_was_not_replaced_and_no_lineage_is_a_circle() {
+        let seen = |record: &mut Option<KeyRecord>, id, path, replaces| {
+            *record = Some(KeyRecord::sighted(record.take(), "a", sighting(id, path, 10, false, replaces)));
+        };
+        let lineage = |record: &Option<KeyRecord>| record.as_ref().map(|key| (key.replaces.clone(), key.replaced_by.clone(), key.status(20))).unwrap();
+        let id = |c: char| Some(c.to_string().repeat(64));
+        let (mut one, mut two) = (None, None);
+        seen(&mut one, '1', "/k", None);
+        one.as_mut().unwrap().replaced_by("a", &sighting('2', "/k", 10, false, Some('1')));
+        seen(&mut two, '2', "/k", Some('1'));
+        assert_eq!((lineage(&one), lineage(&two)), ((None, id('2'), Status::Superseded), (id('1'), None, Status::Active)));
+        two.as_mut().unwrap().replaced_by("a", &sighting('1', "/k", 10, false, Some('2')));
+        seen(&mut one, '1', "/k", Some('2'));
+        assert_eq!((lineage(&one), lineage(&two)), ((id('2'), None, Status::Active), (None, id('1'), Status::Superseded)), "rolled back");
+
+        let (mut one, mut two) = (None, None);
+        seen(&mut one, '1', "/k", None);
+        seen(&mut two, '2', "/l", None);
+        one.as_mut().unwrap().replaced_by("a", &sighting('2', "/k", 10, false, Some('1')));
+        seen(&mut two, '2', "/k", Some('1'));
+        two.as_mut().unwrap().replaced_by("a", &sighting('1', "/l", 10, false, Some('2')));
+        seen(&mut one, '1', "/l", Some('2'));
+        assert_eq!((lineage(&one), lineage(&two)), ((id('2'), None, Status::Active), (None, None, Status::Active)), "two files were swapped");
     }
 
     #[test]

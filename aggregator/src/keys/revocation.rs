@@ -126,24 +126,31 @@ impl KeyRecord {
         }
     }
 
-    /// The news that it was revoked, of a key with these places; `None` where it lies nowhere any more.
+    /// The news that it was revoked, or that a list took that back, of a key with these places that stood so before; `None` where it
+    /// lies nowhere any more.
     #[must_use]
-    pub fn revoked_event(&self, places: &Places, now_ms: i64) -> Option<EventRecord> {
-        self.revoked_ms?;
-        let by = self.facts.revocation.clone().unwrap_or_default();
+    pub fn revocation_event(&self, before: &Self, places: &Places, now_ms: i64) -> Option<EventRecord> {
+        let said = if self.revoked_ms.is_some() { self } else { before };
+        let by = said.facts.revocation.clone().unwrap_or_default();
         let at = places.iter().find(|place| !place.gone)?;
         let hosts = places.hosts();
         let name = self.facts.subject.as_deref().unwrap_or(&self.facts.fingerprint);
         let named = hosts.iter().take(HOSTS_NAMED).copied().collect::<Vec<_>>().join(" ");
-        let evidence = [("revocation", by.clone()), ("hosts", named), ("fingerprint", self.facts.fingerprint.clone())];
+        let lies = format!("lies on {} {}", hosts.len(), if hosts.len() == 1 { "host" } else { "hosts" });
+        let (kind, message) = match (self.revoked_ms, &before.revoked_list) {
+            (Some(_), _) => (EventKind::Revoked, format!("{name} was revoked ({by}) and {lies}: replace it")),
+            (None, Some(list)) => (EventKind::RevocationLifted, format!("{name} is no longer revoked: the list {list} does not name it any more; it {lies}")),
+            (None, None) => return None,
+        };
+        let evidence = [("revocation", by), ("hosts", named), ("fingerprint", self.facts.fingerprint.clone())];
         Some(EventRecord {
-            kind: EventKind::Revoked,
+            kind,
             at_ms: now_ms,
             host: at.host.clone(),
             key: Some(self.facts.id.clone()),
             path: Some(at.place.path.clone()),
             actor: None,
-            message: format!("{name} was revoked ({by}) and lies on {} {}: replace it", hosts.len(), if hosts.len() == 1 { "host" } else { "hosts" }),
+            message,
             evidence: evidence.map(|(name, value)| (name.to_owned(), value)).into_iter().collect::<BTreeMap<_, _>>(),
         })
     }

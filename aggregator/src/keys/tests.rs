@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use keyvigil_common::event::EventKind;
 use keyvigil_common::key::{KeyFacts, KeyKind, Place, Sighting};
 use keyvigil_common::seal::MasterKey;
 
@@ -166,4 +167,50 @@ fn the_beginning_of_an_id_means_one_key_or_names_those_it_could_mean() {
     assert_eq!(candidates.iter().map(|key| key.facts.kind).collect::<Vec<_>>(), [KeyKind::PrivateKey, KeyKind::Certificate]);
     assert!(matches!(find("aaaaa"), Err(NotFound::Short)));
     assert!(matches!(find("cccccc"), Err(NotFound::None)));
+}
+
+#[test]
+fn a_list_that_no_longer_names_a_certificate_is_told_to_have_taken_that_back() {
+    let mut facts = KeyFacts::bare(KeyKind::Certificate, "a".repeat(64), "b".repeat(64), "rsa");
+    (facts.subject, facts.issuer, facts.serial) = (Some("CN=web".into()), Some("CN=CA".into()), Some("beef".into()));
+    let key = KeyRecord::sighted(None, "web", Sighting { facts, place: Place::at("/web.pem"), at_ms: 1, gone: false, replaces: None });
+    let list = |what: &str| {
+        let mut facts = KeyFacts::bare(KeyKind::Crl, "c".repeat(64), "c".repeat(64), "none");
+        facts.issuer = Some("CN=CA".into());
+        let mut lists = keyvigil_common::revocation::Lists::default();
+        let line = keyvigil_common::key::Revoked { what: what.into(), at_ms: Some(5), reason: Some("certificateHold".into()) };
+        lists.add("http://pki/ca.crl", &facts, &Arc::new(keyvigil_common::crl::Lines::of(&[line])));
+        lists
+    };
+    let held = key.judged(&list("beef"), 10).unwrap();
+    let told = held.revocation_event(&key, &key.places, 10).unwrap();
+    assert_eq!((told.kind, told.host.as_str()), (EventKind::Revoked, "web"));
+    assert!(held.judged(&keyvigil_common::revocation::Lists::default(), 20).is_none(), "a list that is not there takes nothing back");
+    let lifted = held.judged(&list("0bad"), 30).unwrap();
+    let told = lifted.revocation_event(&held, &key.places, 30).unwrap();
+    assert_eq!((told.kind, lifted.revoked_ms), (EventKind::RevocationLifted, None));
+    assert_eq!(told.message, "CN=web is no longer revoked: the list http://pki/ca.crl does not name it any more; it lies on 1 host");
+}
+
+#[tokio::test]
+async fn a_host_that_is_taken_out_takes_its_keys_along_and_no_others() {
+    let fixture = Fixture::new();
+    let (store, inventory) = (fixture.store(), Arc::new(Inventory::default()));
+    for (host, keys) in [("gone", vec![seen('a', "/a.pem", 0), seen('b', "/b.pem", 0)]), ("stays", vec![seen('a', "/a.pem", 0)])] {
+        let to = Arc::clone(&inventory);
+        let write = move |tx: &crate::store::Tx<'_>| {
+            let changed = sight(tx, TENANT, host, keys)?;
+            tx.after_commit(move || changed.into_iter().for_each(|changed| to.put(TENANT, changed)));
+            Ok(())
+        };
+        store.write(write).await.unwrap();
+    }
+    assert_eq!(super::leave(&store, &inventory, TENANT, "gone", NOW + 1).await.unwrap(), 2);
+    let stands =
+        |inventory: &Inventory| ['a', 'b'].map(|key| inventory.find(TENANT, &id(key)).map(|key| (key.status(NOW + 2), key.hosts().join(" "))).unwrap());
+    let expected = [(Status::Active, "stays".to_owned()), (Status::Removed, String::new())];
+    assert_eq!(stands(&inventory), expected);
+    let stored = Inventory::default();
+    stored.load(&store).await.unwrap();
+    assert_eq!(stands(&stored), expected, "and after a restart");
 }

@@ -1,6 +1,7 @@
 //! `/api/v1/hosts`, `/api/v1/enroll-tokens`.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -14,7 +15,9 @@ use super::body::OrDefault;
 use super::params::NoParams;
 use super::problem::Problem;
 use crate::enroll::EnrollError;
-use crate::fleet::{Agent, HostState};
+use crate::fleet::{self, Agent, HostState};
+use crate::keys;
+use crate::store::Tx;
 
 /// All hosts.
 pub(super) async fn list(State(app): State<App>, _: NoParams) -> Json<Value> {
@@ -27,7 +30,7 @@ pub(super) async fn list(State(app): State<App>, _: NoParams) -> Json<Value> {
 pub(super) fn visible(app: &App) -> Vec<Agent> {
     let mut agents = app.fleet.list(app.tenant);
     let living: HashSet<String> = agents.iter().filter(|agent| !agent.revoked).map(|agent| agent.host.clone()).collect();
-    agents.retain(|agent| !agent.revoked || !living.contains(&agent.host));
+    agents.retain(|agent| !agent.removed && (!agent.revoked || !living.contains(&agent.host)));
     agents
 }
 
@@ -35,6 +38,23 @@ pub(super) fn visible(app: &App) -> Vec<Agent> {
 pub(super) async fn one(State(app): State<App>, Path(host): Path<String>, _: NoParams) -> Result<Json<Value>, Problem> {
     let agent = visible(&app).into_iter().find(|a| a.host == host || a.id == host).ok_or_else(|| Problem::not_found("this host"))?;
     Ok(Json(as_json(&app, &agent, &Counts::of(&app))))
+}
+
+/// Takes a host out that is gone for good: its agents may deliver no more, its keys lie there no more. What was measured and what
+/// happened stays.
+pub(super) async fn remove(State(app): State<App>, Path(host): Path<String>) -> Result<Json<Value>, Problem> {
+    let agent = visible(&app).into_iter().find(|a| a.host == host || a.id == host).ok_or_else(|| Problem::not_found("this host"))?;
+    let (host, now_ms, tenant) = (agent.host, app.clock.now_ms(), app.tenant);
+    let agents: Vec<Agent> = app.fleet.list(tenant).into_iter().filter(|a| a.host == host && !a.removed).collect();
+    if agents.iter().any(|agent| agent.state(now_ms) == HostState::Up) {
+        return Err(Problem::new(StatusCode::CONFLICT, format!("{host} still delivers: revoke its agent first (`keyvigil agents revoke {host}`)")));
+    }
+    // First, so that nothing new comes from there meanwhile.
+    let (fleet, ids) = (Arc::clone(&app.fleet), agents.into_iter().map(|agent| agent.id).collect::<Vec<_>>());
+    let out = move |tx: &Tx<'_>| ids.iter().try_for_each(|id| fleet::change(&fleet, tx, tenant, id, |a| (a.revoked, a.removed) = (true, true)).map(drop));
+    app.store.write(out).await?;
+    let keys = keys::leave(&app.store, &app.inventory, tenant, &host, now_ms).await?;
+    Ok(Json(json!({"removed": host, "keys": keys})))
 }
 
 /// What each host has, by its name: counted once for all of them.

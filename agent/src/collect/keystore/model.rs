@@ -169,6 +169,8 @@ pub(super) enum Change {
     Unwatched(Arc<KeyFacts>, Place, String),
     /// A list says so now, or the key itself.
     Revoked(Arc<KeyFacts>, Place),
+    /// Was revoked, and is no longer: what says so now, if anything does.
+    Reinstated(Arc<KeyFacts>, Place, Option<String>),
     /// Its end has passed.
     Expired(Arc<KeyFacts>, Place),
     /// A private key that everyone may read.

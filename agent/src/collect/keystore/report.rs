@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use keyvigil_common::event::{Event, EventKind};
-use keyvigil_common::key::{KeyFacts, Place, Sighting, clamp_text};
+use keyvigil_common::key::{KeyFacts, KeyKind, Place, Sighting, clamp_text};
 use keyvigil_common::limits::EVIDENCE_MAX;
 
 use super::metrics::Totals;
@@ -62,6 +62,7 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
                 totals.revoked += revoked;
                 totals.security += revoked;
             }
+            Change::Reinstated(facts, place, by) => events.reinstated(&facts, &place, by),
             Change::Expired(facts, place) => {
                 let message = format!("{} in {} has expired", describe(&facts), place.path);
                 totals.expired += events.about(EventKind::Expired, &facts, &place, "", message);
@@ -94,7 +95,7 @@ fn is_private(change: &Change) -> bool {
     match change {
         Change::Rotated { new: facts, .. } | Change::Removed { facts, .. } => facts.kind.is_private(),
         Change::Seen(facts, _) | Change::Created(facts, _) | Change::Left(facts, _) | Change::Unwatched(facts, ..) => facts.kind.is_private(),
-        Change::Revoked(facts, _) | Change::Expired(facts, _) | Change::Exposed(facts, _) => facts.kind.is_private(),
+        Change::Revoked(facts, _) | Change::Reinstated(facts, ..) | Change::Expired(facts, _) | Change::Exposed(facts, _) => facts.kind.is_private(),
         Change::Unreadable(..) => false,
     }
 }
@@ -164,6 +165,14 @@ impl Events {
         self.list.push(Event { kind: EventKind::CoverageLost, at_ms: self.at_ms, key_id: None, path, actor: None, message, evidence });
     }
 
+    fn reinstated(&mut self, facts: &KeyFacts, place: &Place, by: Option<String>) {
+        let why = by.as_ref().map_or_else(|| "nothing says so any more".to_owned(), |list| format!("{list} does not name it any more"));
+        let message = format!("{} in {} is no longer revoked: {why}", describe(facts), place.path);
+        if self.about(EventKind::RevocationLifted, facts, place, "", message) > 0 {
+            self.add(by.map(|list| ("lifted_by".to_owned(), list)));
+        }
+    }
+
     fn unreadable(&mut self, path: String, troubles: &[Trouble]) {
         let Some(first) = troubles.first() else { return };
         let more = match troubles.len() - 1 {
@@ -187,6 +196,10 @@ fn describe(facts: &KeyFacts) -> String {
         (None, Some(bits)) => format!(" {bits} bits"),
         (None, None) => String::new(),
     };
+    if facts.kind == KeyKind::Crl {
+        // It has no key.
+        return format!("{kind}{name}");
+    }
     format!("{kind}{name} ({}{size})", facts.algorithm)
 }
 

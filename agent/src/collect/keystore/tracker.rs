@@ -13,6 +13,7 @@ use super::gone::Gone;
 use super::lineage::{Lineage, Lost};
 use super::model::{Change, FileState, Held, Observed, Scan, identity, is_exposed, is_over};
 use super::pair::pair;
+use super::revoked::{Marks, is_orphaned};
 use super::trouble::Trouble;
 use crate::collect::At;
 use crate::parse::private_key::ENCRYPTED;
@@ -49,8 +50,9 @@ impl Tracker {
         let mut lost = Lost::new();
         // Then nothing can have come from elsewhere.
         let is_first = self.files.is_empty();
+        let marks = Marks::of(scan);
         for (path, observed) in &scan.files {
-            let is_same = |state: &FileState| state.waiting.is_none() && state.objects.iter().all(|held| held.missing.is_none());
+            let is_same = |state: &FileState| state.waiting.is_none() && state.objects.iter().all(|held| held.missing.is_none() && !is_orphaned(held));
             if !observed.fresh && self.files.get(path).is_none_or(is_same) {
                 continue;
             }
@@ -62,7 +64,7 @@ impl Tracker {
             }
             let before = changes.len();
             let told = state.told.clone();
-            Self::file(state, at, path, observed, &mut changes, &mut arrivals);
+            Self::file(state, at, (path, observed, &marks), &mut changes, &mut arrivals);
             if changes.len() != before || told != state.told {
                 self.dirty.insert(path.clone());
             }
@@ -100,7 +102,7 @@ impl Tracker {
         self.files.values().flat_map(|state| &state.objects).filter(|held| held.missing.is_none())
     }
 
-    fn file(state: &mut FileState, at: At, path: &str, observed: &Observed<'_>, changes: &mut Vec<Change>, arrivals: &mut Vec<Arrival>) {
+    fn file(state: &mut FileState, at: At, (path, observed, marks): (&str, &Observed<'_>, &Marks<'_>), changes: &mut Vec<Change>, arrivals: &mut Vec<Arrival>) {
         let was_closed = state.told.as_deref().is_some_and(Trouble::was_about_passwords);
         let is_closed = observed.troubles.iter().any(Trouble::is_about_passwords);
         let was_hidden = state.told.as_deref().is_some_and(Trouble::hid);
@@ -119,17 +121,18 @@ impl Tracker {
         }
         for (o, n) in pairs.same {
             let held = &mut state.objects[o];
-            let place = place(n);
-            if held.place != place || *held.facts != *facts(n) {
-                if held.facts.revoked_ms.is_none() && facts(n).revoked_ms.is_some() {
-                    changes.push(Change::Revoked(facts(n), place.clone()));
+            let (facts, place) = (marks.kept(&held.facts, facts(n)), place(n));
+            if held.place != place || *held.facts != *facts {
+                if held.facts.revoked_ms.is_none() && facts.revoked_ms.is_some() {
+                    changes.push(Change::Revoked(Arc::clone(&facts), place.clone()));
                 }
+                changes.extend(marks.lifted(&held.facts, &facts, &place));
                 if is_exposed(&held.facts, &place) && !is_exposed(&held.facts, &held.place) {
-                    changes.push(Change::Exposed(facts(n), place.clone()));
+                    changes.push(Change::Exposed(Arc::clone(&facts), place.clone()));
                 }
-                changes.push(Change::Seen(facts(n), place.clone()));
+                changes.push(Change::Seen(Arc::clone(&facts), place.clone()));
             }
-            (held.facts, held.place, held.missing) = (facts(n), place, None);
+            (held.facts, held.place, held.missing) = (facts, place, None);
             held.expired &= is_over(&held.facts, &held.place, at);
         }
         for (o, n) in pairs.replaced {
@@ -238,8 +241,11 @@ impl Tracker {
         }
         changes.append(&mut left);
         let mut new = Vec::new();
-        for arrival in arrivals {
+        for mut arrival in arrivals {
             let from = self.leave(&mut missing, &arrival.held.facts);
+            if let Some(held) = from.as_ref().filter(|held| held.facts.revoked_ms.is_some()) {
+                arrival.held.facts = Marks::of(scan).kept(&held.facts, arrival.held.facts);
+            }
             if arrival.baseline && from.is_none() {
                 self.find(arrival, changes);
                 continue;

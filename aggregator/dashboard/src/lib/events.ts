@@ -29,6 +29,7 @@ const KINDS: Record<string, Kind> = {
   data_lost: { letter: 'G', weight: 'critical', word: 'Data lost' },
   served_stale: { letter: 'T', weight: 'warning', word: 'Served stale' },
   served_fresh: { letter: 'H', weight: 'quiet', word: 'Served fresh', many: 'servers reloaded their certificate' },
+  revocation_lifted: { letter: 'W', weight: 'warning', word: 'Revocation lifted' },
   agent_started: { letter: 'A', weight: 'quiet', word: 'Agent started', many: 'starts of the agent' },
 };
 

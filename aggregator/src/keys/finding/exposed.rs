@@ -29,6 +29,17 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
     listed(&open, out);
 }
 
+/// Which key of which file, and what it is: a file may hold several, and not each secret is half of a pair.
+fn called(key: &KeyRecord, at: &PlaceRecord) -> String {
+    let what = if at.kind.unwrap_or(key.facts.kind) == KeyKind::SymmetricKey { "secret" } else { "private key" };
+    let place = &at.place;
+    match place.entry.as_deref().filter(|entry| !entry.is_empty()) {
+        Some(entry) => format!("the {what} {} [{}]", place.path, shown(entry)),
+        None if place.format.as_deref() == Some("jwks") => format!("the {what} {} [key {}]", place.path, place.slot + 1),
+        None => format!("the {what} {}", place.path),
+    }
+}
+
 fn readable(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
     let known = |p: &PlaceRecord| p.place.reach.is_some();
     let by_mode = |p: &PlaceRecord| !known(p) && p.place.mode.is_some_and(|mode| mode & OTHERS_READ != 0);
@@ -37,7 +48,7 @@ fn readable(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
     let by_list = |p: &PlaceRecord| known(p) && p.place.mode.is_some_and(|mode| mode & OTHERS_READ == 0);
     places.sort_by_key(|p| (by_list(p), !known(p)));
     let first = places.first()?;
-    let (path, inside, sure, is_list) = (first.place.path.clone(), first.place.path_inside().to_owned(), known(first), by_list(first));
+    let (it, inside, sure, is_list) = (called(key, first), first.place.path_inside().to_owned(), known(first), by_list(first));
     let modes = first.place.mode.map(|mode| format!("{mode:04o}"));
     let severity = if sure && !is_list && key.facts.encrypted != Some(true) { Severity::Critical } else { Severity::Warning };
     let mut draft = Draft::about(FindingKind::PrivateKeyReadable, severity, key, places);
@@ -47,10 +58,10 @@ fn readable(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
         draft = draft.with("mode", mode);
     }
     if is_list {
-        let title = format!("An access control list lets others read the private key {path}{}", draft.on());
+        let title = format!("An access control list lets others read {it}{}", draft.on());
         return Some(draft.finish(title, format!("`getfacl {0}` tells whom; `setfacl -b {0}` takes the list away.", quoted(&inside))));
     }
-    let title = format!("Every user can read the private key {path}{}", draft.on());
+    let title = format!("Every user can read {it}{}", draft.on());
     let after = if severity == Severity::Critical { " Then replace the key: who read it, has it." } else { "" };
     Some(draft.finish(title, format!("`chmod o-rwx {}`.{after}", quoted(&inside))))
 }
@@ -58,9 +69,9 @@ fn readable(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
 fn open_directory(key: &KeyRecord, files: &[&PlaceRecord]) -> Option<Finding> {
     let written: Vec<&PlaceRecord> = files.iter().copied().filter(|p| p.place.reach.is_some_and(|r| r.write)).collect();
     if let Some(first) = written.first() {
-        let (path, inside) = (first.place.path.clone(), first.place.path_inside().to_owned());
+        let (it, inside) = (called(key, first), first.place.path_inside().to_owned());
         let draft = Draft::about(FindingKind::PrivateKeyInOpenDirectory, Severity::Critical, key, written);
-        let title = format!("Every user can replace the private key {path}{}", draft.on());
+        let title = format!("Every user can replace {it}{}", draft.on());
         return Some(draft.finish(
             title,
             format!("Take the right to write from others, of the file and of each directory above it: `namei -l {}` shows them.", quoted(&inside)),

@@ -8,7 +8,8 @@ use keyvigil_common::key::{KeyKind, Role};
 use keyvigil_common::tls::AGGREGATOR_NAME;
 
 use super::super::record::{KeyRecord, Status};
-use super::view::{Standing, View, is_used};
+use super::chain::signs;
+use super::view::{Standing, View, is_self_signed, is_used};
 
 /// Certificates of two algorithms that were made within this time are a pair.
 const PAIR_MS: i64 = 7 * 86_400_000;
@@ -18,13 +19,14 @@ type Line<'a> = (&'a str, Vec<&'a str>, &'a str, &'a [String]);
 
 pub(super) fn superseded<'a>(view: &View<'a>) -> HashMap<&'a str, Standing> {
     let mut lines: HashMap<Line<'a>, Vec<&'a KeyRecord>> = HashMap::new();
-    for key in view.own().filter(|key| key.facts.kind == KeyKind::Certificate && key.facts.is_ca != Some(true)) {
+    let servers = Servers::of(view);
+    for key in view.own().filter(|key| key.facts.kind == KeyKind::Certificate && servers.has(key)) {
         let Some((names, issuer)) = names(key) else { continue };
         for host in hosts(key) {
             lines.entry((host, names.clone(), issuer, usage(key))).or_default().push(key);
         }
     }
-    let mut standing = succeeded(view, &lines);
+    let mut standing = succeeded(view, &servers, &lines);
     // Of each older one, the hosts where it was replaced, and by what.
     let mut replaced: HashMap<&str, (usize, &KeyRecord, &KeyRecord)> = HashMap::new();
     for ((host, ..), line) in lines.iter().filter(|(_, line)| line.len() > 1) {
@@ -42,7 +44,9 @@ pub(super) fn superseded<'a>(view: &View<'a>) -> HashMap<&'a str, Standing> {
 /// Whether `new` was made to take the place of `old`. A server may have two at once, of two algorithms: those are made together.
 fn succeeds(new: &KeyRecord, old: &KeyRecord) -> bool {
     let apart = || new.facts.not_before_ms.zip(old.facts.not_before_ms).is_none_or(|(new, old)| new - old >= PAIR_MS);
-    age(old) < age(new) && (new.facts.algorithm == old.facts.algorithm || apart())
+    // Who put an older one back in the place of a newer one wants the older one.
+    let is_put_back = old.replaces.as_ref() == Some(&new.facts.id);
+    !is_put_back && age(old) < age(new) && (new.facts.algorithm == old.facts.algorithm || apart())
 }
 
 fn by(newest: &KeyRecord) -> Standing {
@@ -51,7 +55,7 @@ fn by(newest: &KeyRecord) -> Standing {
 
 /// Certificates that lie nowhere any more, while a newer one of their line lies wherever they did: who put the new one in place
 /// somewhat later, or beside them, has replaced them, and removed nothing.
-fn succeeded<'a>(view: &View<'a>, lines: &HashMap<Line<'a>, Vec<&'a KeyRecord>>) -> HashMap<&'a str, Standing> {
+fn succeeded<'a>(view: &View<'a>, servers: &Servers<'_, 'a>, lines: &HashMap<Line<'a>, Vec<&'a KeyRecord>>) -> HashMap<&'a str, Standing> {
     let successor = |old: &'a KeyRecord| {
         let (names, issuer) = names(old)?;
         let mut hosts: Vec<&str> = old.places.iter().filter(|p| p.place.role != Role::Peer).map(|p| p.host.as_str()).collect();
@@ -60,8 +64,45 @@ fn succeeded<'a>(view: &View<'a>, lines: &HashMap<Line<'a>, Vec<&'a KeyRecord>>)
         let heirs: Option<Vec<&KeyRecord>> = hosts.into_iter().map(|host| newest(host).filter(|heir| succeeds(heir, old))).collect();
         heirs?.into_iter().max_by_key(|heir| age(heir))
     };
-    let gone = view.gone.iter().filter(|key| key.facts.is_ca != Some(true));
+    // Of what is gone the private key may be as well: whose heir is a server's was one.
+    let gone = view.gone.iter().filter(|key| servers.is_no_authority(key));
     gone.filter_map(|old| Some((old.facts.id.as_str(), by(successor(old)?)))).collect()
+}
+
+/// Which certificates prove who a server or a client is. `openssl req -x509` calls what it makes an authority, and so do many who
+/// sign their own: those that nobody else was signed by are told from real ones by how they are kept.
+struct Servers<'v, 'a> {
+    view: &'v View<'a>,
+    /// What others have signed, by their names.
+    issued: HashMap<&'a str, Vec<&'a KeyRecord>>,
+}
+
+impl<'v, 'a> Servers<'v, 'a> {
+    fn of(view: &'v View<'a>) -> Self {
+        let mut issued: HashMap<&str, Vec<&KeyRecord>> = HashMap::new();
+        for key in view.keys.iter().filter(|key| key.facts.kind == KeyKind::Certificate && !is_self_signed(key)) {
+            issued.entry(key.facts.issuer.as_deref().unwrap_or_default()).or_default().push(key);
+        }
+        Self { view, issued }
+    }
+
+    fn has(&self, key: &KeyRecord) -> bool {
+        if key.facts.is_ca != Some(true) {
+            return true;
+        }
+        let is_served = key.live().any(|p| p.place.served.is_some());
+        let has_secret = || key.live().any(|p| self.view.has_secret(key, &p.host));
+        let is_trusted = || key.live().any(|p| p.place.role == Role::Trusted);
+        let names_a_host = || key.facts.sans.iter().any(|san| san.starts_with("DNS:") || san.starts_with("IP:"));
+        let may_sign = || key.facts.usage.iter().any(|usage| usage == "keyCertSign");
+        self.is_no_authority(key) && (is_served || if names_a_host() { !is_trusted() || has_secret() } else { !may_sign() && has_secret() })
+    }
+
+    /// Whether it is none, or signed by itself and has signed nothing that anybody knows.
+    fn is_no_authority(&self, key: &KeyRecord) -> bool {
+        let issued = || self.issued.get(key.facts.subject.as_deref().unwrap_or_default()).into_iter().flatten();
+        key.facts.is_ca != Some(true) || is_self_signed(key) && !issued().any(|other| signs(key, other))
+    }
 }
 
 /// What it may be used for; of our own, whatever we make them for.

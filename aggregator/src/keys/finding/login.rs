@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Role};
 
-use super::super::name::length;
+use super::super::name::{length, quoted, shown};
 use super::super::{KeyRecord, PlaceRecord};
 use super::view::{View, revocation};
 use super::{Draft, Finding};
@@ -38,7 +38,8 @@ fn revoked<'a>(view: &View<'a>, listed: &HashMap<&str, (&KeyRecord, Option<&str>
     if list.is_none() && told.is_none() {
         return None;
     }
-    let path = places.first().map(|p| p.place.path.clone()).unwrap_or_default();
+    let first = places.first()?;
+    let fingerprint = key.facts.fingerprint.as_str();
     let mut draft = Draft::about(FindingKind::AuthorizedKeyRevoked, Severity::Critical, key, places.to_vec());
     if let Some((list, reason)) = list {
         let at = list.live().next().map(|p| format!("{} on {}", p.place.path, p.host)).unwrap_or_default();
@@ -48,8 +49,17 @@ fn revoked<'a>(view: &View<'a>, listed: &HashMap<&str, (&KeyRecord, Option<&str>
         draft.since_ms = Some(super::revoked::known_since(told, places));
         draft = draft.with("revoked by", revocation(told, key));
     }
-    let title = format!("The revoked key {} may still log in{}", draft.name(), draft.on());
-    let remedy = format!("Remove its line from {path}, and from every other file named here. `RevokedKeys` in sshd_config refuses it everywhere.");
+    let comment = key.facts.subject.as_deref().filter(|comment| !comment.is_empty()).map(|comment| format!("{}, ", shown(comment)));
+    let comment = comment.unwrap_or_default();
+    draft = draft.with("key", format!("{comment}{fingerprint}"));
+    draft.evidence.extend(places.iter().take(super::SHOWN_MAX).map(|p| ("line", format!("key {} of {} on {}", p.place.slot + 1, p.place.path, p.host))));
+    let title = format!("The revoked key {comment}{fingerprint} may still log in{}, by key {} of {}", draft.on(), first.place.slot + 1, first.place.path);
+    let remedy = format!(
+        "Remove its line from {}, and from every other file named here: `ssh-keygen -lf {}` tells which of the keys it is. \
+        `RevokedKeys` in sshd_config refuses it everywhere.",
+        shown(&first.place.path),
+        quoted(first.place.path_inside())
+    );
     Some(draft.finish(title, remedy))
 }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use keyvigil_common::finding::{FindingKind, Severity};
 use keyvigil_common::key::{KeyKind, Served};
 
-use super::super::name::quoted;
+use super::super::name::{quoted, shown};
 use super::super::{KeyRecord, PlaceRecord};
 use super::chain::signs;
 use super::view::{View, is_self_signed};
@@ -52,6 +52,8 @@ fn stale(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding>
     let who = served.exe.as_deref().and_then(|exe| exe.rsplit('/').next()).or(served.unit.as_deref()).unwrap_or("The port").to_owned();
     let title = format!("{who}{} still serves the old certificate of {}, though {file} was renewed", draft.on(), draft.name());
     let new = served.file_key.as_deref().and_then(|id| view.get(id));
+    let host = if draft.hosts().len() > 1 { format!(" on {}", shown(&first.host)) } else { String::new() };
+    let each_time = "; have the renewal do so each time.";
     let remedy = match (&served.unit, served.pid) {
         _ if new.is_some_and(|new| new.facts.not_before_ms.is_some_and(|from| from > view.now_ms)) => {
             "Reload the service, but not before the certificate in the file is valid: nobody would accept it.".into()
@@ -59,15 +61,15 @@ fn stale(view: &View<'_>, key: &KeyRecord, ports: &Ports<'_>) -> Option<Finding>
         _ if new.is_some_and(|new| new.facts.not_after_ms.is_some_and(|end| end <= view.now_ms) || view.revoked(new).is_some()) => {
             "The certificate in the file has expired or is revoked: put a valid one in its place, then reload the service.".into()
         }
-        (Some(unit), _) if unit.ends_with(".service") => {
+        (Some(unit), _) if unit.ends_with(".service") && !unit.starts_with("user@") => {
             let unit = quoted(unit);
-            format!("`systemctl reload {unit}`, or restart it where it cannot reload; have the renewal do so each time.")
+            format!("`systemctl reload {unit}`, or restart it where it cannot reload{each_time}")
         }
-        (_, Some(pid)) => {
-            let host = if draft.hosts().len() > 1 { format!(" on {}", first.host) } else { String::new() };
-            format!("Reload process {pid} ({who}){host}, mostly `kill -HUP {pid}`, or restart it; have the renewal do so each time.")
-        }
-        _ => "Reload or restart whoever serves the port; have the renewal do so each time.".into(),
+        (Some(unit), _) if unit.starts_with("container ") => format!("Have the server in {} load it, or restart that{each_time}", shown(unit)),
+        _ if who == "nginx" => format!("`nginx -s reload`{host}{each_time}"),
+        // Of a signal that a program does not know it dies.
+        (_, Some(pid)) => format!("Have process {pid} ({who}){host} load it: reload it in its own way, or restart it{each_time}"),
+        _ => format!("Reload or restart whoever serves the port{each_time}"),
     };
     Some(draft.finish(title, remedy))
 }

@@ -366,7 +366,7 @@ fn a_readable_private_key_says_how_sure_that_is() {
     let fifty: Vec<&'static str> = (0..50).map(|n| &*Box::leak(format!("web-{n:02}").into_boxed_str())).collect();
     let fleet = fifty.iter().fold(key(KeyKind::SymmetricKey, 'b', 'b'), |key, host| key.at(host, "/k").place(|p| p.reach = Some(read)));
     let one = only(vec![fleet]);
-    assert_eq!((one.hosts.len(), one.title.as_str()), (50, "Every user can read the private key /k on 50 hosts"));
+    assert_eq!((one.hosts.len(), one.title.as_str()), (50, "Every user can read the secret /k on 50 hosts"));
     assert!(one.is_on("web-07") && !one.is_on("web-7"));
 }
 
@@ -397,7 +397,11 @@ fn revoked_keys_matter_where_they_open_something() {
     let list =
         key(KeyKind::Crl, 'c', 'c').facts(|f| f.revokes = vec![Revoked { what: "SHA256:xyz".into(), at_ms: None, reason: None }]).at("bastion", "/etc/ssh/krl");
     let login = || key(KeyKind::SshPublicKey, 'a', 'f').facts(|f| f.fingerprint = "SHA256:xyz".into()).at("web", "/root/.ssh/authorized_keys");
-    assert_eq!(kinds(vec![list, login().role(Role::Authorized)]), [(Kind::AuthorizedKeyRevoked, Severity::Critical)]);
+    let told = only(vec![list, login().facts(|f| f.subject = Some("bob@old-laptop".into())).place(|p| p.slot = 2).role(Role::Authorized)]);
+    assert_eq!((told.kind, told.severity), (Kind::AuthorizedKeyRevoked, Severity::Critical));
+    assert_eq!(told.title, "The revoked key bob@old-laptop, SHA256:xyz may still log in on web, by key 3 of /root/.ssh/authorized_keys");
+    assert!(told.evidence.contains(&("line".into(), "key 3 of /root/.ssh/authorized_keys on web".into())), "{:?}", told.evidence);
+    assert!(told.remedy.contains("`ssh-keygen -lf /root/.ssh/authorized_keys`"), "{}", told.remedy);
     assert_eq!(kinds(vec![login().role(Role::Authorized)]), []);
     let revoked = |key: Key| key.facts(|f| (f.revoked_ms, f.revocation) = (Some(NOW - DAY), Some("CRL: keyCompromise".into())));
     let in_use = only(vec![revoked(leaf('a', 'f', 60)).served("web", |_| ()).at("web", "/etc/ssl/shop.pem")]);

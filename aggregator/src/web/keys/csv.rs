@@ -1,6 +1,5 @@
 //! The inventory as CSV (RFC 4180): one row a key, lists within a cell separated by `; `.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -39,7 +38,7 @@ fn row(key: &KeyRecord, found: &Findings, now_ms: i64) -> String {
         list(facts.sans.iter().map(String::as_str)),
         text(&facts.serial),
         list(key.hosts()),
-        list(key.live().map(|p| p.place.path.as_str()).collect::<BTreeSet<_>>()),
+        list(places(key)),
         instant(key.first_seen_ms),
         instant(key.last_seen_ms),
     ];
@@ -50,14 +49,21 @@ fn row(key: &KeyRecord, found: &Findings, now_ms: i64) -> String {
     out
 }
 
+/// Each once, in order: several keys of a file are several places.
+fn places(key: &KeyRecord) -> impl Iterator<Item = String> {
+    let mut places: Vec<(&str, &str)> = key.live().map(|p| (p.host.as_str(), p.place.path.as_str())).collect();
+    places.dedup();
+    places.into_iter().map(|(host, path)| format!("{host}:{path}"))
+}
+
 /// RFC 3339, which spreadsheets read.
 fn instant(ms: i64) -> String {
     utc(ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
 }
 
-fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+fn list(items: impl IntoIterator<Item = impl Into<String>>) -> String {
     let mut items = items.into_iter();
-    let mut out = items.by_ref().take(LISTED_MAX).collect::<Vec<_>>().join("; ");
+    let mut out = items.by_ref().take(LISTED_MAX).map(Into::into).collect::<Vec<String>>().join("; ");
     match items.count() {
         0 => {}
         more => {
@@ -65,4 +71,23 @@ fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyvigil_common::key::{KeyFacts, KeyKind, Place, Sighting};
+
+    #[test]
+    fn each_place_is_told_with_its_host() {
+        let seen = |before, host: &str, path: &str, slot| {
+            let facts = KeyFacts::bare(KeyKind::Certificate, "a".repeat(64), "a".repeat(64), "rsa");
+            let place = Place { slot, ..Place::at(path) };
+            Some(KeyRecord::sighted(before, host, Sighting { facts, place, at_ms: 1, gone: false, replaces: None }))
+        };
+        let places = [("poor", "/b.pem", 0), ("poor", "/b.pem", 1), ("vm", "/a.pem", 0)];
+        let key = places.into_iter().fold(None, |key, (host, path, slot)| seen(key, host, path, slot));
+        let row = row(&key.unwrap(), &Findings::default(), 2);
+        assert!(row.contains(",poor; vm,poor:/b.pem; vm:/a.pem,"), "{row}");
+    }
 }

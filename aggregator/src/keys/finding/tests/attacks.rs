@@ -143,8 +143,12 @@ fn a_remedy_is_for_the_key_and_the_place_that_it_is_about() {
     assert_eq!(only(vec![backup("/usr/local/etc/ssh/ssh_host_rsa_key")]).kind, Kind::SshHostKeyShared);
     let hostile = leaf('a', 'f', 60).served("web", |s| (s.file_key, s.unit) = (Some("b".repeat(64)), Some("x; reboot #.service".into())));
     assert!(only(vec![hostile]).remedy.starts_with("`systemctl reload 'x; reboot #.service'`"));
-    let two = leaf('a', 'f', 60).served("web", |s| (s.file_key, s.pid) = (Some("b".repeat(64)), Some(7))).served("db", |s| s.file_key = Some("b".repeat(64)));
-    assert!(only(vec![two]).remedy.starts_with("Reload process 7 (nginx) on web, "), "the other host's 7 is another process");
+    let old = |s: &mut Served, exe: &str| (s.file_key, s.pid, s.exe) = (Some("b".repeat(64)), Some(7), Some(exe.into()));
+    let two = leaf('a', 'f', 60).served("web", |s| old(s, "/usr/bin/openssl")).served("db", |s| s.file_key = Some("b".repeat(64)));
+    assert!(only(vec![two]).remedy.starts_with("Have process 7 (openssl) on web load it: "), "the other host's 7 is another process");
+    for exe in ["/usr/sbin/nginx", "/usr/bin/openssl", "/opt/app"] {
+        assert!(!only(vec![leaf('a', 'f', 60).served("web", |s| old(s, exe))]).remedy.contains("HUP"), "a program that does not know it dies of it");
+    }
 }
 
 #[test]
@@ -213,10 +217,73 @@ fn absurd_and_missing_facts_break_nothing_and_hide_nothing() {
 }
 
 #[test]
+fn of_two_keys_in_one_file_each_is_told_by_its_name_and_a_secret_is_no_private_key() {
+    let in_set = |id: char, kind, kid: Option<&str>| {
+        key(kind, id, id).at("web", "/srv/jwks.json").place(|p| {
+            (p.format, p.entry, p.reach) = (Some("jwks".into()), kid.map(str::to_owned), Some(Reach { read: true, ..Reach::default() }));
+        })
+    };
+    let title = |key: Key| only(vec![key]).title;
+    assert_eq!(title(in_set('a', KeyKind::PrivateKey, Some("sig-1"))), "Every user can read the private key /srv/jwks.json [sig-1] on web");
+    assert_eq!(title(in_set('b', KeyKind::SymmetricKey, Some("mac-1"))), "Every user can read the secret /srv/jwks.json [mac-1] on web");
+    assert_eq!(title(in_set('c', KeyKind::PrivateKey, None).place(|p| p.slot = 1)), "Every user can read the private key /srv/jwks.json [key 2] on web");
+}
+
+#[test]
 fn the_port_that_lacks_a_file_is_the_one_whose_process_is_named() {
     let here = |s: &mut Served| s.exe = Some("/usr/sbin/other".into());
     let ports =
         leaf('a', 'f', 60).at("web", "/etc/ssl/shop.pem").served("web", here).served("db", |s| (s.file, s.exe) = (None, Some("/usr/bin/haproxy".into())));
     let told = only(vec![ports]);
     assert_eq!((told.kind, told.evidence[0].1.as_str(), told.hosts.as_slice()), (Kind::ServedWithoutFile, "/usr/bin/haproxy", &["db".to_owned()][..]));
+}
+
+#[test]
+fn who_signs_his_own_server_certificates_replaces_them_too() {
+    // As `openssl req -x509` makes it: CA:TRUE, whatever it is for.
+    let own = |id, days| leaf(id, id, days).facts(|f| (f.issuer, f.is_ca) = (f.subject.clone(), Some(true)));
+    let unnamed = |id, days| own(id, days).facts(|f| f.sans.clear());
+    let secret = |id, host, path| key(KeyKind::PrivateKey, id, id).facts(|f| f.id = "e".repeat(63) + &id.to_string()).at(host, path);
+    let status = |keys: Vec<Key>| statuses(keys).into_iter().next().map(|(status, _)| status);
+    let new = || own('b', 85).at("web", "/new/shop.pem");
+    assert_eq!(status(vec![own('a', 2).at("web", "/old/shop.pem"), new()]), Some(Status::Superseded));
+    assert_eq!(status(vec![own('a', 2).at("web", "/old/shop.pem").used_by("nginx: /n:1"), new()]), Some(Status::Active), "it is in use");
+    let bare = |kept: bool| {
+        let keys = [secret('a', "web", "/old/shop.key"), secret('b', "web", "/new/shop.key")];
+        let certificates = vec![unnamed('a', 2).at("web", "/old/shop.pem"), unnamed('b', 85).at("web", "/new/shop.pem")];
+        status([certificates, keys.into_iter().filter(|_| kept).collect()].concat_keys())
+    };
+    assert_eq!((bare(true), bare(false)), (Some(Status::Superseded), Some(Status::Active)), "a name alone may be an authority's, whose key is elsewhere");
+    let gone = |mut record: KeyRecord| {
+        let places: Vec<_> = record.places.iter().map(|p| crate::keys::PlaceRecord { gone: true, ..p.clone() }.into()).collect();
+        record.places = places.into();
+        record
+    };
+    let records = [gone(own('a', 2).at("web", "/old/shop.pem").record()), new().record()];
+    assert_eq!(Findings::of(&records, NOW).status(&records[0], NOW), Status::Superseded, "it was taken away after its successor came");
+
+    let root = |id: char, days| authority(id, id, "CN=Root", "CN=Root", days).facts(|f| f.not_before_ms = Some(NOW - (1_000 - days) * DAY));
+    let roots = || {
+        vec![
+            root('a', 2).at("web", "/ca/old.pem"),
+            root('b', 900).at("web", "/ca/new.pem"),
+            secret('a', "web", "/ca/old.key"),
+            secret('b', "web", "/ca/new.key"),
+        ]
+    };
+    let issued = leaf('c', 'c', 60).facts(|f| f.issuer = Some("CN=Root".into())).at("db", "/etc/ssl/db.pem");
+    assert_eq!(status([roots(), vec![issued]].concat_keys()), Some(Status::Active), "an authority is needed as long as what it signed");
+    let trusted = |key: Key| key.at("web", "/etc/app/ca.pem").role(Role::Trusted);
+    assert_eq!(status(vec![trusted(root('a', 2)), trusted(root('b', 900))]), Some(Status::Active), "clients may hold what the old one signed");
+}
+
+#[test]
+fn an_older_certificate_that_was_put_back_is_not_superseded_by_the_one_that_it_displaced() {
+    let records = |put_back: bool| {
+        let mut old = leaf('a', 'a', 20).at("web", "/etc/ssl/shop.pem").record();
+        old.replaces = put_back.then(|| "b".repeat(64));
+        [old, leaf('b', 'b', 85).at("web", "/etc/ssl/next/shop.pem").record()]
+    };
+    let status = |records: [KeyRecord; 2]| Findings::of(&records, NOW).status(&records[0], NOW);
+    assert_eq!([status(records(false)), status(records(true))], [Status::Superseded, Status::Active]);
 }
