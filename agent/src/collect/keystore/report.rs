@@ -56,9 +56,7 @@ pub(super) fn report(mut changes: Vec<Change>, sink: &mut Sink, totals: &mut Tot
                 sighting(sink, &facts, place, true, None);
             }
             Change::Revoked(facts, place) => {
-                let by = facts.revocation.clone().unwrap_or_else(|| "the key itself says so".into());
-                let message = format!("{} in {} was revoked ({by}): replace it, and whatever relied on it", describe(&facts), place.path);
-                let revoked = events.about(EventKind::Revoked, &facts, &place, "", message);
+                let revoked = events.revoked(&facts, &place);
                 totals.revoked += revoked;
                 totals.security += revoked;
             }
@@ -163,6 +161,12 @@ impl Events {
         let evidence = [("sensor", "keystore"), ("reason", why)].map(|(n, v)| (n.to_owned(), v.to_owned())).into_iter().chain(told).collect();
         let path = (paths.len() == 1).then(|| paths[0].clone());
         self.list.push(Event { kind: EventKind::CoverageLost, at_ms: self.at_ms, key_id: None, path, actor: None, message, evidence });
+    }
+
+    fn revoked(&mut self, facts: &KeyFacts, place: &Place) -> u64 {
+        let by = facts.revocation.as_deref().unwrap_or("the key itself says so");
+        let message = format!("{} in {} was revoked ({by}): replace it, and whatever relied on it", describe(facts), place.path);
+        self.about(EventKind::Revoked, facts, place, "", message)
     }
 
     fn reinstated(&mut self, facts: &KeyFacts, place: &Place, by: Option<String>) {
