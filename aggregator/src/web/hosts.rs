@@ -43,17 +43,23 @@ pub(super) async fn one(State(app): State<App>, Path(host): Path<String>, _: NoP
 /// Takes a host out that is gone for good: its agents may deliver no more, its keys lie there no more. What was measured and what
 /// happened stays.
 pub(super) async fn remove(State(app): State<App>, Path(host): Path<String>) -> Result<Json<Value>, Problem> {
-    let agent = visible(&app).into_iter().find(|a| a.host == host || a.id == host).ok_or_else(|| Problem::not_found("this host"))?;
-    let (host, now_ms, tenant) = (agent.host, app.clock.now_ms(), app.tenant);
-    let agents: Vec<Agent> = app.fleet.list(tenant).into_iter().filter(|a| a.host == host && !a.removed).collect();
+    let (now_ms, tenant) = (app.clock.now_ms(), app.tenant);
+    let all = app.fleet.list(tenant);
+    let host = all.iter().find(|a| a.host == host || a.id == host).map(|a| a.host.clone()).ok_or_else(|| Problem::not_found("this host"))?;
+    let agents: Vec<Agent> = all.into_iter().filter(|a| a.host == host && !a.removed).collect();
     if agents.iter().any(|agent| agent.state(now_ms) == HostState::Up) {
         return Err(Problem::new(StatusCode::CONFLICT, format!("{host} still delivers: revoke its agent first (`keyvigil agents revoke {host}`)")));
     }
     // First, so that nothing new comes from there meanwhile.
+    let is_out = agents.is_empty();
     let (fleet, ids) = (Arc::clone(&app.fleet), agents.into_iter().map(|agent| agent.id).collect::<Vec<_>>());
     let out = move |tx: &Tx<'_>| ids.iter().try_for_each(|id| fleet::change(&fleet, tx, tenant, id, |a| (a.revoked, a.removed) = (true, true)).map(drop));
     app.store.write(out).await?;
     let keys = keys::leave(&app.store, &app.inventory, tenant, &host, now_ms).await?;
+    // One that is out already may have left keys behind, where the aggregator was killed half way; if not, there is nothing of it.
+    if is_out && keys == 0 {
+        return Err(Problem::not_found("this host"));
+    }
     Ok(Json(json!({"removed": host, "keys": keys})))
 }
 
