@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use keyvigil_agent::collect::{At, COLLECTORS, Context, KeystoreConfig, KnownKeys, ServedConfig, Sink};
+use keyvigil_agent::collect::{AccessRules, At, COLLECTORS, Context, KeystoreConfig, KnownKeys, Link, ServedConfig, Sink};
 use keyvigil_agent::rootfs::RootFs;
 use keyvigil_agent::{allocator, parse};
 use keyvigil_common::telemetry::Registry;
@@ -119,6 +119,9 @@ fn measure(mode: &str, dir: &Path, looks: usize) {
         waiting: None,
         known: KnownKeys::default(),
         served: ServedConfig::default(),
+        access: AccessRules::default(),
+        probe: Link::new("/nonexistent"),
+        canary: keyvigil_agent::canary::Canary::none(),
     };
     let mut sensor = COLLECTORS.iter().find(|row| row.name == "keystore").map(|row| (row.make)(&context)).expect("the sensor");
     // As the sampler does it: nothing is remembered.

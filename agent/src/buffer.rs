@@ -30,7 +30,7 @@ use keyvigil_common::wire::{Class, Elsewhere, Gap};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use error::BufferError;
-pub use open::waiting;
+pub use open::{recall, waiting};
 pub use queue::Queue;
 
 /// Calls that may wait for the buffer's thread; each caller has one.

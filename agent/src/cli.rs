@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use keyvigil_common::config::Period;
 
 /// The Keyvigil agent: senses keys, certificates and host health, and delivers every sample.
 #[derive(Debug, Parser)]
@@ -69,6 +70,38 @@ pub enum Command {
         /// How to answer.
         #[arg(long, value_enum, default_value = "text")]
         output: Output,
+    },
+    /// Proposes who may open which key, from what was seen: sections for the configuration, to be read before they are used.
+    Policy {
+        /// Only what was used in the last so long (default: all that is remembered).
+        #[arg(long)]
+        since: Option<Period>,
+        /// Writes into this file, which must not be there (default: to standard output).
+        #[arg(long)]
+        write: Option<PathBuf>,
+    },
+    /// Looks into the kernel for the agent: who opens and uses which private key. Needs privileges; has no network.
+    Probe {
+        /// Where the agent finds it.
+        #[arg(long, default_value = "/run/keyvigil/probe.sock")]
+        socket: PathBuf,
+        /// User that the agent runs as; root and the helper's own user may listen anyway.
+        #[arg(long, default_value = "keyvigil")]
+        agent_user: String,
+        /// Does as on a kernel that takes no programs.
+        #[arg(long, hide = true)]
+        no_programs: bool,
+        /// Stops when standard input ends: a parent's way to not leave it behind.
+        #[arg(long)]
+        stop_with_stdin: bool,
+    },
+    /// Opens the canary's key once its parent says so, and signs with it: the agent's own child.
+    #[command(hide = true)]
+    Canary {
+        /// The key.
+        key: PathBuf,
+        /// The program that signs.
+        openssl: Option<PathBuf>,
     },
     /// Checks the configuration and says everything that is wrong with it.
     CheckConfig,

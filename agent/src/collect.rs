@@ -2,8 +2,10 @@
 //! a row in [`COLLECTORS`]. A sensor runs on a blocking thread, may be slow, and must never guess: what it cannot see it
 //! reports as [`Sink::absent`].
 
+mod access;
 mod births;
 mod boot;
+mod canary;
 mod clock;
 mod cpu;
 mod disk;
@@ -17,6 +19,7 @@ mod load;
 mod memory;
 mod metric;
 mod network;
+mod operations;
 pub(crate) mod own;
 mod pressure;
 mod process;
@@ -33,12 +36,16 @@ use keyvigil_common::key::Sighting;
 use keyvigil_common::sample::{MetricType, Sample, Series, Tags};
 use keyvigil_common::telemetry::Registry;
 
+pub use self::access::{AccessConfig, AccessPolicy, AccessRules, Link};
+pub(crate) use self::access::{KeyUser, Watch, policy_doubts, recall as recall_users};
+pub(crate) use self::canary::UNPROVEN;
 pub(crate) use self::keystore::{is_pattern as is_key_path, missing as missing_key_paths, remedy as keystore_remedy};
 pub use self::known::KnownKeys;
 pub use self::metric::{MetricDef, Unit};
 pub(crate) use self::own::{CPU, INTERVAL, THROTTLED};
 pub(crate) use self::served::DOUBTS as SERVED_DOUBTS;
 pub use self::served::ServedConfig;
+use crate::canary::Canary;
 use crate::rootfs::RootFs;
 
 /// The instant of one scrape, the same for all its samples.
@@ -98,6 +105,12 @@ pub struct Context {
     pub served: ServedConfig,
     /// Which certificates lie here: the keystore sensor tells the one of served certificates.
     pub known: KnownKeys,
+    /// `[access]`.
+    pub access: AccessRules,
+    /// The helper that looks into the kernel.
+    pub probe: Link,
+    /// What proves that the helper is heard.
+    pub canary: Canary,
     /// The agent's own numbers.
     pub registry: Registry,
     /// What waits in the agent's own buffer.
@@ -184,6 +197,15 @@ pub struct Row {
     pub make: fn(&Context) -> Box<dyn Collector>,
 }
 
+/// Something to do once what a sensor saw lies on disk. It may never be done: then the sensor asks again with its next look.
+pub(crate) struct Kept(pub(crate) Box<dyn FnOnce() + Send>);
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
 /// What a sensor saw.
 #[derive(Debug, Default)]
 pub struct Sink {
@@ -202,6 +224,8 @@ pub struct Sink {
     pub remember: Vec<(String, Option<Vec<u8>>)>,
     /// Samples whose name or tags were not valid: a fault of the sensor, counted.
     pub invalid: u64,
+    /// What to do once all of it lies on disk.
+    pub(crate) kept: Vec<Kept>,
 }
 
 impl Sink {
@@ -258,6 +282,11 @@ impl Sink {
         self.remember.push((key.into(), value));
     }
 
+    /// Does this once all of it lies on disk.
+    pub(crate) fn when_kept(&mut self, act: impl FnOnce() + Send + 'static) {
+        self.kept.push(Kept(Box::new(act)));
+    }
+
     fn push(&mut self, metric_id: &str, metric_type: MetricType, tags: &[(&str, &str)], value: f64, start_ms: Option<i64>) {
         let all = tags.iter().copied().chain([("host", self.host.as_str())]);
         match Tags::new(all).and_then(|tags| Series::new(metric_id, metric_type, tags)) {
@@ -291,6 +320,9 @@ pub const COLLECTORS: &[Row] = &[
     row("own", (10, 60), 5, own::METRICS, |c| Box::new(own::Own::new(c))),
     row("keystore", (60, 300), 50, keystore::METRICS, |c| Box::new(keystore::Keystore::new(c))),
     row("keyring", (30, 120), 5, keyring::METRICS, |c| Box::new(keyring::Keyring::new(c))),
+    row("access", (10, 60), 5, access::METRICS, |c| Box::new(access::Access::new(c))),
+    row("operations", (10, 60), 5, operations::METRICS, |c| Box::new(operations::Operations::new(c))),
+    row("canary", (10, 60), 5, canary::METRICS, |c| Box::new(canary::Canary::new(c))),
     // Each look asks servers of this host: seldom, and when a certificate on disk changes.
     row("served", (60, 3_600), 50, served::METRICS, |c| Box::new(served::Served::new(c))),
     row("temperature", (30, 300), 10, temperature::METRICS, |c| Box::new(temperature::Temperature::new(c))),

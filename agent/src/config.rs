@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use keyvigil_common::config::{Faults, Period, Sources, load};
 use serde::{Deserialize, Serialize};
 
-use crate::collect::{COLLECTORS, KeystoreConfig, ServedConfig, is_key_path, missing_key_paths};
+use crate::canary::CanaryConfig;
+use crate::collect::{AccessConfig, COLLECTORS, KeystoreConfig, ServedConfig, is_key_path, missing_key_paths, policy_doubts};
 use crate::rootfs::RootFs;
 
 /// Older names of environment variables.
@@ -30,6 +31,10 @@ pub struct Config {
     pub keystore: KeystoreConfig,
     /// `[served]`
     pub served: ServedConfig,
+    /// `[access]`
+    pub access: AccessConfig,
+    /// `[canary]`
+    pub canary: CanaryConfig,
     /// `[log]`
     pub log: Log,
 }
@@ -44,6 +49,8 @@ impl Default for Config {
             sampling: Sampling::default(),
             keystore: KeystoreConfig::default(),
             served: ServedConfig::default(),
+            access: AccessConfig::default(),
+            canary: CanaryConfig::default(),
             log: Log::default(),
         }
     }
@@ -147,6 +154,8 @@ impl Config {
         let wrong = paths.iter().chain(extra_paths).chain(exclude).filter(|path| !is_key_path(path));
         faults.extend(wrong.map(|path| format!("keystore: {path:?} is not an absolute path, nor below homes (~*/ or ~NAME/)")));
         faults.extend(self.served.faults());
+        faults.extend(self.access.faults());
+        faults.extend(self.canary.faults());
         faults
     }
 
@@ -155,6 +164,7 @@ impl Config {
     pub fn doubts(&self, root: &RootFs) -> Vec<String> {
         let KeystoreConfig { paths, extra_paths, .. } = &self.keystore;
         let missing = missing_key_paths(root, paths.iter().chain(extra_paths));
-        missing.into_iter().map(|path| format!("keystore: nothing is at {path:?}; until something is, the keystore sensor is blind there")).collect()
+        let nothing = missing.into_iter().map(|path| format!("keystore: nothing is at {path:?}; until something is, the keystore sensor is blind there"));
+        nothing.chain(policy_doubts(&self.access, &self.keystore, root)).collect()
     }
 }

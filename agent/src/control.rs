@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixListener;
 
+use crate::canary::Proof;
 use crate::standing::Standing;
 
 /// Whoever asks and does not read is left after this time.
@@ -44,6 +45,8 @@ pub struct Report {
     pub buffer: Waiting,
     /// How delivery stands.
     pub standing: Standing,
+    /// When each path of the canary was proven.
+    pub canary: Vec<Proof>,
     /// Its sensors.
     pub sensors: Vec<Sensor>,
     /// CPU time it took, seconds, where the system tells.

@@ -182,6 +182,13 @@ fn running(report: &Report, found: &mut Findings) {
             found.fail(name, words, remedy);
         }
     }
+    for proof in report.canary.iter().filter(|proof| proof.blind.is_none()) {
+        match (proof.proven_ms, &proof.gap) {
+            (_, Some(why)) => found.warn("canary", format!("{} cannot be proven: {why}", proof.path), "install openssl, or live without the proof"),
+            (Some(at), None) => found.ok("canary", format!("{} was proven {} ago", proof.path, span(report.now_ms - at))),
+            (None, None) => found.warn("canary", format!("{} is not proven", proof.path), "it takes an interval; without a helper there is nothing to prove"),
+        }
+    }
     for sensor in &report.sensors {
         for (what, why) in sensor.blind.iter().filter(|(what, _)| !Coverage::matters(&sensor.name, what)) {
             found.warn(crate::status::UNSEEN, format!("the {} sensor cannot see {what}: {why}", sensor.name), "");

@@ -3,6 +3,7 @@
 
 pub mod allocator;
 pub mod buffer;
+pub mod canary;
 pub mod cli;
 pub mod collect;
 pub mod config;
@@ -13,6 +14,8 @@ pub mod enroll;
 pub mod http;
 pub mod identity;
 pub mod parse;
+pub mod policy;
+pub mod probe;
 pub mod rootfs;
 pub mod run;
 pub mod sampler;

@@ -1,16 +1,20 @@
 //! `keyvigil-agent`: reads the configuration, then joins, runs, or tells how it stands.
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use keyvigil_agent::cli::{Cli, Command, Output};
+use keyvigil_agent::collect::AccessRules;
 use keyvigil_agent::config::{ALIASES, Config};
 use keyvigil_agent::enroll::{self, EnrollError};
 use keyvigil_agent::http::Dialer;
 use keyvigil_agent::identity::Identity;
+use keyvigil_agent::parse::passwd::users;
+use keyvigil_agent::probe::serve::{self, Serving};
 use keyvigil_agent::rootfs::RootFs;
-use keyvigil_agent::{allocator, collect, control, doctor, run, status, top};
+use keyvigil_agent::{allocator, canary, collect, control, doctor, policy, run, status, top};
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::config::{AGGREGATOR_SECTIONS, Faults, Sources};
 use keyvigil_common::process::{self, EXIT_CONFIG, EXIT_PERMISSION, EXIT_TEMPORARY, EXIT_UNREACHABLE};
@@ -32,15 +36,26 @@ fn main() -> ExitCode {
         Err(faults) => return process::config_faults(file.as_deref(), &faults),
     };
     match cli.command.unwrap_or(Command::Run { stop_with_stdin: false }) {
-        Command::Run { stop_with_stdin } => process::runtime(1, async move { sense(config, stop_with_stdin).await }),
+        Command::Run { stop_with_stdin } => process::runtime(1, async move { sense(config, stop_with_stdin, file).await }),
         Command::Join { token, name } => process::runtime(1, async move { join(config, token, name).await }),
         Command::Status { output } => status::print(&config.state_dir, SystemClock::shared().now_ms(), output == Output::Json),
         Command::Top { once, output } => {
             process::runtime(1, async move { top::show(&config.state_dir, &SystemClock::shared(), once, output == Output::Json).await })
         }
         Command::Doctor { output } => process::runtime(1, async move { doctor::run(&config, &SystemClock::shared(), output == Output::Json).await }),
+        Command::Probe { socket, agent_user, no_programs, stop_with_stdin } => {
+            let passwd = RootFs::new(&config.root).read("/etc/passwd").unwrap_or_default();
+            let user = users(&passwd).find(|user| user.name == agent_user);
+            let serving = Serving { socket: &socket, agent_uid: user.as_ref().map(|user| user.uid), group: user.map(|user| user.gid), no_programs };
+            match serve::prepare(&serving) {
+                Ok(prepared) => process::runtime(1, async move { serve::run(serving, prepared, SystemClock::shared(), stop_with_stdin).await }),
+                Err(code) => code,
+            }
+        }
+        Command::Policy { since, write } => policy::propose(&config, since, write.as_deref(), SystemClock::shared().now_ms()),
+        Command::Canary { key, openssl } => canary::child(&key, openssl.as_deref()),
         Command::CheckConfig => {
-            for doubt in config.doubts(&RootFs::host()) {
+            for doubt in config.doubts(&RootFs::new(&config.root)) {
                 process::say(&format!("warning: {doubt}"));
             }
             process::say("the configuration is valid")
@@ -48,7 +63,9 @@ fn main() -> ExitCode {
     }
 }
 
-async fn sense(config: Config, stop_with_stdin: bool) -> ExitCode {
+async fn sense(mut config: Config, stop_with_stdin: bool, file: Option<PathBuf>) -> ExitCode {
+    // What runs, also where an upgrade has put another in its place.
+    config.canary.program = Some("/proc/self/exe".into());
     let running = match run::start(&config, SystemClock::shared(), Dialer::tcp(), &Stop::new()) {
         Ok(running) => running,
         Err(e) => {
@@ -64,7 +81,7 @@ async fn sense(config: Config, stop_with_stdin: bool) -> ExitCode {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tokio::select! {
         () = running.stopped() => {}
-        why = process::asked_to_stop(stop_with_stdin) => tracing::info!("{why}: stopping"),
+        why = process::asked_to_stop_or(stop_with_stdin, || reload(file.as_ref(), &running.access)) => tracing::info!("{why}: stopping"),
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     match running.stop().await {
@@ -73,6 +90,18 @@ async fn sense(config: Config, stop_with_stdin: bool) -> ExitCode {
             tracing::error!("{e}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Reads the configuration anew. All of it must be valid; what takes effect is who may open which key.
+fn reload(file: Option<&PathBuf>, access: &AccessRules) {
+    match Config::read(&Sources::new(file.cloned(), ALIASES, AGGREGATOR_SECTIONS)) {
+        Ok(config) => {
+            let policies = config.access.policy.len();
+            access.replace(config.access);
+            tracing::info!(policies, "SIGHUP: [[access.policy]] and learn_hours are in force as they are written now; all else takes a restart");
+        }
+        Err(faults) => tracing::error!("SIGHUP: nothing has changed, as the configuration is not valid: {}", faults.0.join("; ")),
     }
 }
 

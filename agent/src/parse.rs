@@ -2,10 +2,12 @@
 
 pub mod acl;
 pub mod algorithm;
+pub mod audit;
 pub mod ber;
 pub mod cgroup;
 pub mod der;
 pub mod document;
+pub(crate) mod elf;
 pub mod encryption;
 pub mod given;
 pub mod gnupg;
@@ -28,6 +30,7 @@ pub mod pkcs12;
 pub mod private_key;
 pub mod proc_keys;
 pub mod procfs;
+pub(crate) mod prologue;
 pub mod spki;
 pub mod ssh_files;
 pub mod ssh_lines;

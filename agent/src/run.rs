@@ -2,9 +2,11 @@
 //! dialer and configuration come in as arguments, so that a test owns them.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyvigil_common::canary::CanaryPath;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::process;
 use keyvigil_common::seal::{MasterKey, SealError};
@@ -13,8 +15,9 @@ use keyvigil_common::telemetry::Registry;
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Bounds, Buffer, BufferError, Place};
+use crate::canary::{Canary, Trials};
 use crate::collect::own;
-use crate::collect::{AskWaiting, COLLECTORS, Context, KnownKeys, Row, Waiting};
+use crate::collect::{AccessRules, AskWaiting, COLLECTORS, Context, KeystoreConfig, KnownKeys, Link, Row, Waiting};
 use crate::config::Config;
 use crate::control::{self, Report, Reporting};
 use crate::enhanced::Enhanced;
@@ -40,6 +43,8 @@ pub struct Running {
     pub board: Board,
     /// Its own numbers.
     pub registry: Registry,
+    /// Who may open which key, as it is in force.
+    pub access: AccessRules,
     clock: SharedClock,
     sampling: Tasks,
     delivery: Tasks,
@@ -91,6 +96,7 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
     let (identity, identity_seen) = watch::channel(identity);
     let (identity_told, shown) = (identity_seen.clone(), Shown::default());
     let renewal = Renewal::default();
+    let canary = canary(config, &clock);
     let uplink = Uplink {
         buffer: buffer.clone(),
         identity: identity_seen,
@@ -103,20 +109,13 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         board: board.clone(),
         courier: Courier::default(),
         shown: shown.clone(),
+        canary: canary.clone(),
         tasks: delivery.clone(),
         metrics: Metrics::new(&registry),
     };
     let renewer = Renewer { dir: dir.clone(), identity, renewal, board: board.clone(), dialer, clock: Arc::clone(&clock), tasks: delivery.clone() };
-    let context = Context {
-        root: RootFs::new(&config.root),
-        started_ms: clock.now_ms(),
-        keystore: config.keystore.clone(),
-        served: config.served.clone(),
-        known: KnownKeys::default(),
-        registry: registry.clone(),
-        waiting: Some(ask_waiting(buffer.clone())),
-    };
-    let own_clock = Arc::clone(&clock);
+    let (access, own_clock) = (AccessRules::new(config.access.clone()), Arc::clone(&clock));
+    let context = Context { access: access.clone(), ..context(config, &canary, &registry, &buffer, clock.now_ms()) };
     let sampler = Sampler::new(Parts {
         rows: rows(config),
         context,
@@ -131,15 +130,39 @@ pub fn start(config: &Config, clock: SharedClock, dialer: Dialer, stop: &Stop) -
         enhanced: enhanced_seen,
         registry: registry.clone(),
     });
-    let reporting = reporting(buffer.clone(), config.buffer.max_bytes, identity_told, &board, shown, (Arc::clone(&own_clock), own_clock.now_ms()), &registry);
-    match control::bind(dir) {
-        Ok(listener) => delivery.spawn("control", control::serve(listener, reporting, delivery.stop().clone())),
-        Err(e) => tracing::warn!(error = %e, "`keyvigil-agent status` will not know more than lies on disk"),
+    let reporting = reporting(
+        buffer.clone(),
+        config.buffer.max_bytes,
+        identity_told,
+        &board,
+        (shown, canary.clone()),
+        (Arc::clone(&own_clock), own_clock.now_ms()),
+        &registry,
+    );
+    answer(dir, reporting, &delivery);
+    if let Some(trials) = Trials::new(&canary, &config.canary) {
+        sampling.spawn("canary", trials.run(sampling.stop().clone()));
     }
     sampling.spawn("sampler", sampler.run(sampling.stop().clone()));
     delivery.spawn("uplink", uplink.run());
     delivery.spawn("renewer", renewer.run());
-    Ok(Running { buffer, board, registry, clock: own_clock, sampling, delivery, _lock: lock })
+    Ok(Running { buffer, board, registry, access, clock: own_clock, sampling, delivery, _lock: lock })
+}
+
+/// What the sensors are made from.
+fn context(config: &Config, canary: &Canary, registry: &Registry, buffer: &Buffer, started_ms: i64) -> Context {
+    Context {
+        root: RootFs::new(&config.root),
+        started_ms,
+        keystore: keystore(config, canary),
+        served: config.served.clone(),
+        known: KnownKeys::default(),
+        registry: registry.clone(),
+        access: AccessRules::new(config.access.clone()),
+        probe: Link::new(&config.access.socket),
+        canary: canary.clone(),
+        waiting: Some(ask_waiting(buffer.clone())),
+    }
 }
 
 fn buffer(config: &Config, itself: &Itself, clock: &SharedClock) -> Result<Buffer, StartError> {
@@ -150,13 +173,21 @@ fn buffer(config: &Config, itself: &Itself, clock: &SharedClock) -> Result<Buffe
     Buffer::open(place, master, bounds, clock.now_ms()).map_err(|source| StartError::Buffer { path: path.display().to_string(), source })
 }
 
+/// Answers who asks how the agent stands.
+fn answer(dir: &Path, reporting: Reporting, delivery: &Tasks) {
+    match control::bind(dir) {
+        Ok(listener) => delivery.spawn("control", control::serve(listener, reporting, delivery.stop().clone())),
+        Err(e) => tracing::warn!(error = %e, "`keyvigil-agent status` will not know more than lies on disk"),
+    }
+}
+
 /// What the agent tells of itself on its socket.
 fn reporting(
     buffer: Buffer,
     bytes_max: u64,
     identity: watch::Receiver<Identity>,
     board: &Board,
-    shown: Shown,
+    (shown, canary): (Shown, Canary),
     (clock, started_ms): (SharedClock, i64),
     registry: &Registry,
 ) -> Reporting {
@@ -183,12 +214,29 @@ fn reporting(
                 degraded: level.degraded,
             },
             standing: board.read(),
+            canary: canary.proofs(),
             sensors: shown.all(),
             cpu_seconds,
             resident_bytes,
             given_up: dropped.get(),
         }
     })
+}
+
+/// The canary, for those paths whose sensors are on; off with the sensor that tells of it.
+fn canary(config: &Config, clock: &SharedClock) -> Canary {
+    let on = |name: &str| !config.sampling.disabled.iter().any(|off| off == name);
+    let dir = (on("canary") && config.canary.program.is_some()).then(|| config.state_dir.join("canary"));
+    // Absolute, as what the kernel tells.
+    let dir = dir.map(|dir| std::path::absolute(&dir).unwrap_or(dir));
+    Canary::new(&config.canary, dir, CanaryPath::ALL.into_iter().filter(|path| on(path.as_str())), Arc::clone(clock))
+}
+
+/// Where keys are looked for: the canary's is nobody's.
+fn keystore(config: &Config, canary: &Canary) -> KeystoreConfig {
+    let mut keystore = config.keystore.clone();
+    keystore.exclude.extend(canary.key().map(|key| key.to_string_lossy().into_owned()));
+    keystore
 }
 
 fn ask_waiting(buffer: Buffer) -> AskWaiting {

@@ -107,11 +107,7 @@ impl Sampler {
         let mut slots = Vec::new();
         for (at, (row, min, max)) in parts.rows.iter().enumerate() {
             let mut collector = (row.make)(&parts.context);
-            let sender = pokes.0.clone();
-            // A full channel holds a poke of this sensor already, or so many that it will be asked anyway.
-            collector.on_change(Poke::new(move || {
-                let _ = sender.try_send(at);
-            }));
+            collector.on_change(poke(&pokes.0, at));
             let max = if parts.adaptive { *max } else { *min };
             slots.push(Slot::new(*row, collector, Pace::new(Adaptive::new(*min, max), slot::is_last(row.name))));
         }
@@ -177,10 +173,14 @@ impl Sampler {
         let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
         for slot in self.slots.iter_mut().filter(|slot| !slot.restored) {
             let Some(collector) = &mut slot.collector else { continue };
+            if slot.is_anew && (self.storing.is_some() || self.pending.since().is_some()) {
+                continue;
+            }
             if self.parts.buffer.level().degraded.is_some() && slot.asked {
                 continue;
             }
             slot.asked = true;
+            slot.is_anew = false;
             match self.parts.buffer.remembered(slot.row.name, now_ms).await {
                 Ok(None) => continue,
                 Ok(Some(remembered)) => collector.restore(remembered),
@@ -208,6 +208,10 @@ impl Sampler {
         self.coverage.restore(remembered, self.slots.iter().map(|slot| slot.row.name));
     }
 
+    fn poke(&self, at: usize) -> Poke {
+        poke(&self.pokes.0, at)
+    }
+
     fn running(&self) -> usize {
         self.slots.iter().filter(|s| s.started.is_some() && !s.late).count()
     }
@@ -219,7 +223,7 @@ impl Sampler {
         let enhanced = self.parts.enhanced.borrow().clone();
         let mut jobs = Vec::new();
         for (at, slot) in self.slots.iter_mut().enumerate() {
-            if slot.due > now {
+            if slot.waits_until().is_none_or(|due| due > now) {
                 continue;
             }
             let Some(collector) = slot.collector.take() else { continue };
@@ -241,7 +245,7 @@ impl Sampler {
     }
 
     fn next_wake(&self) -> Duration {
-        let due = self.slots.iter().filter(|s| s.collector.is_some()).map(|s| s.due);
+        let due = self.slots.iter().filter_map(Slot::waits_until);
         let deadlines = self.slots.iter().filter(|s| !s.late).filter_map(|s| s.started.map(|at| at + s.deadline()));
         let sealing = self.pending.since().map(|since| since + seal::AGE_MAX).filter(|_| self.storing.is_none());
         let relief = self.relief.filter(|_| self.crew.is_waiting());
@@ -286,6 +290,15 @@ impl Sampler {
             slot.due = slot.due.min(soon);
         }
     }
+}
+
+/// By which the sensor at that place asks to be run.
+fn poke(pokes: &mpsc::Sender<usize>, at: usize) -> Poke {
+    let sender = pokes.clone();
+    // A full channel holds a poke of this sensor already, or so many that it will be asked anyway.
+    Poke::new(move || {
+        let _ = sender.try_send(at);
+    })
 }
 
 /// Ends when what is being stored is; never, where nothing is.

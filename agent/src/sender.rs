@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use keyvigil_common::canary::Canaries;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::wire::{Sealed, Sender};
 
@@ -38,10 +39,10 @@ impl Itself {
 
     /// What a push says of its sender, which trusts CAs of this hash and does not see so many things.
     #[must_use]
-    pub fn sender(&self, trusts: [u8; 32], blind: Option<u32>) -> Sender {
+    pub fn sender(&self, trusts: [u8; 32], blind: Option<u32>, canaries: Canaries) -> Sender {
         let Sealed { boot, boot_ms } = self.sealed();
         let machine = keyvigil_common::sha256(self.machine.as_bytes());
-        Sender { instance: self.instance, machine, boot, boot_ms, wall_ms: self.clock.now_ms(), trusts, blind }
+        Sender { instance: self.instance, machine, boot, boot_ms, wall_ms: self.clock.now_ms(), trusts, blind, canaries }
     }
 
     /// What a batch that is sealed now says of when that was.
@@ -74,10 +75,10 @@ mod tests {
         let (first, again, other) = (start(state.path()), start(state.path()), start(copy.path()));
         clock.suspend(Duration::from_secs(60));
         clock.advance(Duration::from_secs(1));
-        let sent = first.sender([5; 32], None);
+        let sent = first.sender([5; 32], None, Canaries::default());
         assert_eq!((sent.boot, sent.boot_ms, sent.wall_ms), ([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16], 61_000, 68_000));
-        assert_ne!(sent.instance, again.sender([5; 32], None).instance);
-        assert_eq!(sent.machine, again.sender([5; 32], None).machine);
-        assert_ne!(sent.machine, other.sender([5; 32], None).machine);
+        assert_ne!(sent.instance, again.sender([5; 32], None, Canaries::default()).instance);
+        assert_eq!(sent.machine, again.sender([5; 32], None, Canaries::default()).machine);
+        assert_ne!(sent.machine, other.sender([5; 32], None, Canaries::default()).machine);
     }
 }

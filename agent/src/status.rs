@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use keyvigil_common::process::{failure_code, say};
 use keyvigil_common::telemetry::chain;
 
+use crate::canary::Proof;
 use crate::collect::keystore_remedy;
 use crate::control::{self, Report, Waiting};
 use crate::enroll::RESTART;
@@ -116,6 +117,7 @@ pub(crate) fn running(report: &Report) -> Vec<Line> {
     if report.given_up > 0 {
         lines.push(Line::well("losses", format!("{} batches were given up since the start; each is declared: `keyvigil gaps` shows them", report.given_up)));
     }
+    lines.extend(report.canary.iter().map(|proof| canary(proof, report.now_ms)));
     for sensor in &report.sensors {
         for (what, why) in &sensor.blind {
             let text = format!("the {} sensor cannot see {what}: {why}", sensor.name);
@@ -136,11 +138,28 @@ pub(crate) const UNSEEN: &str = "unseen";
 fn unseen(sensor: &str, what: &str, why: &str) -> String {
     if sensor == "served" && what != "anything" {
         "mend what keeps the agent from looking at the port, or leave it out: `[served] exclude`".to_owned()
+    } else if sensor == "canary" && what != "anything" {
+        format!("{HELPER}; who wants no helper leaves the sensors out: `sampling.disabled = [\"access\", \"operations\"]`")
     } else if sensor == "keystore" && (what.contains('/') || what == "crypto.keystore") {
         keystore_remedy(why).to_owned()
     } else {
         format!("look at what it waits for; `sampling.disabled` leaves the {sensor} sensor out")
     }
+}
+
+/// What mends a helper.
+const HELPER: &str = "look at the helper: `systemctl status keyvigil-probe`, `journalctl -u keyvigil-probe`; `systemctl restart keyvigil-probe`";
+
+/// When a path of the canary was proven. That it is blind is the sensor's to say.
+fn canary(proof: &Proof, now_ms: i64) -> Line {
+    let failures = if proof.failures == 0 { String::new() } else { format!("; {} trials came to nothing since the start", proof.failures) };
+    let text = match (proof.proven_ms, &proof.gap) {
+        (_, Some(why)) => format!("not proven: {why}"),
+        (Some(at), None) => format!("proven {} ago{failures}", span(now_ms - at)),
+        (None, None) if proof.is_expected => format!("not proven yet{failures}"),
+        (None, None) => "not proven: there is no helper, and nothing is seen".to_owned(),
+    };
+    Line::well("canary", format!("{}: {text}", proof.path))
 }
 
 fn delivery(report: &Report) -> Line {
@@ -322,6 +341,26 @@ mod tests {
         assert_eq!(wrong(&blind("pressure", "pressure")), Vec::<&str>::new());
         assert_eq!(wrong(&blind("served", "tls://0.0.0.0:443")), ["blind"]);
         assert_eq!(wrong(&blind("served", "whether some listening ports speak TLS")), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn each_path_of_the_canary_says_when_it_was_proven_and_what_is_in_its_way() {
+        let proof = |proven_ms, is_expected, gap: Option<&str>| Proof {
+            path: "access".into(),
+            is_expected,
+            proven_ms,
+            failures: u64::from(proven_ms.is_some()),
+            gap: gap.map(str::to_owned),
+            blind: None,
+        };
+        let said = |proof| canary(&proof, NOW).text;
+        assert_eq!(said(proof(Some(NOW - 30_000), true, None)), "access: proven 30 s ago; 1 trials came to nothing since the start");
+        assert_eq!(said(proof(None, true, None)), "access: not proven yet");
+        assert_eq!(said(proof(None, false, Some("no openssl"))), "access: not proven: no openssl");
+        assert!(said(proof(None, false, None)).contains("there is no helper"));
+        let sensor = |what: &str| control::Sensor { name: "canary".into(), blind: vec![(what.into(), "for 240 s".into())], ..control::Sensor::default() };
+        assert_eq!(wrong(&Report { sensors: vec![sensor("opens of key files")], ..healthy() }), ["blind"]);
+        assert_eq!(wrong(&Report { sensors: vec![sensor("a proof of operations with keys")], ..healthy() }), Vec::<&str>::new());
     }
 
     #[test]

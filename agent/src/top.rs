@@ -64,6 +64,16 @@ fn page(report: &Report, before: Option<&Report>) -> String {
     for (name, text, remedy) in crate::status::running(report).iter().filter_map(Line::trouble) {
         let _ = writeln!(out, "{name}: {text}\n  -> {remedy}");
     }
+    for proof in &report.canary {
+        let proven = proof.proven_ms.map_or("not yet".to_owned(), |at| format!("{} ago", span(report.now_ms - at)));
+        let _ = writeln!(
+            out,
+            "canary {:<10} proven {proven}, {} trials failed{}",
+            proof.path,
+            proof.failures,
+            proof.gap.as_ref().map_or(String::new(), |why| format!(": {why}"))
+        );
+    }
     if report.given_up > 0 {
         let _ = writeln!(out, "losses: {} batches were given up since the start", report.given_up);
     }

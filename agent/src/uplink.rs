@@ -16,6 +16,7 @@ use keyvigil_common::wire::{self, Ack, Directive, Push};
 use tokio::sync::{Notify, watch};
 
 use crate::buffer::{Buffer, BufferError, Front, Lane, Room};
+use crate::canary::Canary;
 use crate::enhanced::Enhanced;
 use crate::enroll::Renewal;
 use crate::http::{Connection, Dialer, Fault, HttpError};
@@ -62,6 +63,8 @@ pub struct Uplink {
     pub courier: Courier,
     /// What the sensors see.
     pub shown: Shown,
+    /// What is to be confirmed.
+    pub canary: Canary,
 }
 
 /// Numbers of the uplink.
@@ -166,6 +169,7 @@ impl Uplink {
             self.renewal.at_once(now);
         }
         self.metrics.failures.inc();
+        self.canary.undelivered();
         self.board.failed(lane, self.clock.now_ms(), failure.code(), chain(failure), failure.remedy());
         // The first failures and then each doubling are worth a line; a night without aggregator is not a thousand lines.
         let failures = self.courier.failures();
@@ -195,7 +199,7 @@ impl Uplink {
         let Some(front) = self.buffer.front(lane, room, self.clock.now_ms()).await? else { return Ok(false) };
         let Front { epoch, dropped, waiting, frames } = front;
         let trusts = self.identity.borrow().trusts()?;
-        let push = Push { epoch, sender: Some(self.itself.sender(trusts, self.shown.blind())), dropped, waiting, frames };
+        let push = Push { epoch, sender: Some(self.itself.sender(trusts, self.shown.blind(), self.canary.canaries())), dropped, waiting, frames };
         let push = self.courier.pack(&push).map_err(Failure::Encode)?;
         let (size, began) = (push.len() as u64, self.clock.monotonic());
         let kind = if lane == Lane::Backfill { "backfill" } else { "live" };
@@ -294,16 +298,18 @@ impl Uplink {
 
     /// Follows the orders of an ack; one to look closely that is not repeated has ended.
     fn obey(&self, directives: Vec<Directive>, their_now_ms: i64) {
-        let mut enhanced = Enhanced::default();
+        let (mut enhanced, mut proven) = (Enhanced::default(), Vec::new());
         for directive in directives {
             match directive {
                 // Their end, by this host's clock.
                 Directive::Enhance { sensors, until_ms } => {
                     enhanced = Enhanced { sensors, until_ms: self.clock.now_ms().saturating_add(until_ms.saturating_sub(their_now_ms)) }
                 }
+                Directive::Proven { nonces } => proven.extend(nonces),
                 Directive::Renew { within_ms } => self.renewal.within(Duration::from_millis(within_ms.into()), self.clock.monotonic(), random_u64()),
             }
         }
+        self.canary.acked(&proven);
         self.enhanced.send_if_modified(|before| {
             let modified = !before.is_like(&enhanced);
             if modified {

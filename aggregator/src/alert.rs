@@ -9,8 +9,10 @@ use keyvigil_common::{hex, sha256};
 use serde::{Deserialize, Serialize};
 
 mod choice;
+pub mod event;
 pub mod expiry;
 pub mod finding;
+pub mod host;
 pub mod route;
 pub mod rule;
 mod sentence;
@@ -44,6 +46,8 @@ pub struct Observation {
     pub detail: Option<String>,
     /// For rules that are more than a comparison: the verdict. Without it the rule's threshold decides.
     pub judged: Option<Judged>,
+    /// When something happened, where that is what the rule looks at, Unix ms.
+    pub event_ms: Option<i64>,
 }
 
 /// A verdict that does not come from comparing with the rule's threshold.
@@ -127,6 +131,8 @@ pub struct Memory {
     pub clear_ms: Option<i64>,
     /// When there was data last, Unix ms.
     pub last_data: i64,
+    /// When something happened last, where the rule looks at that, Unix ms.
+    pub event_ms: i64,
     /// Channels that were told of this firing, and must therefore hear of its end.
     pub told: BTreeSet<String>,
 }
@@ -179,7 +185,7 @@ impl Observation {
     /// A value, or the lack of one, to be compared with the rule's threshold.
     #[must_use]
     pub fn new(metric_id: impl Into<String>, tags: Tags, value: Option<f64>) -> Self {
-        Self { tags, metric_id: metric_id.into(), value, detail: None, judged: None }
+        Self { tags, metric_id: metric_id.into(), value, detail: None, judged: None, event_ms: None }
     }
 
     /// Identity of the alert that `rule` has for this.

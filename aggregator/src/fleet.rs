@@ -3,22 +3,26 @@
 
 mod agent;
 mod roll;
+mod sight;
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use keyvigil_common::canary::{Canaries, CanaryPath};
 use keyvigil_common::wire::HostFacts;
 
 use crate::index::TenantId;
+use crate::keys::{Inventory, Observed, Uses};
 use crate::store::ledger::{self, Table};
 use crate::store::{Store, StoreError, Tx};
 pub use agent::{Agent, Credentials, Enhance, HostState, Joined, Used};
 use roll::Roll;
+pub use sight::Sight;
 
 /// How stale the stored "heard of" may be, ms: after a restart it is at most this much too old.
 const PERSIST_MS: i64 = 30_000;
 
 /// What a push told about its agent.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct News {
     /// Newest sample.
     pub last_sample_ms: Option<i64>,
@@ -30,6 +34,12 @@ pub struct News {
     pub clock_offset_ms: Option<i64>,
     /// How much it does not see.
     pub blind: Option<u32>,
+    /// Which canaries it promises.
+    pub canaries: Option<Canaries>,
+    /// Canaries that were seen, and when.
+    pub proven: Vec<(CanaryPath, i64)>,
+    /// What it tells of the use of keys, batch by batch.
+    pub uses: Vec<Uses>,
 }
 
 /// All agents.
@@ -121,7 +131,7 @@ impl Fleet {
     pub fn heard(&self, tenant: TenantId, id: &str, news: &News, cursor: u64, now_ms: i64) -> Option<(Agent, bool)> {
         let mut agents = self.write();
         let (agent, persisted_ms) = agents.get_mut(tenant, id)?;
-        agent.last_seen_ms = Some(now_ms);
+        agent.heard(now_ms);
         agent.last_sample_ms = agent.last_sample_ms.max(news.last_sample_ms);
         agent.cursor = cursor;
         agent.clock_offset_ms = news.clock_offset_ms.or(agent.clock_offset_ms);
@@ -129,7 +139,9 @@ impl Fleet {
         if let Some(interval_ms) = news.interval_ms {
             agent.paced(interval_ms, now_ms);
         }
-        let changed = news.facts.as_ref().is_some_and(|facts| *facts != agent.facts);
+        news.uses.iter().for_each(|uses| uses.observe(&mut agent.observed));
+        let proven = agent.sight.take(news.canaries, &news.proven);
+        let changed = proven || news.facts.as_ref().is_some_and(|facts| *facts != agent.facts);
         if let Some(facts) = &news.facts {
             agent.facts = facts.clone();
         }
@@ -149,6 +161,23 @@ impl Fleet {
         if agent.credentials != before {
             *persisted_ms = 0;
         }
+    }
+
+    /// What is observed of the use of keys on a host: by its agent, and by those that it had before.
+    #[must_use]
+    pub fn observed(&self, tenant: TenantId, host: &str) -> Observed {
+        let roll = self.read();
+        let mut agents: Vec<&Agent> = roll.of_host(tenant, host).collect();
+        agents.sort_by_key(|agent| std::cmp::Reverse(agent.enrolled_ms));
+        let mut observed = agents.first().map(|agent| agent.observed.clone()).unwrap_or_default();
+        agents.iter().skip(1).for_each(|earlier| observed.absorb(&earlier.observed));
+        observed
+    }
+
+    /// Has the inventory know what is observed where.
+    pub fn tell(&self, inventory: &Inventory) {
+        let hosts: Vec<(TenantId, String)> = self.read().iter().map(|(tenant, agent)| (tenant, agent.host.clone())).collect();
+        hosts.into_iter().for_each(|(tenant, host)| inventory.observe(tenant, &host, self.observed(tenant, &host)));
     }
 
     /// The agents of all tenants.
@@ -240,8 +269,9 @@ pub fn put(tx: &Tx<'_>, tenant: TenantId, agent: &Agent) -> Result<(), StoreErro
     let Some(stored) = tx.get::<Agent>(Table::Agent, tenant, &agent.id)? else { return enter(tx, tenant, agent) };
     let heard = agent.clone();
     let credentials = Credentials { used: heard.credentials.used, trusts: heard.credentials.trusts, ..stored.credentials };
-    let Agent { last_seen_ms, last_sample_ms, interval_ms, paced_ms, facts, cursor, clock_offset_ms, blind, .. } = heard;
-    enter(tx, tenant, &Agent { last_seen_ms, last_sample_ms, interval_ms, paced_ms, facts, cursor, clock_offset_ms, blind, credentials, ..stored })
+    let Agent { last_seen_ms, last_sample_ms, interval_ms, paced_ms, facts, cursor, clock_offset_ms, blind, sight, observed, .. } = heard;
+    let told = Agent { last_seen_ms, last_sample_ms, interval_ms, paced_ms, facts, cursor, clock_offset_ms, blind, sight, observed, credentials, ..stored };
+    enter(tx, tenant, &told)
 }
 
 #[cfg(test)]

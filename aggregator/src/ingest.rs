@@ -3,6 +3,7 @@
 
 mod admission;
 mod bases;
+mod canary;
 mod clocks;
 mod dictionary;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::telemetry::{Number, Registry};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 pub use admission::{Admission, Lane, Place};
 use bases::Bases;
@@ -64,6 +65,8 @@ pub struct Ingest {
     twins: Arc<Twins>,
     metrics: Metrics,
     pace: Arc<Mutex<Pace>>,
+    /// Poked when what happened may concern a rule.
+    happened: Arc<Notify>,
 }
 
 /// How fast samples come.
@@ -135,7 +138,14 @@ impl Ingest {
             twins: Arc::default(),
             metrics: Metrics::new(registry),
             pace: Arc::default(),
+            happened: Arc::default(),
         }
+    }
+
+    /// Poked whenever events were stored that are more than everyday use of keys.
+    #[must_use]
+    pub fn happened(&self) -> Arc<Notify> {
+        Arc::clone(&self.happened)
     }
 
     /// Samples stored since the start.

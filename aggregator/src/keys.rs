@@ -8,6 +8,7 @@ mod depart;
 pub mod finding;
 mod list;
 mod name;
+pub mod observed;
 mod places;
 mod record;
 pub mod revocation;
@@ -15,6 +16,8 @@ mod sight;
 #[cfg(test)]
 mod tests;
 mod trust;
+pub mod usage;
+mod used;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,11 +28,13 @@ use serde::{Deserialize, Serialize};
 
 pub use current::{Counts, Findings};
 pub use depart::leave;
-pub use list::{Cursor, Filter, Page, Sort, Summary, page, summary};
+pub use list::{Cursor, Filter, Page, Sort, Summary, UsedWhen, page, summary};
 pub use name::name;
+pub use observed::{Observed, Sensor};
 pub use places::{PlaceRecord, Places};
 pub use record::{KeyRecord, Status};
 pub use sight::{Changed, sight};
+pub use used::{Used, UsedBy, Uses};
 
 use crate::index::TenantId;
 use crate::store::{Store, StoreError};
@@ -77,7 +82,11 @@ pub struct Inventory {
     /// Counts changes.
     generation: AtomicU64,
     current: current::Current,
+    observed: RwLock<HashMap<TenantId, ByHost>>,
 }
+
+/// What is observed of the use of keys, by host.
+pub type ByHost = Arc<BTreeMap<String, Observed>>;
 
 /// Keys that are named to whoever meant one of them.
 const CANDIDATES_MAX: usize = 10;
@@ -125,6 +134,40 @@ impl Inventory {
     pub fn places(&self, tenant: TenantId, id: &str) -> Places {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.get(&tenant).and_then(|keys| keys.get(id)).map(|key| key.places.clone()).unwrap_or_default()
+    }
+
+    /// When a key was used last as far as that is written; `None` where there is no such key.
+    #[must_use]
+    pub fn last_used(&self, tenant: TenantId, id: &str) -> Option<Option<i64>> {
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        keys.get(&tenant).and_then(|keys| keys.get(id)).map(|key| key.last_used_ms)
+    }
+
+    /// Takes in what was committed of uses.
+    pub fn used(&self, tenant: TenantId, all: Vec<Used>) {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(keys) = keys.get_mut(&tenant) else { return };
+        for Used { key, at_ms, by } in all {
+            if let Some(key) = keys.get_mut(&key) {
+                Arc::make_mut(key).use_at(at_ms, &by);
+            }
+        }
+        // No news for findings: they are of what was not used for months, and looked for anew each minute.
+    }
+
+    /// What the sensors of a host see of the use of keys now.
+    pub fn observe(&self, tenant: TenantId, host: &str, observed: Observed) {
+        let mut all = self.observed.write().unwrap_or_else(PoisonError::into_inner);
+        let of_tenant = all.entry(tenant).or_default();
+        if of_tenant.get(host) != Some(&observed) {
+            Arc::make_mut(of_tenant).insert(host.to_owned(), observed);
+        }
+    }
+
+    /// What is observed of the use of keys, by host; a host that is not there observes nothing.
+    #[must_use]
+    pub fn observed(&self, tenant: TenantId) -> ByHost {
+        self.observed.read().unwrap_or_else(PoisonError::into_inner).get(&tenant).map(Arc::clone).unwrap_or_default()
     }
 
     fn generation(&self) -> u64 {

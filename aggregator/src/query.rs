@@ -6,6 +6,7 @@ mod aggregate;
 mod counter;
 mod fold;
 pub mod time;
+pub mod uses;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -92,13 +93,17 @@ pub(crate) struct Buckets {
 
 impl Buckets {
     fn new(question: &Question) -> Result<Self, QueryError> {
-        let span = question.to_ms.saturating_sub(question.from_ms).saturating_add(1);
-        let Some(width) = question.interval_ms else { return Ok(Self { first: question.from_ms, width: span.max(1), count: 1 }) };
+        Self::within(question.from_ms, question.to_ms, question.interval_ms)
+    }
+
+    fn within(from_ms: i64, to_ms: i64, interval_ms: Option<i64>) -> Result<Self, QueryError> {
+        let span = to_ms.saturating_sub(from_ms).saturating_add(1);
+        let Some(width) = interval_ms else { return Ok(Self { first: from_ms, width: span.max(1), count: 1 }) };
         if width < INTERVAL_MS_MIN {
             return Err(QueryError::Invalid(format!("interval must be at least {INTERVAL_MS_MIN} ms")));
         }
-        let first = question.from_ms.div_euclid(width) * width;
-        let count = usize::try_from((question.to_ms - first) / width + 1).unwrap_or(0);
+        let first = from_ms.div_euclid(width) * width;
+        let count = usize::try_from((to_ms - first) / width + 1).unwrap_or(0);
         if count > QUERY_POINTS_MAX {
             return Err(QueryError::Invalid(format!("{count} buckets; at most {QUERY_POINTS_MAX} are answered: use a longer interval or a shorter range")));
         }

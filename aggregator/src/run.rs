@@ -85,7 +85,7 @@ pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Run
     // What one that was killed left behind leads nowhere, or to somebody else by now.
     Endpoints::withdraw(&dir).map_err(|source| StartError::Dir { path: dir.clone(), source })?;
     let channels = Arc::new(notify::channels(&config.smtp, &config.slack).map_err(|faults| StartError::Config(Faults(faults)))?);
-    let (app, authority) = build(&config, &dir, &clock, &channels).await?;
+    let (app, authority) = build(&config, &dir, &clock, (&stop, &channels)).await?;
     let tasks = Tasks::new(stop);
     let endpoints = open_doors(&config, &app, authority, &tasks).await?;
     let policy = policy(&config, &app.store).await?;
@@ -98,7 +98,7 @@ pub async fn start(config: Config, clock: SharedClock, stop: Stop) -> Result<Run
 }
 
 /// Opens the store and builds the rooms on it.
-async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Channel]) -> Result<(App, Arc<Authority>), StartError> {
+async fn build(config: &Config, dir: &Path, clock: &SharedClock, (stop, channels): (&Stop, &[Channel])) -> Result<(App, Arc<Authority>), StartError> {
     let now_ms = clock.now_ms();
     let master = master_key(config)?;
     let limits = Limits { per_tenant: config.limits.series_per_tenant, per_agent: config.limits.series_per_agent };
@@ -107,6 +107,7 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
     let (fleet, inventory) = (Arc::new(Fleet::default()), Arc::new(Inventory::default()));
     fleet.load(&store).await?;
     inventory.load(&store).await?;
+    fleet.tell(&inventory);
     let authority = Arc::new(Authority::load_or_create(&dir.join("pki"), now_ms)?);
     let registry = Registry::default();
     let life_ms = config.enroll.certificate_life.as_ms();
@@ -117,6 +118,7 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
     let alerts = Alerts::load(Parts {
         store: store.clone(),
         inventory: Arc::clone(&inventory),
+        fleet: Arc::clone(&fleet),
         clock: Arc::clone(clock),
         tenant,
         interval_ms: config.alerts.interval.as_ms(),
@@ -137,6 +139,7 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, channels: &[Cha
         inventory,
         alerts: Arc::new(alerts),
         clock: Arc::clone(clock),
+        stop: stop.clone(),
         tenant,
         admin_token: admin_token(config, dir)?,
         // With a proxy in front every request comes from loopback.
@@ -284,6 +287,7 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>, policy: Policy
     let failures = |name| app.registry.counter_by("keyvigil.job.failures_total", "Turns of a chore that failed.", ("job", name));
     let (store, clock, quiet) = (app.store.clone(), Arc::clone(&app.clock), || Arc::new(Notify::new()));
     let (rules, ingest, registry) = (Arc::clone(&app.alerts), app.ingest.clone(), app.registry.clone());
+    let of_events = Arc::clone(&app.alerts);
     let (rotation, revocations) = (Arc::clone(&app.rotation), Arc::clone(&app.revocations));
     let revoke_now = Arc::new(Notify::new());
     // The first turn at once: what was revoked while the aggregator was away is old news already.
@@ -298,6 +302,10 @@ fn jobs(config: &Config, app: &App, channels: &Arc<Vec<Channel>>, policy: Policy
         Job::new("rules", config.alerts.interval.0, quiet(), failures("rules"), move || {
             let rules = Arc::clone(&rules);
             async move { rules.evaluate().await }
+        }),
+        Job::new("events", config.alerts.interval.0, app.ingest.happened(), failures("events"), move || {
+            let rules = Arc::clone(&of_events);
+            async move { rules.evaluate_events().await }
         }),
         Job::new("deliver", Duration::from_secs(1), app.alerts.outbox(), failures("deliver"), move || {
             job::deliver(s1.clone(), Arc::clone(&c1), Arc::clone(&channels))

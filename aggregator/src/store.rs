@@ -126,6 +126,8 @@ pub(crate) struct Shared {
     limits: Limits,
     /// Grows when series are forgotten: ids that were found before are to be found again.
     generation: AtomicU64,
+    /// Told when an event was committed.
+    event_stored: Arc<Notify>,
 }
 
 impl Store {
@@ -169,6 +171,7 @@ impl Store {
             pending: Mutex::default(),
             limits,
             generation: AtomicU64::new(0),
+            event_stored: Arc::default(),
         });
         shared.load(&connection)?;
         let readers = Readers::open(&path, READERS)?;
@@ -190,6 +193,12 @@ impl Store {
         }
         self.0.shared.head.full().notify_one();
         Err(StoreError::Busy)
+    }
+
+    /// Told when an event was committed.
+    #[must_use]
+    pub fn event_stored(&self) -> Arc<Notify> {
+        Arc::clone(&self.0.shared.event_stored)
     }
 
     /// Told when level 0 should be compacted.

@@ -35,6 +35,7 @@ use axum::{Router, middleware};
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::config::Secret;
 use keyvigil_common::limits::{JSON_BODY_BYTES_MAX, OTLP_BYTES_MAX, REMOTE_WRITE_BYTES_MAX};
+use keyvigil_common::stop::Stop;
 use keyvigil_common::telemetry::{Number, Registry};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
@@ -77,6 +78,8 @@ pub struct App {
     pub alerts: Arc<Alerts>,
     /// Time.
     pub clock: SharedClock,
+    /// Whoever waits for something is sent away when this ends.
+    pub stop: Stop,
     /// Own numbers.
     pub registry: Registry,
     /// The one tenant there is yet.

@@ -12,7 +12,7 @@ use keyvigil_common::finding::FindingKind;
     name = "keyvigil",
     version,
     about,
-    after_help = "Examples:\n  keyvigil up\n  keyvigil query 'system.cpu.*' --last 15m\n  keyvigil keys --expires-before +30d --status active\n\nExit codes: 0 done, 1 failed, 2 usage, 3 a check says not healthy, 69 aggregator unreachable, 77 not allowed."
+    after_help = "Examples:\n  keyvigil up\n  keyvigil query 'system.cpu.*' --last 15m\n  keyvigil keys --expires-before +30d --status active\n\nExit codes: 0 done, 1 failed, 2 usage, 3 a check says not healthy, 69 aggregator unreachable, 77 not allowed, 130 ended by Ctrl-C."
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -71,6 +71,9 @@ pub(crate) enum Command {
     /// Lists events, newest first: keys that came, were replaced or went, policies violated, data lost.
     #[command(after_help = events_help())]
     Events(Events),
+    /// Shows events as they come, until Ctrl-C: who uses which key, what is denied, what breaks a policy.
+    #[command(after_help = WATCH_HELP)]
+    Watch(Watch),
     /// Lists alerts, or acknowledges one.
     Alerts(Alerts),
     /// Lists what was declared lost: when, by whom, how much, and why.
@@ -132,12 +135,15 @@ pub(crate) struct Query {
     pub(crate) limit: Option<usize>,
 }
 
-const KEYS_HELP: &str = "The table is as wide as the terminal; piped, or with COLUMNS set very high, nothing is cut.\n\nExamples:\n  keyvigil keys --expires-before +30d --status active\n  keyvigil keys --finding weak,private_key_readable\n  keyvigil keys --host web-1 --output csv > keys.csv\n  keyvigil keys show 3f2a9c10\n  keyvigil keys cbom > cbom.json";
+const KEYS_HELP: &str = "The table is as wide as the terminal; piped, or with COLUMNS set very high, nothing is cut.\n\nExamples:\n  keyvigil keys --expires-before +30d --status active\n  keyvigil keys --finding weak,private_key_readable\n  keyvigil keys --host web-1 --output csv > keys.csv\n  keyvigil keys show 3f2a9c10\n  keyvigil keys --usage\n  keyvigil keys --usage 3f2a9c10\n  keyvigil keys --used before:-90d\n  keyvigil keys cbom > cbom.json";
 
 #[derive(Debug, Args)]
 pub(crate) struct Keys {
     #[command(subcommand)]
     pub(crate) command: Option<OfKeys>,
+    /// Who uses them, and how much: of one key, or of all private keys that match.
+    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "")]
+    pub(crate) usage: Option<String>,
     #[command(flatten)]
     pub(crate) filter: KeyFilter,
 }
@@ -192,13 +198,16 @@ pub(crate) struct KeyFilter {
     /// pem, pkcs12, jks, authorized_keys, ...; comma-separated.
     #[arg(long)]
     pub(crate) file_format: Option<String>,
+    /// never (since it is observed), unknown (nothing observes it), before:TIME, since:TIME.
+    #[arg(long)]
+    pub(crate) used: Option<String>,
     /// Text in subject, path, names or fingerprint.
     #[arg(long)]
     pub(crate) search: Option<String>,
     /// Shows the public CAs that the system ships, too.
     #[arg(long)]
     pub(crate) trust_store: bool,
-    /// not_after, severity, last_seen, first_seen, subject; with - in front for the reverse.
+    /// not_after, severity, last_seen, first_seen, last_used, subject; with - in front for the reverse.
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) sort: Option<String>,
     /// Rows at most (table and JSON: 100; CSV always holds all).
@@ -208,7 +217,7 @@ pub(crate) struct KeyFilter {
 
 const SHOW_HELP: &str = "`keyvigil keys --output json` has ids whole; where several keys begin so, they are listed.\n\nExamples:\n  keyvigil keys show 3f2a9c10\n  keyvigil keys show SHA256:vk0dOV...\n  keyvigil keys show 3f2a9c10 --output json";
 const FINDINGS_EXAMPLES: &str = "Examples:\n  keyvigil findings --severity critical,warning\n  keyvigil findings --host web-1 --kind expiring,expired\n  keyvigil findings --key 3f2a9c10 --output json";
-const EVENTS_EXAMPLES: &str = "Examples:\n  keyvigil events --last 24h\n  keyvigil events --kind rotated,removed --start 2026-11-01T00:00:00Z --end 2026-11-08T00:00:00Z\n  keyvigil events --key 3f2a9c10";
+const EVENTS_EXAMPLES: &str = "Examples:\n  keyvigil events --last 24h\n  keyvigil events --kind rotated,removed --start 2026-11-01T00:00:00Z --end 2026-11-08T00:00:00Z\n  keyvigil events --key 3f2a9c10\n  keyvigil events --kind accessed,denied --exe openssl --last 24h";
 
 #[derive(Debug, Args)]
 #[command(after_help = findings_help())]
@@ -255,6 +264,12 @@ pub(crate) struct Events {
     /// Of this key: its id or fingerprint, or how one of them begins.
     #[arg(long)]
     pub(crate) key: Option<String>,
+    /// By this program: its path, or the last part of it.
+    #[arg(long)]
+    pub(crate) exe: Option<String>,
+    /// By this user: name or number.
+    #[arg(long)]
+    pub(crate) user: Option<String>,
     /// Range that ends now: 15m, 24h, 7d (default: all there are).
     #[arg(long, conflicts_with_all = ["start", "end"])]
     pub(crate) last: Option<String>,
@@ -267,6 +282,30 @@ pub(crate) struct Events {
     /// Rows at most.
     #[arg(long, default_value_t = 50, value_parser = at_least_one)]
     pub(crate) limit: usize,
+}
+
+const WATCH_HELP: &str = "`--output json` prints one JSON object a line. After a cut it goes on where it was, without a gap and without\nrepeats.\n\nExamples:\n  keyvigil watch --kind accessed,denied,policy_violation\n  keyvigil watch --host web-1 --exe nginx\n  keyvigil watch --key 3f2a9c10 --output json\n\nExit codes: 130 ended by Ctrl-C, 2 usage, 69 aggregator unreachable, 77 not allowed.";
+
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Of these kinds, such as accessed; comma-separated.
+    #[arg(long)]
+    pub(crate) kind: Option<String>,
+    /// Of this key: its id or fingerprint, or how one of them begins.
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// On this host.
+    #[arg(long)]
+    pub(crate) host: Option<String>,
+    /// By this program: its path, or the last part of it.
+    #[arg(long)]
+    pub(crate) exe: Option<String>,
+    /// By this user: name or number.
+    #[arg(long)]
+    pub(crate) user: Option<String>,
+    /// From behind the event of this id on, as `--output json` has them (default: from now on).
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<String>,
 }
 
 #[derive(Debug, Args)]

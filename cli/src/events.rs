@@ -14,7 +14,15 @@ const COLUMNS: &[Column] = &[Column::whole("TIME"), Column::whole("KIND"), Colum
 
 pub(crate) async fn events(client: &Client, args: Events, output: Output) -> Done {
     let start = args.start.or_else(|| args.last.map(|last| format!("-{last}")));
-    let wanted = [("kind", &args.kind), ("host", &args.host), ("key", &args.key), ("start_time", &start), ("end_time", &args.end)];
+    let wanted = [
+        ("kind", &args.kind),
+        ("host", &args.host),
+        ("key", &args.key),
+        ("exe", &args.exe),
+        ("user", &args.user),
+        ("start_time", &start),
+        ("end_time", &args.end),
+    ];
     let filters: Vec<(&str, &str)> = wanted.iter().filter_map(|(name, value)| value.as_deref().map(|v| (*name, v))).collect();
     let page = pages("events", args.limit, async |paging| client.events(&[filters.clone(), paging].concat()).await).await?;
     if as_json(&page, output) {

@@ -1,6 +1,7 @@
 //! `keyvigil keys`: the inventory for people, programs and spreadsheets.
 
 mod show;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
@@ -30,6 +31,8 @@ pub(crate) async fn keys(client: &Client, args: Keys, output: Output) -> Done {
     match args.command {
         Some(OfKeys::Show { key }) => show::show(client, &key, output).await,
         Some(OfKeys::Cbom { version, host, trust_store }) => cbom(client, &version, host.as_deref(), trust_store).await,
+        None if args.usage.as_deref() == Some("") => usage::list(client, &args.filter, output).await,
+        None if args.usage.is_some() => usage::one(client, args.usage.as_deref().unwrap_or_default(), output).await,
         None if output == Output::Csv => csv(client, &args.filter).await,
         None => list(client, &args.filter, output).await,
     }
@@ -45,6 +48,7 @@ fn filters(args: &KeyFilter) -> Vec<(&str, &str)> {
         ("finding", &args.finding),
         ("role", &args.role),
         ("file_format", &args.file_format),
+        ("used", &args.used),
         ("search", &args.search),
         ("sort", &args.sort),
     ];
@@ -169,7 +173,7 @@ fn words(kind: &str) -> String {
         "private_key_readable" => "readable".into(),
         "private_key_in_open_directory" => "open dir".into(),
         "unencrypted_key_in_home" => "no password".into(),
-        "authorized_key_never_used" => "not used".into(),
+        "authorized_key_never_used" | "private_key_unused" => "not used".into(),
         "authorized_key_revoked" | "revoked_in_use" => "revoked".into(),
         "served_stale" => "stale".into(),
         "served_chain_fault" => "chain".into(),

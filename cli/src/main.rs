@@ -9,6 +9,7 @@ mod keys;
 mod layout;
 mod print;
 mod up;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -27,15 +28,18 @@ fn main() -> ExitCode {
 
 async fn run(global: Global, command: Command) -> Result<ExitCode, Failed> {
     let output = global.output;
-    if output == Output::Csv && !matches!(&command, Command::Keys(keys) if keys.command.is_none()) {
+    if output == Output::Csv && !matches!(&command, Command::Keys(keys) if keys.command.is_none() && keys.usage.is_none()) {
         return Err(Failed::new(2, "--output csv is for the list of keys only: `keyvigil keys --output csv`"));
     }
     if let Command::Up(args) = command {
         return up::up(args, output).await;
     }
     let client = client(&global)?;
+    if let Command::Watch(args) = command {
+        return watch::watch(&client, args, output).await;
+    }
     match command {
-        Command::Up(_) => {}
+        Command::Up(_) | Command::Watch(_) => {}
         Command::Status => ask::status(&client, output).await?,
         Command::Query(args) => ask::query(&client, args, output).await?,
         Command::Keys(args) => keys::keys(&client, args, output).await?,

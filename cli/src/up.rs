@@ -43,6 +43,7 @@ pub(crate) async fn up(args: Up, output: Output) -> Result<ExitCode, Failed> {
     let dir = args.dir.clone().map_or_else(default_dir, Ok)?;
     std::fs::create_dir_all(&dir).map_err(|e| Failed::new(1, format!("cannot make {}: {e}", dir.display())))?;
     let (mut aggregator, endpoints) = start_aggregator(&args, &dir).await?;
+    let probe = if args.no_agent { None } else { start_probe(&dir)? };
     let mut agent = match args.no_agent {
         true => None,
         false => Some(start_agent(&dir, &endpoints).await?),
@@ -55,6 +56,7 @@ pub(crate) async fn up(args: Up, output: Output) -> Result<ExitCode, Failed> {
     };
     // The agent first, so that it can deliver what it saw last.
     stop(agent).await;
+    stop(probe).await;
     stop(Some(aggregator)).await;
     match ended {
         None => Ok(ExitCode::SUCCESS),
@@ -113,6 +115,24 @@ fn other_listeners(api: &str) -> Vec<(String, String)> {
     set.into_iter().map(|(name, address)| (format!("KEYVIGIL_LISTEN__{name}"), address)).collect()
 }
 
+/// The agent's helper, where this user may start it: it needs root. Without it the agent says what it does not see.
+fn start_probe(dir: &Path) -> Result<Option<Kept>, Failed> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(None);
+    }
+    let mut command = Command::new(program("keyvigil-agent")?);
+    command.arg("probe").arg("--socket").arg(probe_socket(dir)).arg("--stop-with-stdin");
+    if std::env::var_os("LOG_LEVEL").is_none() {
+        command.env("LOG_LEVEL", "warn");
+    }
+    spawn(&mut command).map(Some)
+}
+
+fn probe_socket(dir: &Path) -> PathBuf {
+    // Absolute, as the agent's configuration wants it.
+    std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned()).join("probe.sock")
+}
+
 async fn start_agent(dir: &Path, endpoints: &Endpoints) -> Result<Kept, Failed> {
     let (agent, state) = (program("keyvigil-agent")?, dir.join("agent"));
     let address = endpoints.ingest_url.trim_start_matches("https://");
@@ -134,6 +154,9 @@ async fn start_agent(dir: &Path, endpoints: &Endpoints) -> Result<Kept, Failed> 
     }
     let mut command = Command::new(agent);
     command.arg("--dir").arg(state).args(["run", "--stop-with-stdin"]);
+    if std::env::var_os("KEYVIGIL_ACCESS__SOCKET").is_none() {
+        command.env("KEYVIGIL_ACCESS__SOCKET", probe_socket(dir));
+    }
     if std::env::var_os("LOG_LEVEL").is_none() {
         command.env("LOG_LEVEL", "warn");
     }

@@ -30,7 +30,7 @@ pub struct Sources {
 }
 
 /// Sections that only the agent has.
-pub const AGENT_SECTIONS: &[&str] = &["buffer", "sampling", "keystore", "served"];
+pub const AGENT_SECTIONS: &[&str] = &["buffer", "canary", "sampling", "keystore", "served", "access"];
 /// Sections that only the aggregator has.
 pub const AGGREGATOR_SECTIONS: &[&str] = &["listen", "storage", "limits", "api", "enroll", "alerts", "revocation", "smtp", "slack"];
 

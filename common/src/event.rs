@@ -45,11 +45,15 @@ pub enum EventKind {
     ServedFresh,
     /// A key is revoked no longer: a list took it back.
     RevocationLifted,
+    /// A program and user opened a key for the first time since it is watched.
+    FirstUse,
+    /// The agent's own key was opened or used, and that was seen: a proof of sight, which is kept of its host and not as an event.
+    Canary,
 }
 
 impl EventKind {
     /// All kinds, in wire order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Created,
         Self::Rotated,
         Self::Expired,
@@ -69,6 +73,8 @@ impl EventKind {
         Self::ServedStale,
         Self::ServedFresh,
         Self::RevocationLifted,
+        Self::FirstUse,
+        Self::Canary,
     ];
 
     /// Name in the API and in tags.
@@ -94,6 +100,8 @@ impl EventKind {
             Self::ServedStale => "served_stale",
             Self::ServedFresh => "served_fresh",
             Self::RevocationLifted => "revocation_lifted",
+            Self::FirstUse => "first_use",
+            Self::Canary => "canary",
         }
     }
 

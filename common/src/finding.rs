@@ -99,6 +99,8 @@ kinds! {
     ServedWithoutFile = "served_without_file",
     /// A port serves a certificate that nobody but its owner vouches for.
     SelfSignedServed = "self_signed_served",
+    /// Nobody was seen to use a private key for long, where use is observed.
+    PrivateKeyUnused = "private_key_unused",
 }
 
 impl FindingKind {

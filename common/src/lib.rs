@@ -3,6 +3,7 @@
 //! beyond reading the configuration files and key files it is pointed at.
 
 pub mod backoff;
+pub mod canary;
 #[cfg(feature = "client")]
 pub mod client;
 pub mod clock;

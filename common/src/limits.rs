@@ -164,3 +164,6 @@ pub const SERIES_MAX: usize = 2_000_000;
 pub const INGEST_INFLIGHT_BYTES_MAX: usize = 512 << 20;
 /// Connections per listener.
 pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// Trials of a canary that one ack confirms; of a backlog the newest are enough.
+pub const CANARY_PROOFS_MAX: usize = 64;

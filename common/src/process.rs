@@ -101,6 +101,12 @@ pub fn runtime(threads: usize, work: impl Future<Output = ExitCode>) -> ExitCode
 
 /// Ends when the process is asked to stop: SIGTERM, SIGINT, or (`with_stdin`) the end of standard input. Says which.
 pub async fn asked_to_stop(with_stdin: bool) -> &'static str {
+    // The signal of those who think that something is reloaded must not be the end.
+    asked_to_stop_or(with_stdin, || tracing::warn!("SIGHUP: the configuration is read at start only; restart to apply changes")).await
+}
+
+/// As [`asked_to_stop`]; meanwhile each SIGHUP does `reload`.
+pub async fn asked_to_stop_or(with_stdin: bool, reload: impl Fn()) -> &'static str {
     let wait = |kind| async move {
         match signal(kind) {
             Ok(mut stream) => {
@@ -122,11 +128,10 @@ pub async fn asked_to_stop(with_stdin: bool) -> &'static str {
         });
         let _ = end.await;
     };
-    // Nothing is reloaded yet; the signal of those who think so must not be the end.
     let hangup = async {
         let Ok(mut stream) = signal(SignalKind::hangup()) else { return std::future::pending::<()>().await };
         while stream.recv().await.is_some() {
-            tracing::warn!("SIGHUP: the configuration is read at start only; restart to apply changes");
+            reload();
         }
         std::future::pending::<()>().await;
     };

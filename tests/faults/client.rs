@@ -46,7 +46,16 @@ impl Client {
     pub(crate) fn body(&self, frames: Vec<(u64, Vec<u8>)>, waiting: Vec<Range>) -> Vec<u8> {
         let wall_ms = SystemClock::shared().now_ms();
         let trusts = self.identity.trusts().expect("a CA");
-        let sender = Sender { instance: [1; 16], machine: [2; 32], boot: [3; 16], boot_ms: 60_000, wall_ms, trusts, blind: None };
+        let sender = Sender {
+            instance: [1; 16],
+            machine: [2; 32],
+            boot: [3; 16],
+            boot_ms: 60_000,
+            wall_ms,
+            trusts,
+            blind: None,
+            canaries: keyvigil_common::canary::Canaries::default(),
+        };
         encode_push(&Push { epoch: EPOCH, sender: Some(sender), waiting, frames, dropped: Vec::new() }).expect("valid")
     }
 

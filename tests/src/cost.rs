@@ -73,7 +73,16 @@ fn run(recording: &Recording, plan: Plan, looks: &[(Vec<usize>, Vec<usize>)], al
         let (frame, wall_ms) = (encode_batch(&batch)?, batch.sealed_ms + 2 + seq as i64 * 31 % 17);
         let whole = frame.len();
         let boot_ms = wall_ms % 1_000_000_000;
-        let sender = Sender { instance: [1; 16], machine: [2; 32], boot: [3; 16], boot_ms, wall_ms, trusts: [4; 32], blind: Some(0) };
+        let sender = Sender {
+            instance: [1; 16],
+            machine: [2; 32],
+            boot: [3; 16],
+            boot_ms,
+            wall_ms,
+            trusts: [4; 32],
+            blind: Some(0),
+            canaries: keyvigil_common::canary::Canaries::default(),
+        };
         let push = Push { epoch: [7; 16], sender: Some(sender), frames: vec![(seq as u64 + 1, frame)], ..Push::default() };
         let (body, next) = wire::encode_push_after(&push, base.as_ref())?;
         let part = if base.is_none() { &mut cost.first } else { &mut cost.following };

@@ -15,6 +15,7 @@ use keyvigil_common::client::Client;
 use keyvigil_common::clock::{ManualClock, SharedClock, SystemClock};
 use keyvigil_common::config::Period;
 use keyvigil_common::stop::Stop;
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// How long a condition may take to come true before the test is lost. Not a speed: nothing waits that long that works.
@@ -24,6 +25,26 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn in_full() -> bool {
     std::env::var("KEYVIGIL_FAULTS").is_ok_and(|size| size == "full")
+}
+
+/// All events of a kind, page by page.
+///
+/// # Panics
+/// Where there is no answer.
+pub async fn events(client: &Client, kind: &str) -> Vec<Value> {
+    let (mut all, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let mut filters = vec![("kind", kind), ("limit", "1000")];
+        if !cursor.is_empty() {
+            filters.push(("cursor", &cursor));
+        }
+        let page = client.events(&filters).await.expect("events");
+        all.extend(page["events"].as_array().cloned().unwrap_or_default());
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = next.to_owned(),
+            None => return all,
+        }
+    }
 }
 
 /// Asks `look` until it says `Some`; panics with `what` when patience is over.

@@ -34,7 +34,9 @@ impl Nginx {
             );
         }
         let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path tmp;\n")).concat();
-        let config = format!("daemon off;\nworker_processes 2;\npid nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\n{temporary}{sites}}}\n");
+        let config = format!(
+            "daemon off;\nworker_processes 2;\npid nginx.pid;\nevents {{}}\nhttp {{\naccess_log off;\nssl_protocols TLSv1.2 TLSv1.3;\n{temporary}{sites}}}\n"
+        );
         std::fs::write(dir.join("nginx.conf"), config).expect("a file");
         let master = Self::command(dir).stdin(Stdio::null()).spawn().expect("nginx starts");
         let mut server = Self { master, dir: dir.to_owned(), port };

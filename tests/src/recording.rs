@@ -7,7 +7,7 @@ use std::io::{BufRead, Read};
 use std::path::Path;
 use std::time::Duration;
 
-use keyvigil_agent::collect::{At, COLLECTORS, Collector, Context, KeystoreConfig, KnownKeys, ServedConfig, Sink};
+use keyvigil_agent::collect::{AccessRules, At, COLLECTORS, Collector, Context, KeystoreConfig, KnownKeys, Link, ServedConfig, Sink};
 use keyvigil_agent::rootfs::RootFs;
 use keyvigil_common::clock::SharedClock;
 use keyvigil_common::sample::Series;
@@ -66,7 +66,19 @@ impl Recorder {
         // Nobody's ports are knocked at for a recording.
         let served = ServedConfig { exclude: vec!["1-65535".into()], ..ServedConfig::default() };
         let (keystore, known) = (KeystoreConfig::default(), KnownKeys::default());
-        let context = Context { root, started_ms: 0, keystore, served, known, registry: Registry::default(), waiting: None };
+        let (access, probe) = (AccessRules::default(), Link::new("/nonexistent"));
+        let context = Context {
+            root,
+            started_ms: 0,
+            keystore,
+            served,
+            known,
+            access,
+            probe,
+            canary: keyvigil_agent::canary::Canary::none(),
+            registry: Registry::default(),
+            waiting: None,
+        };
         let rows = COLLECTORS.iter().filter(|row| SENSORS.contains(&row.name));
         Self { sensors: rows.map(|row| (row.name, (row.make)(&context))).collect(), recording: Recording::default() }
     }

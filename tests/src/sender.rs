@@ -114,6 +114,7 @@ impl Sender {
             board: board.clone(),
             courier: Courier::default(),
             shown: Shown::default(),
+            canary: keyvigil_agent::canary::Canary::none(),
         };
         tasks.spawn("uplink", uplink.run());
         Self { buffer, board, registry, options, filled, tasks, _identity }

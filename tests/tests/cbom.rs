@@ -84,7 +84,7 @@ fn odd(at: usize) -> KeyRecord {
 /// The document, and its longest piece.
 fn made(keys: &[Arc<KeyRecord>], version: Version) -> (String, usize) {
     let found = Arc::new(Findings::of(keys.iter().map(AsRef::as_ref), NOW));
-    let order = Order { version, host: None, trust_store: true, now_ms: NOW };
+    let order = Order { version, host: None, trust_store: true, now_ms: NOW, uses_since_ms: NOW, uses: None };
     let mut longest = 0;
     let text = cbom::rows(keys.to_vec(), found, order).inspect(|piece| longest = longest.max(piece.len())).collect();
     (text, longest)

@@ -10,7 +10,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use keyvigil_agent::collect::{At, COLLECTORS, Context, KeystoreConfig, KnownKeys, ServedConfig, Sink, StorePassword};
+use keyvigil_agent::collect::{AccessRules, At, COLLECTORS, Context, KeystoreConfig, KnownKeys, Link, ServedConfig, Sink, StorePassword};
 use keyvigil_agent::rootfs::RootFs;
 use keyvigil_common::client::Client;
 use keyvigil_common::telemetry::Registry;
@@ -122,6 +122,9 @@ fn what_the_sensor_says_before_it_is_sealed_has_nothing_private() {
     let paths = vec![keys.to_string_lossy().into_owned()];
     let keystore = KeystoreConfig { paths, password: passwords(dir.path()), named_files: false, ..KeystoreConfig::default() };
     let context = Context {
+        access: AccessRules::default(),
+        probe: Link::new("/nonexistent"),
+        canary: keyvigil_agent::canary::Canary::none(),
         root: RootFs::host(),
         started_ms: 0,
         keystore,

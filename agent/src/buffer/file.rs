@@ -102,17 +102,7 @@ impl File {
 
     /// What `sensor` asked to be remembered.
     pub(super) fn remembered(&self, sensor: &str) -> Result<Vec<Remembered>, BufferError> {
-        let mut statement = self.connection.prepare_cached("SELECT key, value FROM remembered WHERE sensor = ?1")?;
-        let mut rows = statement.query([sensor])?;
-        let mut out = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (key, sealed): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
-            if !sealed.is_empty() {
-                let value = self.ring.unseal(&sealed, &remembered_place(sensor, &key))?;
-                out.push((key, value));
-            }
-        }
-        Ok(out)
+        remembered(&self.connection, &self.ring, sensor)
     }
 
     /// What all sensors asked to be remembered.
@@ -177,6 +167,21 @@ impl Work<'_> {
 
 pub(super) fn batch_place(file: &[u8; 16], id: u64) -> Vec<u8> {
     format!("batch:{}:{id}", keyvigil_common::hex(file)).into_bytes()
+}
+
+/// What `sensor` asked to be remembered.
+pub(super) fn remembered(connection: &Connection, ring: &KeyRing, sensor: &str) -> Result<Vec<Remembered>, BufferError> {
+    let mut statement = connection.prepare_cached("SELECT key, value FROM remembered WHERE sensor = ?1")?;
+    let mut rows = statement.query([sensor])?;
+    let mut out = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (key, sealed): (String, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        if !sealed.is_empty() {
+            let value = ring.unseal(&sealed, &remembered_place(sensor, &key))?;
+            out.push((key, value));
+        }
+    }
+    Ok(out)
 }
 
 pub(super) fn remembered_place(sensor: &str, key: &str) -> Vec<u8> {

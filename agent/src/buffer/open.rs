@@ -271,6 +271,16 @@ pub fn waiting(path: &Path) -> Result<(u64, u64, u64), BufferError> {
     Ok((waiting.rows, waiting.items, waiting.bytes))
 }
 
+/// What `sensor` asked to be remembered in the file at `path`, which an agent may have open.
+///
+/// # Errors
+/// A file that cannot be read, or another's.
+pub fn recall(path: &Path, master: &MasterKey, sensor: &str) -> Result<Vec<super::Remembered>, BufferError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let wrapped = meta(&connection, "data_key")?.ok_or_else(|| BufferError::Damaged("the buffer has no key".into()))?;
+    super::file::remembered(&connection, &KeyRing::open(master, &[(1, wrapped)])?, sensor)
+}
+
 /// Reads epochs as they are stored.
 pub(super) fn spans(connection: &Connection) -> Result<Vec<Span>, BufferError> {
     Ok(connection.prepare("SELECT first_id, epoch, first_seq FROM epoch ORDER BY first_id")?.query_map([], super::state::span)?.collect::<Result<_, _>>()?)

@@ -60,7 +60,7 @@ pub(super) use self::metrics::{METRICS, tag};
 use self::model::{Change, Held};
 use self::parser::Parser;
 use self::pattern::Pattern;
-pub(crate) use self::pattern::{is_pattern, missing};
+pub(crate) use self::pattern::{covers_path as covers, is_pattern, missing};
 use self::places::PLACES;
 use self::site::{Looked, Site, Wanted as SiteWanted};
 use self::tracker::{GRACE, Tracker};
@@ -175,7 +175,7 @@ impl Keystore {
             memory: Memory::default(),
             stored: Memory::default(),
             unknown_past: UnknownPast::Untold,
-            sites: vec![Site::new("", context.root.clone())],
+            sites: vec![Site::new("", context.root.clone(), context.known.own_reads())],
             watcher: None,
             totals: Totals::default(),
             resent: None,
@@ -207,6 +207,8 @@ impl Keystore {
         let mut changes = self.tracker.leave_all(|path| ended(path));
         changes.append(&mut self.unwatched);
         changes.extend(self.tracker.update(at, &scan));
+        let files = scan.files.iter().filter(|(_, observed)| observed.objects.iter().any(|object| object.facts.kind.is_private()));
+        let generations = files.map(|(path, observed)| (path.clone(), observed.version.generation())).collect();
         let hidden = scan.hidden;
         let before = self.memory.clone();
         self.catch_up(at, sink);
@@ -224,7 +226,8 @@ impl Keystore {
         let [Ok(host), ..] = &looks[..] else { return Ok(()) };
         self.roots(&host.found.roots, sink);
         self.memory.remember(&mut self.stored, &mut self.tracker, sink);
-        self.known.write(self.tracker.held().map(|held| (&held.facts, &held.place)));
+        let roots = self.sites.iter().skip(1).map(|site| (site.prefix.clone(), site.root.path("/"))).collect();
+        self.known.write(self.tracker.held().map(|held| (&held.facts, &held.place)), roots, generations);
         self.watch(host, sink);
         self.sites.iter_mut().zip(&looks).for_each(|(site, looked)| site.is_known |= looked.is_ok());
         self.looked_ms = Some(looked_ms);
@@ -246,7 +249,8 @@ impl Keystore {
         let gone = self.sites.extract_if(1.., |site| !running.contains_key(&site.prefix));
         let gone: Vec<String> = gone.map(|site| site.prefix).collect();
         let known: HashSet<String> = self.sites.iter().map(|site| site.prefix.clone()).collect();
-        let new = running.iter().filter(|(prefix, _)| !known.contains(*prefix)).map(|(prefix, root)| Site::new(prefix, RootFs::new(root)));
+        let new =
+            running.iter().filter(|(prefix, _)| !known.contains(*prefix)).map(|(prefix, root)| Site::new(prefix, RootFs::new(root), self.known.own_reads()));
         self.sites.extend(new.collect::<Vec<_>>());
         // The process by which it is entered may be another one now.
         for site in &mut self.sites {

@@ -1,14 +1,16 @@
 //! Which certificates lie on this host: written by the keystore sensor after each scan, read by the sensor of served certificates.
 //! The one thing that two sensors share; neither knows the other.
 
-use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyvigil_common::key::{KeyFacts, KeyKind, Place, Role};
 
 use super::Poke;
+use crate::rootfs::RootFs;
 
 /// A certificate in a file.
 #[derive(Debug, Clone)]
@@ -27,11 +29,50 @@ pub(crate) struct Known {
     pub(crate) certificates: Vec<KnownCertificate>,
     /// Fingerprints of the private keys.
     pub(crate) keys: HashSet<String>,
+    /// Files with private keys: path as it is told, and the keys in it.
+    pub(crate) private: BTreeMap<String, Vec<Arc<KeyFacts>>>,
+    /// Where the root of each container lies that was looked at, by the prefix of its paths.
+    pub(crate) roots: BTreeMap<String, PathBuf>,
+    /// In which state these files were when they were read, as the kernel programs number it.
+    pub(crate) generations: BTreeMap<String, u64>,
+    /// Another number with each change of `private`.
+    pub(crate) private_version: u64,
+}
+
+impl Known {
+    /// Whether a file lies in a container.
+    pub(crate) fn is_inside(&self, path: &str) -> bool {
+        self.roots.keys().any(|prefix| path.starts_with(prefix.as_str()))
+    }
+
+    /// Where a file lies as this process reaches it: of a container through the container's root.
+    pub(crate) fn place(&self, path: &str, root: &RootFs) -> PathBuf {
+        let inside = self.roots.iter().find_map(|(prefix, root)| Some(RootFs::new(root).path(path.strip_prefix(prefix.as_str())?)));
+        inside.unwrap_or_else(|| root.path(path))
+    }
+}
+
+/// What the keystore sensor opens of the files that somebody else follows without being told by whom they are opened.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnReads(Arc<Mutex<HashMap<(u64, u64), u64>>>);
+
+impl OwnReads {
+    /// Opens a file (device and inode), and counts it where somebody follows it: nobody looks in between.
+    pub(crate) fn opening<T>(&self, file: (u64, u64), open: impl FnOnce() -> T) -> T {
+        let mut opens = self.lock();
+        opens.get_mut(&file).into_iter().for_each(|count| *count += 1);
+        open()
+    }
+
+    /// Opens of each file that is followed since whoever follows it looked last.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, HashMap<(u64, u64), u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// The handle of both.
 #[derive(Debug, Clone, Default)]
-pub struct KnownKeys(Arc<Mutex<Shared>>);
+pub struct KnownKeys(Arc<Mutex<Shared>>, OwnReads);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -43,17 +84,25 @@ struct Shared {
 
 impl KnownKeys {
     /// Replaces what is known; wakes who reads it where a certificate came, went or moved.
-    pub(crate) fn write<'a>(&self, held: impl Iterator<Item = (&'a Arc<KeyFacts>, &'a Place)>) {
-        let (mut known, mut hasher) = (Known::default(), DefaultHasher::new());
+    pub(crate) fn write<'a>(
+        &self,
+        held: impl Iterator<Item = (&'a Arc<KeyFacts>, &'a Place)>,
+        roots: BTreeMap<String, PathBuf>,
+        generations: BTreeMap<String, u64>,
+    ) {
+        let (mut known, mut hasher, mut private) = (Known { roots, generations, ..Known::default() }, DefaultHasher::new(), DefaultHasher::new());
         for (facts, place) in held {
             if facts.kind.is_private() {
                 known.keys.insert(facts.fingerprint.clone());
+                (&facts.id, &place.path).hash(&mut private);
+                known.private.entry(place.path.clone()).or_default().push(Arc::clone(facts));
             } else if facts.kind == KeyKind::Certificate {
                 (&facts.id, &place.path, place.role, &place.used_by).hash(&mut hasher);
                 let (path, held, used_by) = (place.path.clone(), place.role == Role::Held, place.used_by.clone());
                 known.certificates.push(KnownCertificate { facts: Arc::clone(facts), path, held, used_by });
             }
         }
+        known.private_version = private.finish();
         let version = hasher.finish();
         let mut shared = self.lock();
         let is_news = shared.latest.is_none() || shared.version != version;
@@ -66,6 +115,11 @@ impl KnownKeys {
     /// What the latest scan found; `None` where there was none yet.
     pub(crate) fn read(&self) -> Option<Arc<Known>> {
         self.lock().latest.clone()
+    }
+
+    /// What is opened to find that out.
+    pub(crate) fn own_reads(&self) -> OwnReads {
+        self.1.clone()
     }
 
     /// Whom to wake.

@@ -7,6 +7,8 @@ pub struct User<'a> {
     pub name: &'a str,
     /// Number.
     pub uid: u32,
+    /// Number of the first group.
+    pub gid: u32,
     /// Home directory.
     pub home: &'a str,
 }
@@ -15,8 +17,8 @@ pub struct User<'a> {
 pub fn users(text: &str) -> impl Iterator<Item = User<'_>> {
     text.lines().filter_map(|line| {
         let mut fields = line.split(':');
-        let (name, uid, home) = (fields.next()?, fields.nth(1)?.parse().ok()?, fields.nth(2)?);
-        (!name.is_empty()).then_some(User { name, uid, home })
+        let (name, uid, gid, home) = (fields.next()?, fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?, fields.nth(1)?);
+        (!name.is_empty()).then_some(User { name, uid, gid, home })
     })
 }
 

@@ -42,13 +42,19 @@ impl Sampler {
     }
 
     fn take_back(&mut self, answer: Answer) {
-        let Answer { at, collector, mut sink, mut time, booted_ms, cost } = answer;
+        let Answer { at, mut collector, mut sink, mut time, booted_ms, cost, is_anew } = answer;
         // The wall clock was set while it looked.
         let by_ms = self.pending.follow_clock() - booted_ms;
         time.wall_ms += by_ms;
         step::shift(by_ms, &mut sink.samples, &mut sink.sightings, &mut sink.events);
         let (now, now_ms) = (self.parts.clock.monotonic(), self.parts.clock.now_ms());
+        if is_anew {
+            collector.on_change(self.poke(at));
+        }
         let Some(slot) = self.slots.get_mut(at) else { return };
+        if is_anew {
+            (slot.restored, slot.asked, slot.is_anew) = (false, false, true);
+        }
         let enhanced = self.parts.enhanced.borrow().holds(slot.row.name, now_ms);
         slot.collector = Some(collector);
         slot.started = None;

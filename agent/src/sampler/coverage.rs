@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use keyvigil_common::event::{Event, EventKind};
 
 use crate::buffer::{Remember, Remembered};
-use crate::collect::SERVED_DOUBTS;
+use crate::collect::{SERVED_DOUBTS, UNPROVEN};
 
-/// Sensors whose blindness is news even if they never saw.
-const ALWAYS_NEWS: [&str; 1] = ["keystore"];
+/// Sensors whose blindness is news even if they never saw: who watches over keys must say what of them is not watched.
+const ALWAYS_NEWS: [&str; 3] = ["keystore", "access", "operations"];
 
 /// What a sensor that does not answer cannot see.
 const LATE: &str = "anything";
@@ -35,10 +35,15 @@ pub struct Coverage {
 
 impl Coverage {
     /// Whether this blindness leaves something unwatched that the agent is there for: keys, certificates that are served, or all
-    /// that a sensor sees. Only that is called blind, here and by the aggregator.
+    /// that a sensor sees, and that it was proven to see. Only that is called blind, here and by the aggregator.
     #[must_use]
     pub fn matters(sensor: &str, what: &str) -> bool {
-        what == LATE || ALWAYS_NEWS.contains(&sensor) || (sensor == "served" && !SERVED_DOUBTS.contains(&what))
+        let doubts = match sensor {
+            "served" => SERVED_DOUBTS.contains(&what),
+            "canary" => what.starts_with(UNPROVEN),
+            sensor => sensor != "keystore",
+        };
+        what == LATE || !doubts
     }
 
     /// Takes back what was told of `sensors` before this start.

@@ -37,6 +37,8 @@ pub(super) struct Answer {
     pub(super) booted_ms: i64,
     /// Processor time that it took.
     pub(super) cost: Duration,
+    /// It failed, and this is another one in its place.
+    pub(super) is_anew: bool,
 }
 
 /// Who runs sensors.
@@ -101,12 +103,13 @@ impl Job {
         let Self { at, row, mut collector, context, host, time, booted_ms } = self;
         let mut sink = Sink::new(&host, time);
         let before = thread_time();
-        if catch_unwind(AssertUnwindSafe(|| collector.collect(time, &mut sink))).is_err() {
+        let is_anew = catch_unwind(AssertUnwindSafe(|| collector.collect(time, &mut sink))).is_err();
+        if is_anew {
             // A fault of ours: the sensor begins anew, and says that it saw nothing.
             (collector, sink) = ((row.make)(&context), Sink::new(&host, time));
             sink.absent("everything", "the sensor failed, and begins anew; the log says how");
         }
-        Answer { at, collector, sink, time, booted_ms, cost: thread_time().saturating_sub(before) }
+        Answer { at, collector, sink, time, booted_ms, cost: thread_time().saturating_sub(before), is_anew }
     }
 }
 
@@ -148,7 +151,18 @@ mod tests {
 
     fn job(at: usize, look: impl FnMut() + Send + 'static) -> Job {
         let (root, keystore, served) = (RootFs::new("/nonexistent"), KeystoreConfig::default(), ServedConfig::default());
-        let context = Context { root, started_ms: 0, keystore, served, known: KnownKeys::default(), registry: Registry::default(), waiting: None };
+        let context = Context {
+            root,
+            started_ms: 0,
+            keystore,
+            served,
+            known: KnownKeys::default(),
+            access: crate::collect::AccessRules::default(),
+            probe: crate::collect::Link::new("/nonexistent"),
+            canary: crate::canary::Canary::none(),
+            registry: Registry::default(),
+            waiting: None,
+        };
         let time = At { wall_ms: 1, monotonic: Duration::ZERO };
         Job { at, row: COLLECTORS[0], collector: Box::new(Fake(Box::new(look))), context, host: "h".into(), time, booted_ms: 0 }
     }
@@ -199,5 +213,6 @@ mod tests {
         let answers = crew.answers();
         assert_eq!(answers[0].sink.blind.len(), 1);
         assert!(answers[0].sink.samples.is_empty() && answers[1].sink.blind.is_empty());
+        assert!(answers[0].is_anew && !answers[1].is_anew);
     }
 }

@@ -13,7 +13,7 @@ use keyvigil_common::wire::{Batch, Class, Column, Group, HostFacts};
 use tokio::sync::Notify;
 
 use crate::buffer::{Buffer, Remember};
-use crate::collect::Sink;
+use crate::collect::{Kept, Sink};
 use crate::sender::Itself;
 
 use super::coverage::Changes;
@@ -36,6 +36,7 @@ pub(super) struct Pending {
     events: Vec<Event>,
     facts: Option<HostFacts>,
     remember: Vec<Remember>,
+    kept: Vec<Kept>,
     since: Option<Duration>,
     steps: Steps,
     store: Store,
@@ -54,6 +55,7 @@ impl Pending {
             events: Vec::new(),
             facts: None,
             remember: Vec::new(),
+            kept: Vec::new(),
             since: None,
             steps: Steps::default(),
             collected: registry.counter("keyvigil.agent.samples_total", "Samples taken."),
@@ -126,6 +128,7 @@ impl Pending {
         self.sightings.extend(sink.sightings);
         self.events.extend(sink.events);
         self.remember.extend(sink.remember.into_iter().map(|(key, value)| (sensor, key, value)));
+        self.kept.extend(sink.kept);
         if let Some(first) = sink.samples.first() {
             self.details.note(sensor, interval, longest, first.at_ms);
             self.groups.push((sensor, interval, sink.samples));
@@ -160,13 +163,13 @@ impl Pending {
         let security = Batch { events: security, ..empty() };
         let keys = Batch { sightings, events: ordinary, ..empty() };
         let classes = [(Class::Security, security), (Class::Alert, alerts), (Class::Key, keys), (Class::Sample, samples), (Class::Detail, detail)];
-        Load::new(classes.into(), std::mem::take(&mut self.remember), now_ms).put(self.store.clone())
+        Load::new(classes.into(), std::mem::take(&mut self.remember), now_ms).then(std::mem::take(&mut self.kept)).put(self.store.clone())
     }
 }
 
 /// Events that leave at once and are kept to the last.
 fn is_security(kind: EventKind) -> bool {
-    !matches!(kind, EventKind::Created | EventKind::Removed | EventKind::AgentStarted | EventKind::Accessed)
+    !matches!(kind, EventKind::Created | EventKind::Removed | EventKind::AgentStarted | EventKind::Accessed | EventKind::Canary)
 }
 
 /// Events of which alerts are made that tell of the agent's own sight, not of what somebody did.

@@ -18,12 +18,19 @@ pub(super) struct Slot {
     pub(super) restored: bool,
     /// It was asked for, and is not known yet: the disk is away.
     pub(super) asked: bool,
+    /// Another one stands here since it failed: it looks once what was seen before lies on disk, and it was asked for what it remembered.
+    pub(super) is_anew: bool,
 }
 
 impl Slot {
     /// One that is due at once.
     pub(super) fn new(row: Row, collector: Box<dyn Collector>, interval: Pace) -> Self {
-        Self { row, collector: Some(collector), interval, due: Duration::ZERO, started: None, late: false, restored: false, asked: false }
+        Self { row, collector: Some(collector), interval, due: Duration::ZERO, started: None, late: false, restored: false, asked: false, is_anew: false }
+    }
+
+    /// When it is due, where it can be asked.
+    pub(super) fn waits_until(&self) -> Option<Duration> {
+        (self.collector.is_some() && !self.is_anew).then_some(self.due)
     }
 
     /// How long it may take.

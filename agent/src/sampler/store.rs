@@ -8,6 +8,7 @@ use keyvigil_common::wire::{self, Batch, Class, Group};
 use tokio::sync::Notify;
 
 use crate::buffer::{Buffer, Lost, New, Remember};
+use crate::collect::Kept;
 
 /// Name of the counter of batches given up.
 pub(crate) const DROPPED: &str = "keyvigil.agent.dropped_batches_total";
@@ -53,6 +54,8 @@ impl Store {
 pub(super) struct Load {
     seen: Vec<(Class, Batch)>,
     remember: Vec<Remember>,
+    /// To be done once it is on disk.
+    kept: Vec<Kept>,
     now_ms: i64,
     /// Encoded.
     sealed: Vec<New>,
@@ -62,7 +65,12 @@ pub(super) struct Load {
 
 impl Load {
     pub(super) fn new(seen: Vec<(Class, Batch)>, remember: Vec<Remember>, now_ms: i64) -> Self {
-        Self { seen, remember, now_ms, sealed: Vec::new(), lost: Vec::new() }
+        Self { seen, remember, kept: Vec::new(), now_ms, sealed: Vec::new(), lost: Vec::new() }
+    }
+
+    /// Does this once it is on disk.
+    pub(super) fn then(self, kept: Vec<Kept>) -> Self {
+        Self { kept, ..self }
     }
 
     /// Encodes it and hands it to the buffer, with the losses that no batch tells of yet.
@@ -105,7 +113,7 @@ impl Load {
 
     async fn append(self, store: &Store) {
         if self.sealed.is_empty() && self.remember.is_empty() && self.lost.is_empty() {
-            return;
+            return on_disk(store, self.kept);
         }
         let count = self.sealed.len() as u64;
         let items: Vec<(Class, u64)> = self.sealed.iter().map(|new| (new.class, new.items)).chain(self.lost.iter().map(|lost| (lost.0, lost.1))).collect();
@@ -117,6 +125,7 @@ impl Load {
                     store.failures.inc();
                 }
                 store.filled.notify_one();
+                on_disk(store, self.kept);
             }
             Err(e) => {
                 store.failures.inc();
@@ -124,6 +133,13 @@ impl Load {
                 tracing::error!(buffer = %store.buffer.path().display(), error = chain(&e), batches = count, "neither disk nor memory took what was sealed; it is lost, and will be declared");
             }
         }
+    }
+}
+
+/// Does what waits for that; not where it lies in memory only.
+fn on_disk(store: &Store, kept: Vec<Kept>) {
+    if store.buffer.level().degraded.is_none() {
+        kept.into_iter().for_each(|kept| kept.0());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::buffer::{Bounds, Lane, Place, Room};
-use crate::collect::{self, COLLECTORS, Collector, KeystoreConfig, KnownKeys, ServedConfig, Sink};
+use crate::collect::{self, AccessRules, COLLECTORS, Collector, KeystoreConfig, KnownKeys, Link, ServedConfig, Sink};
 use crate::rootfs::RootFs;
 use keyvigil_common::clock::ManualClock;
 use keyvigil_common::event::{Event, EventKind};
@@ -28,6 +28,24 @@ impl Collector for Remembers {
 
     fn restore(&mut self, remembered: Vec<(String, Vec<u8>)>) {
         self.0 = Some(remembered.len());
+    }
+}
+
+/// Fails where a file says so, and else remembers.
+struct Fails(RootFs, Remembers);
+
+impl Collector for Fails {
+    fn collect(&mut self, at: At, sink: &mut Sink) {
+        self.1.collect(at, sink);
+        assert!(std::fs::remove_file(self.0.path("/fail")).is_err(), "a fault that is expected here");
+    }
+
+    fn restore(&mut self, remembered: Vec<(String, Vec<u8>)>) {
+        self.1.restore(remembered);
+    }
+
+    fn on_change(&mut self, poke: Poke) {
+        poke.poke();
     }
 }
 
@@ -88,6 +106,9 @@ impl Bench {
                 served: ServedConfig::default(),
                 known: KnownKeys::default(),
                 registry: registry.clone(),
+                access: AccessRules::default(),
+                probe: Link::new("/nonexistent"),
+                canary: crate::canary::Canary::none(),
                 waiting: None,
             },
             adaptive,
@@ -200,6 +221,25 @@ async fn a_sensor_gets_what_it_remembered_when_the_disk_that_knows_it_is_back() 
         bench.buffer.acked(front.epoch, front.frames.last().unwrap().0, Vec::new(), BEGIN_MS).await.unwrap();
     }
     assert_eq!(all, [0.0, -1.0, -1.0, 1.0], "what it remembered before this start, and no more");
+}
+
+#[tokio::test]
+async fn a_sensor_that_failed_begins_anew_with_what_it_had_once_that_is_stored() {
+    let mut bench = Bench::new(vec![row("keystore", |context| Box::new(Fails(context.root.clone(), Remembers::default())))], false, 0.0);
+    bench.sampler.recall().await;
+    bench.looks().await;
+    bench.sampler.pending.seal().await;
+    assert_eq!(bench.sampler.pokes.1.try_recv(), Ok(0));
+    std::fs::write(bench.dir.path().join("fail"), "").unwrap();
+    bench.looks().await;
+    bench.sampler.recall().await;
+    assert!(bench.looks().await.is_empty(), "what was seen before it failed is not stored yet");
+    assert_eq!(bench.sampler.pokes.1.try_recv(), Ok(0), "it can be woken as the one before it");
+    bench.sampler.pending.seal().await;
+    bench.sampler.recall().await;
+    assert_eq!(bench.looks().await, ["keystore"]);
+    let told: Vec<f64> = bench.told("test.remembers").await.into_iter().map(|(_, count)| count).collect();
+    assert_eq!(told, [0.0, 1.0], "the look that failed tells nothing, and the next knows what the one before it stored");
 }
 
 /// Events about what is not seen, of all that waits in the buffer; it waits no longer then.

@@ -37,7 +37,16 @@ mod tests {
     use keyvigil_common::wire::{Batch, Sender, encode_batch};
 
     fn push(seq: u64) -> Push {
-        let sender = Sender { instance: [1; 16], machine: [2; 32], boot: [3; 16], boot_ms: 77, wall_ms: -5, trusts: [4; 32], blind: Some(0) };
+        let sender = Sender {
+            instance: [1; 16],
+            machine: [2; 32],
+            boot: [3; 16],
+            boot_ms: 77,
+            wall_ms: -5,
+            trusts: [4; 32],
+            blind: Some(0),
+            canaries: keyvigil_common::canary::Canaries::default(),
+        };
         let frames = vec![(seq, encode_batch(&Batch::default()).unwrap())];
         Push { epoch: [7; 16], sender: Some(sender), frames, ..Push::default() }
     }

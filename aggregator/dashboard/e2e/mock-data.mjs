@@ -1,7 +1,7 @@
 // For development only: the made-up fleet behind mock-server.mjs, in the shapes of docs/reference/api.md.
 import { D, H, M, NAMES, S, STARTED, hash, instant, length, noise } from './mock-base.mjs';
 import { acknowledge, alertDetail, alerts, alertsStatus, rules } from './mock-alerts.mjs';
-import { events, keys, keysAnswer, summary } from './mock-keys.mjs';
+import { events, keys, keysAnswer, summary, usage } from './mock-keys.mjs';
 
 const VALUES = {
   'system.cpu.usage_total': (i, t) =>
@@ -168,9 +168,10 @@ const FULL = {
 
 function one(path) {
   const [kind, id, verb] = path.split('/');
+  const found = kind === 'keys' ? keys().find((k) => k.id === id || k.fingerprint === id) : undefined;
+  if (verb === 'usage') return found && usage(found);
   if (verb !== undefined) return undefined;
   if (kind === 'alerts') return alertDetail(id);
-  const found = kind === 'keys' ? keys().find((k) => k.id === id || k.fingerprint === id) : undefined;
   return (
     found && {
       key: found,

@@ -49,6 +49,8 @@ function key(name, over) {
     first_seen: STARTED,
     last_seen: Date.now() - 8 * S,
     last_used: null,
+    last_used_by: null,
+    observed_since: null,
     replaces: null,
     replaced_by: null,
     places: [place('web-1', `/etc/ssl/private/${name}.pem`)],
@@ -161,6 +163,45 @@ export function keysAnswer(url) {
   found.sort((a, b) => (a[field] === null) - (b[field] === null) || (a[field] > b[field] ? 1 : -1) * (sort.startsWith('-') ? -1 : 1));
   const limit = Number(p.get('limit') ?? 100);
   return { total: found.length, next_cursor: found.length > limit ? 'MTAw' : null, keys: found.slice(0, limit) };
+}
+
+/** Of two thirds of the hosts use is observed. */
+export function usage(k) {
+  const now = Date.now();
+  const host = k.places[0]?.host ?? 'web-1';
+  const dark = host.startsWith('db');
+  const count = (uses, denied = 0, unauthorized = 0) => ({
+    uses,
+    total: Object.entries(uses).reduce((a, [word, n]) => (word === 'handshake' ? a : a + n), 0),
+    denied,
+    unauthorized,
+    first_use: now - 29 * D,
+    last_use: now - 40 * S,
+  });
+  const actor = (exe, user, unit, of) => ({ exe, user, unit, hosts: [host], count: of });
+  const points = Array.from({ length: 30 }, (_, i) => [now - (30 - i) * D, Math.round(40_000 + 9_000 * Math.sin(i / 3) + i * 200)]);
+  const actors = dark
+    ? []
+    : [
+        actor('/usr/sbin/nginx', 'www-data', 'nginx.service', count({ open: 12, sign: 1_290_114, handshake: 1_290_110 })),
+        actor('/usr/bin/openssl', 'deploy', null, count({ open: 3, sign: 7 })),
+        actor('/usr/bin/python3.11', 'ana', 'user@1004.service', count({}, 4, 2)),
+      ];
+  return {
+    key: k.id,
+    interval_ms: D,
+    observed: dark ? 'unknown' : 'at_least',
+    observed_since: dark ? null : now - 41 * D,
+    reasons: [
+      { host, reason: dark ? `no sensor observes use on ${host}` : 'the operations sensor cannot see /usr/local/bin/vault: a Go program' },
+    ],
+    last_used: dark ? null : now - 40 * S,
+    last_used_by: dark ? null : { host, exe: '/usr/sbin/nginx', user: 'www-data', unit: 'nginx.service' },
+    count: dark ? null : count({ open: 15, sign: 1_290_121, handshake: 1_290_110 }, 4, 2),
+    actors,
+    actors_total: actors.length,
+    series: dark ? {} : { sign: points },
+  };
 }
 
 export function summary() {

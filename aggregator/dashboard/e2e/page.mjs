@@ -1,9 +1,11 @@
 // Checks the dashboard in a real browser against a running aggregator:
 //   node e2e/page.mjs BASE_URL [OUT_DIR] [--expect-key-subject CN=...] [--expect-alert NAME] [--token TOKEN]
+//     [--used-key ID --used-by PROGRAM] [--unobserved-key ID]
 // Prints a line per check and `N passed, N failed`; exit code 1 on a failure. Screenshots go to OUT_DIR.
 import { Harness, assert } from './harness.mjs';
 import { alerts, keys, overview, served } from './checks.mjs';
 import { appearance, keyboard } from './frame.mjs';
+import { usage } from './usage.mjs';
 
 function parse(argv) {
   const found = { free: [] };
@@ -30,6 +32,9 @@ try {
   await harness.part('served', () => served(harness));
   await harness.part('overview', () => overview(harness));
   await harness.part('keys', () => keys(harness, options['expect-key-subject']));
+  await harness.part('usage', () =>
+    usage(harness, { used: options['used-key'], by: options['used-by'], unobserved: options['unobserved-key'] }),
+  );
   await harness.part('alerts', () => alerts(harness, options['expect-alert'], options.token));
   await harness.part('keyboard', () => keyboard(harness));
   await harness.part('appearance', () => appearance(harness));

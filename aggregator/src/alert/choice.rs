@@ -103,6 +103,12 @@ choice! {
         KeyExpiry = "key_expiry",
         /// What is wrong with keys and certificates.
         Finding = "finding",
+        /// What happened to keys, and who did it.
+        Event = "event",
+        /// Hosts that deliver, and do not see what they should.
+        Blind = "blind",
+        /// Hosts that deliver nothing.
+        Silent = "silent",
     ]
 }
 

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use keyvigil_common::config::Period;
 use keyvigil_common::sample::Tags;
 
-use super::{Alert, Kind, Observation, Rule, Step, Tick, acknowledge, close, evaluate};
+use super::event::{self, Happened};
+use super::{Alert, Kind, Observation, Rule, RuleKind, Step, Tick, acknowledge, close, evaluate};
 
 /// Somewhere in November 2025; scripts count from here.
 const START_MS: i64 = 1_763_834_400_000;
@@ -56,6 +57,23 @@ impl Script {
     }
 
     fn evaluate(&mut self, at: i64, what: &[&str]) -> Result<(), String> {
+        let tick = Tick { now_ms: START_MS + at, interval_ms: self.interval_ms };
+        let happened = match what {
+            ["happened", exe, user] => vec![Happened {
+                host: "web-1".into(),
+                key: "k1".into(),
+                path: "/k.pem".into(),
+                exe: (*exe).into(),
+                user: (*user).into(),
+                message: format!("{user} opened /k.pem"),
+                times: 1,
+            }],
+            _ => Vec::new(),
+        };
+        if self.rule.kind == RuleKind::Event && (!happened.is_empty() || what == ["quiet"]) {
+            let seen = event::observe(&self.rule, &happened, &self.alerts, tick.now_ms);
+            return evaluate(&self.rule, &self.alerts, &seen, tick).into_iter().try_for_each(|step| self.keep(step));
+        }
         let value = match what {
             ["value", number] => Some(Some(number.parse::<f64>().map_err(|e| e.to_string())?)),
             ["missing"] => Some(None),
@@ -64,7 +82,6 @@ impl Script {
         };
         let tags = Tags::new([("host", "web-1")]).map_err(|e| e.to_string())?;
         let seen: Vec<Observation> = value.into_iter().map(|value| Observation::new(&self.rule.metric_pattern, tags.clone(), value)).collect();
-        let tick = Tick { now_ms: START_MS + at, interval_ms: self.interval_ms };
         evaluate(&self.rule, &self.alerts, &seen, tick).into_iter().try_for_each(|step| self.keep(step))
     }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use keyvigil_common::event::EventKind;
 use keyvigil_common::finding::FindingKind;
 use keyvigil_common::limits::{PATTERN_BYTES_MAX, TAG_NAME_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX, TEXT_BYTES_MAX};
 use serde::{Deserialize, Serialize};
@@ -62,6 +63,12 @@ pub struct Rule {
     /// For `finding`: the kinds that it tells of.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<FindingKind>,
+    /// For `event`: the kinds that it tells of; `window_seconds` after the last one it is over.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<EventKind>,
+    /// For `event`: what the event's evidence must say, name to value.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub evidence: BTreeMap<String, String>,
     /// Reserved for the detector; `true` is refused until there is one.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub use_anomaly_detection: bool,
@@ -93,6 +100,8 @@ impl Default for Rule {
             origin: Origin::Api,
             days: Vec::new(),
             findings: Vec::new(),
+            events: Vec::new(),
+            evidence: BTreeMap::new(),
             use_anomaly_detection: false,
             ml_sensitivity: None,
         }
@@ -117,6 +126,11 @@ impl Rule {
             RuleKind::Threshold => self.check_threshold(&mut faults),
             RuleKind::KeyExpiry => self.check_expiry(&mut faults),
             RuleKind::Finding => self.check_findings(&mut faults),
+            RuleKind::Event => self.check_events(&mut faults),
+            RuleKind::Blind | RuleKind::Silent => self.check_own_source(&mut faults, "looks at hosts instead"),
+        }
+        if self.kind != RuleKind::Event && !(self.events.is_empty() && self.evidence.is_empty()) {
+            faults.push("events: belongs to kind event, and so does evidence: remove it".into());
         }
         if self.kind != RuleKind::KeyExpiry && !self.days.is_empty() {
             faults.push("days: belongs to kind key_expiry: remove it".into());
@@ -197,14 +211,22 @@ impl Rule {
         self.check_own_source(faults, "has findings instead");
     }
 
-    /// Of kinds that look at keys and not at samples.
+    fn check_events(&self, faults: &mut Vec<String>) {
+        if self.events.is_empty() {
+            faults.push("events: is missing: write which kinds, such as [\"policy_violation\"]".into());
+        }
+        check_map("evidence", &self.evidence, faults);
+        self.check_own_source(faults, "has events instead");
+    }
+
+    /// Of kinds that look at keys, hosts or events and not at samples.
     fn check_own_source(&self, faults: &mut Vec<String>, instead: &str) {
         let kind = self.kind;
         if self.threshold_value.is_some() {
             faults.push(format!("threshold_value: a rule of kind {kind} {instead}: remove it"));
         }
         if !self.metric_pattern.is_empty() {
-            faults.push(format!("metric_pattern: a rule of kind {kind} looks at all keys: remove it"));
+            faults.push(format!("metric_pattern: a rule of kind {kind} looks at no metric: remove it"));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The rules that come with the product and are on from the first start. Data only; a rule of the operator with the same
 //! `rule_id` takes the place of one of these.
 
+use keyvigil_common::event::EventKind;
 use keyvigil_common::finding::FindingKind;
 
 use super::choice::{Origin, Priority, RuleKind};
@@ -10,7 +11,9 @@ use crate::query::Aggregation;
 /// The shipped rules.
 #[must_use]
 pub fn shipped() -> Vec<Rule> {
-    vec![high_cpu(), memory_exhaustion(), authentication_failures(), key_expiry(), weak_key(), key_readable(), served_stale(), revoked_in_use()]
+    let of_hosts = [high_cpu(), memory_exhaustion(), authentication_failures(), agent_blind(), agent_silent()];
+    let of_keys = [key_expiry(), weak_key(), key_readable(), served_stale(), revoked_in_use(), unauthorized_access(), access_denied()];
+    of_hosts.into_iter().chain(of_keys).collect()
 }
 
 fn high_cpu() -> Rule {
@@ -109,6 +112,69 @@ fn revoked_in_use() -> Rule {
         vec![FindingKind::RevokedInUse, FindingKind::AuthorizedKeyRevoked],
         Priority::Critical,
     )
+}
+
+fn unauthorized_access() -> Rule {
+    Rule {
+        rule_id: "unauthorized-key-access".into(),
+        name: "Unauthorized key access".into(),
+        description: "A private key was opened by somebody whom no policy of its host allows. If it was not meant, take the key to be known to them and \
+                      replace it; if it was, add them to [[access.policy]]."
+            .into(),
+        kind: RuleKind::Event,
+        events: vec![EventKind::PolicyViolation],
+        evidence: [("policy".to_owned(), "unauthorized access".to_owned())].into(),
+        window_seconds: 3_600,
+        priority: Priority::Critical,
+        origin: Origin::Shipped,
+        ..Rule::default()
+    }
+}
+
+/// A slip of one command is no attack; who tries again and again looks for a way in, or is a service that lost a right.
+fn access_denied() -> Rule {
+    Rule {
+        rule_id: "key-access-denied".into(),
+        name: "Access to a key denied".into(),
+        description:
+            "A program asks again and again for a private key that it may not read: somebody tries doors, or a service has lost a right that it needs.".into(),
+        metric_pattern: "crypto.key.denied_total".into(),
+        aggregation: Aggregation::Increase,
+        window_seconds: 300,
+        threshold_value: Some(10.0),
+        priority: Priority::High,
+        origin: Origin::Shipped,
+        ..Rule::default()
+    }
+}
+
+fn agent_blind() -> Rule {
+    Rule {
+        rule_id: "agent-blind".into(),
+        name: "Agent blind".into(),
+        description: "A host delivers, and does not see what it should, or no proof comes that it does: what happens to its keys may go unnoticed. \
+                      `keyvigil-agent status` on the host says what is in its way."
+            .into(),
+        kind: RuleKind::Blind,
+        priority: Priority::High,
+        origin: Origin::Shipped,
+        ..Rule::default()
+    }
+}
+
+fn agent_silent() -> Rule {
+    Rule {
+        rule_id: "agent-silent".into(),
+        name: "Agent silent".into(),
+        description: "Nothing has come from a host for five minutes: it is down, cut off, or its agent does not run. What its agent sees is kept \
+                      there and comes later. A host that is gone for good: `keyvigil hosts remove`."
+            .into(),
+        kind: RuleKind::Silent,
+        duration_seconds: 240,
+        priority: Priority::High,
+        origin: Origin::Shipped,
+        ..Rule::default()
+    }
 }
 
 fn of_findings(rule_id: &str, name: &str, description: &str, findings: Vec<FindingKind>, priority: Priority) -> Rule {

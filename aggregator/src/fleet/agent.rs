@@ -1,10 +1,13 @@
 //! One agent: who it is, what was heard of it, and how it stands.
 
+use keyvigil_common::canary::CanaryPath;
 use keyvigil_common::tls::Identity;
 use keyvigil_common::wire::HostFacts;
 use serde::{Deserialize, Serialize};
 
+use super::Sight;
 use crate::ingest::Twin;
+use crate::keys::Observed;
 
 /// An agent is silent when nothing came from it for this long, ms, or for three of its intervals.
 const SILENT_MS_MIN: i64 = 60_000;
@@ -58,6 +61,15 @@ pub struct Agent {
     /// Parts of what it is there to watch that it does not see; `None`: it has not said.
     #[serde(default)]
     pub blind: Option<u32>,
+    /// What proves that it sees.
+    #[serde(default)]
+    pub sight: Sight,
+    /// Since when it has delivered without a silence, as far as this start of the aggregator knows, Unix ms.
+    #[serde(skip)]
+    pub heard_since_ms: Option<i64>,
+    /// What its sensors of the use of keys see.
+    #[serde(default)]
+    pub observed: Observed,
     /// Copies of it that are kept out.
     #[serde(default)]
     pub twins: Vec<Twin>,
@@ -147,6 +159,9 @@ impl Agent {
             enhance: None,
             clock_offset_ms: None,
             blind: None,
+            sight: Sight::default(),
+            heard_since_ms: None,
+            observed: Observed::default(),
             twins: Vec::new(),
             joined: None,
         }
@@ -163,6 +178,29 @@ impl Agent {
 
     pub(super) fn is_abandoned(&self, now_ms: i64) -> bool {
         now_ms - self.last_seen_ms.unwrap_or(self.enrolled_ms) > ABANDONED_MS
+    }
+
+    /// Something came from it at `now_ms`.
+    pub(super) fn heard(&mut self, now_ms: i64) {
+        if self.state(now_ms) != HostState::Up {
+            self.heard_since_ms = None;
+        }
+        self.heard_since_ms.get_or_insert(now_ms);
+        self.last_seen_ms = Some(now_ms);
+    }
+
+    /// Sights of which a proof is missing. Of one that is silent nothing is known, and nothing is missing either.
+    #[must_use]
+    pub fn unproven(&self, now_ms: i64) -> Vec<CanaryPath> {
+        let since = self.heard_since_ms.filter(|_| self.state(now_ms) == HostState::Up);
+        since.map_or_else(Vec::new, |since| self.sight.overdue(since, now_ms))
+    }
+
+    /// How much of what it is there to watch it does not see, by what it says and by what it does not prove; `None`: it has not said.
+    #[must_use]
+    pub fn unseen(&self, now_ms: i64) -> Option<u32> {
+        let unproven = u32::try_from(self.unproven(now_ms).len()).ok().filter(|count| *count > 0);
+        self.blind.max(unproven)
     }
 
     /// How it stands at `now_ms`.

@@ -121,7 +121,16 @@ mod tests {
     const HOUR: i64 = 3_600_000;
 
     fn sender(boot: u8, boot_ms: i64, wall_ms: i64) -> Sender {
-        Sender { instance: [0; 16], machine: [0; 32], boot: [boot; 16], boot_ms, wall_ms, trusts: [0; 32], blind: None }
+        Sender {
+            instance: [0; 16],
+            machine: [0; 32],
+            boot: [boot; 16],
+            boot_ms,
+            wall_ms,
+            trusts: [0; 32],
+            blind: None,
+            canaries: keyvigil_common::canary::Canaries::default(),
+        }
     }
 
     fn sealed(boot: u8, boot_ms: i64, wall_ms: i64) -> Batch {

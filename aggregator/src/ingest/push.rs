@@ -4,20 +4,22 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use keyvigil_common::canary::Canaries;
 use keyvigil_common::event::EventKind;
 use keyvigil_common::limits::{DECODED_BYTES_PER_RAW, PUSH_RAW_BYTES_MAX, TAGS_MAX, TIMESTAMP_MS_MIN};
 use keyvigil_common::sample::Series;
 use keyvigil_common::sequence::Standing;
 use keyvigil_common::tls::Identity;
-use keyvigil_common::wire::{self, ACK_STREAMS_MAX, Ack, Base, Batch, Difference, Elsewhere, Opened, Push, Raw, Sender, WireError};
+use keyvigil_common::wire::{self, ACK_STREAMS_MAX, Ack, Base, Batch, Difference, Directive, Elsewhere, Opened, Push, Raw, Sender, WireError};
 
+use super::canary;
 use super::clocks::{self, Reading};
 use super::dictionary::{Dictionaries, Dictionary};
 use super::loss::GapRecord;
 use super::{Ingest, Place, Refusal, twins};
 use crate::fleet::{self, Agent, News};
 use crate::index::TenantId;
-use crate::keys::{self, EventRecord};
+use crate::keys::{self, EventRecord, Uses};
 use crate::store::{Declared, Settled, StoreError, Stream, Tx};
 
 /// How far ahead of our clock a sample may be and still be stored, ms. Beyond it, partitions of years to come would be made.
@@ -37,6 +39,8 @@ struct Whose {
     peer: SocketAddr,
     /// How much the agent says it does not see.
     blind: Option<u32>,
+    /// What it promises to prove.
+    canaries: Option<Canaries>,
 }
 
 /// A push, opened.
@@ -82,6 +86,8 @@ struct Done {
     fresh: u64,
     /// The agent's other streams.
     others: Vec<Elsewhere>,
+    /// Canaries that are stored now.
+    proven: Vec<u64>,
 }
 
 impl Ingest {
@@ -104,7 +110,14 @@ impl Ingest {
             return Err(Refusal::Cloned);
         }
         let whole = |refusal: Refusal| if differs { refusal.of_difference() } else { refusal };
-        let from = Whose { tenant, agent: agent.id.clone(), host: agent.host.clone(), peer, blind: push.sender.and_then(|sender| sender.blind) };
+        let from = Whose {
+            tenant,
+            agent: agent.id.clone(),
+            host: agent.host.clone(),
+            peer,
+            blind: push.sender.and_then(|sender| sender.blind),
+            canaries: push.sender.map(|sender| sender.canaries),
+        };
         let reading = push.sender.map(|sender| self.clocks.heard(tenant, &agent.id, &sender, now_ms));
         let stream = Stream { tenant, agent: agent.id.clone(), epoch: push.epoch };
         let mut decoded = None;
@@ -123,12 +136,13 @@ impl Ingest {
         if let Some(sender) = push.sender.filter(|_| something_new) {
             self.look_for_a_twin(&from, &sender, now_ms).await?;
         }
-        let Done { standing, others, .. } = settled.map_err(|error| whole(error.into()))?;
+        let Done { standing, others, proven, .. } = settled.map_err(|error| whole(error.into()))?;
         self.metrics.differences.add(u64::from(differs));
         let base = self.bases.keep(tenant, &agent.id, next.as_ref());
         let beyond = standing.beyond.as_slice().to_vec();
         let spread_ms = u32::try_from(self.fleet.len() * SPREAD_MS_PER_AGENT).unwrap_or(u32::MAX).min(SPREAD_MS_MAX);
-        let directives = self.orders.of(from.tenant, &agent, push.sender.as_ref(), now_ms);
+        let mut directives = self.orders.of(from.tenant, &agent, push.sender.as_ref(), now_ms);
+        directives.extend((!proven.is_empty()).then_some(Directive::Proven { nonces: proven }));
         let ack = Ack { epoch: push.epoch, cursor: standing.cursor, beyond, others: Some(others), now_ms, spread_ms, base, directives };
         Ok((ack, version))
     }
@@ -231,7 +245,8 @@ impl Ingest {
     ) -> Result<Done, StoreError> {
         let host = &from.host;
         let mut settling = tx.settling(stream, declared)?;
-        let mut news = News { clock_offset_ms: reading.map(|reading| reading.offset_ms), blind: from.blind, ..News::default() };
+        let mut news = News { clock_offset_ms: reading.map(|reading| reading.offset_ms), blind: from.blind, canaries: from.canaries, ..News::default() };
+        let mut proven = Vec::new();
         let (mut samples, mut events, mut fresh, mut repeats) = (0, 0, 0, 0);
         let (mut series, mut before) = (Vec::new(), None);
         for Arrived { seq, hash, body, mut batch, dictionary, known, resolved } in arrived {
@@ -239,7 +254,10 @@ impl Ingest {
             if !known {
                 series = std::mem::take(&mut batch.series);
             }
-            if settling.settle(seq, &hash, batch.items())? == Settled::Repeat {
+            let settled = settling.settle(seq, &hash, batch.items())?;
+            // Of a repeat too: it is stored, and its first ack was lost.
+            proven.extend(canary::take(&mut batch, self.clock.now_ms()));
+            if settled == Settled::Repeat {
                 repeats += 1;
                 continue;
             }
@@ -253,6 +271,8 @@ impl Ingest {
                 (None, Some((hash, resolved))) if *hash == dictionary => Dictionary::clone(resolved),
                 (None, _) => self.resolve(tx, stream.tenant, host, dictionary, &series)?,
             };
+            let mut uses = Uses::default();
+            uses.samples(&self.store, host, &batch.groups, &resolved.resolved.ids, &series);
             let refused = tx.append_batch(stream.tenant, &mut batch, &resolved.resolved, &body)?;
             if !refused.is_empty() {
                 let (items, why) = (refused.values().sum(), resolved.refusal.as_deref().unwrap_or_default());
@@ -263,24 +283,27 @@ impl Ingest {
             }
             before = Some((dictionary, resolved));
             news.facts = batch.host.clone().or(news.facts);
-            self.record(tx, stream, host, batch)?;
+            news.uses.push(self.record(tx, stream, host, batch, uses)?);
         }
+        let tells_of_sight = news.uses.iter().any(Uses::tells_of_sight);
         let now_ms = self.clock.now_ms();
+        news.proven = proven.iter().map(|seen| (seen.path, seen.at_ms)).collect();
         let standing = settling.close(now_ms)?;
         let (agent, persist) =
             self.fleet.heard(stream.tenant, &stream.agent, &news, standing.cursor, now_ms).ok_or_else(|| StoreError::Missing(stream.agent.clone()))?;
         if persist {
             fleet::put(tx, stream.tenant, &agent)?;
         }
-        if let Some(reading) = reading.filter(|reading| reading.news) {
-            let message = format!(
-                "the clock of {host} and the aggregator's are {} s apart; what it seals is put to its time by the aggregator's",
-                reading.offset_ms / 1_000
-            );
-            tell(tx, from, EventKind::ClockWrong, now_ms, message, &[("offset_ms", reading.offset_ms.to_string())])?;
-            let (clocks, tenant, agent) = (Arc::clone(&self.clocks), stream.tenant, stream.agent.clone());
-            tx.after_commit(move || clocks.told(tenant, &agent));
+        if tells_of_sight {
+            self.observe(tx, stream.tenant, host);
         }
+        self.tell_clock(tx, from, reading.as_ref(), now_ms)?;
+        self.count(tx, samples, events, (fresh, repeats));
+        Ok(Done { standing, fresh, others: tx.other_streams(stream, ACK_STREAMS_MAX)?, proven: canary::confirmed(&proven) })
+    }
+
+    /// Counts what came, once it is stored.
+    fn count(&self, tx: &Tx<'_>, samples: u64, events: u64, (fresh, repeats): (u64, u64)) {
         let metrics = self.metrics.clone();
         tx.after_commit(move || {
             metrics.samples.add(samples);
@@ -288,7 +311,26 @@ impl Ingest {
             metrics.batches.add(fresh);
             metrics.repeats.add(repeats);
         });
-        Ok(Done { standing, fresh, others: tx.other_streams(stream, ACK_STREAMS_MAX)? })
+    }
+
+    /// Has the inventory know what is observed of the use of keys on a host.
+    fn observe(&self, tx: &Tx<'_>, tenant: TenantId, host: &str) {
+        let (fleet, inventory, host) = (Arc::clone(&self.fleet), Arc::clone(&self.inventory), host.to_owned());
+        tx.after_commit(move || inventory.observe(tenant, &host, fleet.observed(tenant, &host)));
+    }
+
+    /// Says, once, that a host's clock is wrong.
+    fn tell_clock(&self, tx: &Tx<'_>, from: &Whose, reading: Option<&Reading>, now_ms: i64) -> Result<(), StoreError> {
+        let Some(reading) = reading.filter(|reading| reading.news) else { return Ok(()) };
+        let message = format!(
+            "the clock of {} and the aggregator's are {} s apart; what it seals is put to its time by the aggregator's",
+            from.host,
+            reading.offset_ms / 1_000
+        );
+        tell(tx, from, EventKind::ClockWrong, now_ms, message, &[("offset_ms", reading.offset_ms.to_string())])?;
+        let (clocks, tenant, agent) = (Arc::clone(&self.clocks), from.tenant, from.agent.clone());
+        tx.after_commit(move || clocks.told(tenant, &agent));
+        Ok(())
     }
 
     /// Ids of a dictionary, remembered once they are on disk.
@@ -306,7 +348,7 @@ impl Ingest {
     }
 
     /// Stores the keys, events and losses that a batch tells of.
-    fn record(&self, tx: &Tx<'_>, stream: &Stream, host: &str, batch: Batch) -> Result<(), StoreError> {
+    fn record(&self, tx: &Tx<'_>, stream: &Stream, host: &str, batch: Batch, mut uses: Uses) -> Result<Uses, StoreError> {
         let tenant = stream.tenant;
         let now_ms = self.clock.now_ms();
         let mut sightings = batch.sightings;
@@ -314,12 +356,17 @@ impl Ingest {
             sighting.at_ms = plausible(sighting.at_ms, now_ms);
         }
         let changed = keys::sight(tx, tenant, host, sightings)?;
+        if batch.events.iter().any(|event| event.kind != EventKind::Accessed) {
+            let happened = self.happened();
+            tx.after_commit(move || happened.notify_one());
+        }
         for mut event in batch.events {
             let told = event.at_ms;
             event.at_ms = plausible(told, now_ms);
             if event.at_ms != told {
                 event.evidence.push(("host_clock_ms".into(), told.to_string()));
             }
+            uses.event(host, &event);
             let record = EventRecord::new(host, event);
             tx.add_event(tenant, record.at_ms, record.kind.as_str(), &record)?;
         }
@@ -338,9 +385,16 @@ impl Ingest {
             let many = record.known_items().map_or("an unknown number of".to_owned(), |items| items.to_string());
             record.put(tx, tenant, format!("{many} {} items were given up: {}", record.class, record.cause))?;
         }
+        let told = changed.iter().map(|changed| changed.key.facts.id.clone()).collect();
+        let used = uses.write(tx, &self.inventory, tenant, &told)?;
         let inventory = Arc::clone(&self.inventory);
-        tx.after_commit(move || changed.into_iter().for_each(|record| inventory.put(tenant, record)));
-        Ok(())
+        tx.after_commit(move || {
+            changed.into_iter().for_each(|record| inventory.put(tenant, record));
+            if !used.is_empty() {
+                inventory.used(tenant, used);
+            }
+        });
+        Ok(uses)
     }
 }
 

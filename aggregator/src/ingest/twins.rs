@@ -106,7 +106,16 @@ mod tests {
     use super::*;
 
     fn sender(instance: u8, machine: u8) -> Sender {
-        Sender { instance: [instance; 16], machine: [machine; 32], boot: [0; 16], boot_ms: 0, wall_ms: 0, trusts: [0; 32], blind: None }
+        Sender {
+            instance: [instance; 16],
+            machine: [machine; 32],
+            boot: [0; 16],
+            boot_ms: 0,
+            wall_ms: 0,
+            trusts: [0; 32],
+            blind: None,
+            canaries: keyvigil_common::canary::Canaries::default(),
+        }
     }
 
     fn found(order: &[(u8, u8)]) -> Vec<Option<Twin>> {

@@ -1,6 +1,8 @@
 //! The rules and the alerts of a tenant: evaluates each rule against the store, keeps what came of it, and writes state,
 //! history and notifications in one transaction. What an alert is and does is decided by `alert`, purely.
 
+mod events;
+mod hosts;
 mod keys;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +15,8 @@ use tokio::sync::Notify;
 
 use crate::alert::route::{Target, route};
 use crate::alert::{self, Alert, Kind, Observation, Origin, Rule, RuleKind, State, Step, Tick, Transition};
-use crate::alert::{expiry, finding};
+use crate::alert::{event, expiry, finding, host};
+use crate::fleet::Fleet;
 use crate::index::{Selector, TenantId};
 use crate::keys::Inventory;
 use crate::notify::Notification;
@@ -44,6 +47,7 @@ pub struct HistoryRecord {
 pub struct Alerts {
     store: Store,
     inventory: Arc<Inventory>,
+    fleet: Arc<Fleet>,
     clock: SharedClock,
     tenant: TenantId,
     interval_ms: i64,
@@ -62,6 +66,8 @@ struct Memory {
     rules: BTreeMap<String, Rule>,
     /// By id; resolved ones stay until the next start, for their sequence numbers.
     alerts: BTreeMap<String, Alert>,
+    /// Up to which row events were looked at.
+    events_read: i64,
 }
 
 /// Everything an [`Alerts`] needs.
@@ -71,6 +77,8 @@ pub struct Parts {
     pub store: Store,
     /// Keys.
     pub inventory: Arc<Inventory>,
+    /// Hosts.
+    pub fleet: Arc<Fleet>,
     /// Time.
     pub clock: SharedClock,
     /// Whose.
@@ -91,7 +99,7 @@ impl Alerts {
     /// # Errors
     /// The store's.
     pub async fn load(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, inventory, clock, tenant, interval_ms, targets, outbox, rules } = parts;
+        let Parts { store, inventory, fleet, clock, tenant, interval_ms, targets, outbox, rules } = parts;
         let mut memory = Memory::default();
         memory.base.extend(rules.into_iter().map(|rule| (rule.rule_id.clone(), rule)));
         memory.rules.clone_from(&memory.base);
@@ -101,9 +109,12 @@ impl Alerts {
             }
         }
         let alerts: Vec<Alert> = store.read(move |connection, ring| outbox::alerts(connection, ring, tenant, Some(0), usize::MAX)).await?;
+        memory.events_read = store.read(move |connection, _| ledger::events_read(connection, tenant)).await?;
+        let read = memory.events_read;
+        store.write(move |tx| tx.put_events_read(tenant, read)).await?;
         memory.alerts.extend(alerts.into_iter().map(|alert| (alert.id.clone(), alert)));
         let state = Mutex::new(memory);
-        Ok(Self { store, inventory, clock, tenant, interval_ms, targets, outbox, state, changing: tokio::sync::Mutex::default() })
+        Ok(Self { store, inventory, fleet, clock, tenant, interval_ms, targets, outbox, state, changing: tokio::sync::Mutex::default() })
     }
 
     /// Poked whenever there is something to deliver.
@@ -123,7 +134,10 @@ impl Alerts {
         if let Err(e) = self.close_orphans(tick.now_ms).await {
             failed.push(chain(&e));
         }
-        for rule in self.rules().iter().filter(|rule| rule.enabled) {
+        if let Err(e) = self.look_at_events(tick).await {
+            failed.push(e);
+        }
+        for rule in self.rules().iter().filter(|rule| rule.enabled && rule.kind != RuleKind::Event) {
             if let Err(e) = self.evaluate_rule(rule, tick).await {
                 failed.push(format!("{}: {e}", rule.rule_id));
             }
@@ -136,22 +150,28 @@ impl Alerts {
         let enabled: BTreeSet<String> = self.rules().into_iter().filter(|rule| rule.enabled).map(|rule| rule.rule_id).collect();
         let open = self.open();
         let orphans = open.iter().filter(|a| !enabled.contains(&a.rule_id));
-        self.commit(orphans.map(|a| alert::close(a, "its rule is gone or switched off", now_ms)).collect()).await
+        self.commit(orphans.map(|a| alert::close(a, "its rule is gone or switched off", now_ms)).collect(), None).await
     }
 
     async fn evaluate_rule(&self, rule: &Rule, tick: Tick) -> Result<(), String> {
-        let befores: BTreeMap<String, Alert> = {
-            let memory = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            memory.alerts.iter().filter(|(_, a)| a.rule_id == rule.rule_id).map(|(id, a)| (id.clone(), a.clone())).collect()
-        };
+        let befores = self.befores(rule);
         let look = || keys::Keys::look(&self.inventory, self.tenant, &self.clock);
         let seen = match rule.kind {
             RuleKind::Threshold => self.observe_samples(rule, tick.now_ms).await?,
             RuleKind::KeyExpiry => look().await?.ends(rule, &befores, tick.now_ms),
             RuleKind::Finding => look().await?.faults(rule, &befores),
+            // Looked at together: see `events.rs`.
+            RuleKind::Event => return Ok(()),
+            RuleKind::Blind | RuleKind::Silent => host::observe(rule, &hosts::standings(&self.fleet, self.tenant, tick.now_ms)),
         };
         let steps = alert::evaluate(rule, &befores, &seen, tick);
-        self.commit(steps).await.map_err(|e| chain(&e))
+        self.commit(steps, None).await.map_err(|e| chain(&e))
+    }
+
+    /// The alerts of a rule so far.
+    fn befores(&self, rule: &Rule) -> BTreeMap<String, Alert> {
+        let memory = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.alerts.iter().filter(|(_, a)| a.rule_id == rule.rule_id).map(|(id, a)| (id.clone(), a.clone())).collect()
     }
 
     async fn observe_samples(&self, rule: &Rule, now_ms: i64) -> Result<Vec<Observation>, String> {
@@ -175,14 +195,14 @@ impl Alerts {
         Ok(seen.collect())
     }
 
-    /// Stores what came of an evaluation: alerts, history and notifications in one transaction.
-    async fn commit(&self, mut steps: Vec<Step>) -> Result<(), StoreError> {
+    /// Stores what came of an evaluation: alerts, history and notifications in one transaction, and up to which row events were looked at.
+    async fn commit(&self, mut steps: Vec<Step>, events_read: Option<i64>) -> Result<(), StoreError> {
         {
             // A resolved alert that stays so is not written again at each turn.
             let memory = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             steps.retain(|step| step.transition.is_some() || step.alert.as_ref() != memory.alerts.get(&step.id));
         }
-        if steps.is_empty() {
+        if steps.is_empty() && events_read.is_none() {
             return Ok(());
         }
         let mut notifications = Vec::new();
@@ -205,6 +225,9 @@ impl Alerts {
                     if let Some(transition) = &step.transition {
                         tx.add_history(tenant, &step.id, transition.at_ms, &history(step, transition))?;
                     }
+                }
+                if let Some(last) = events_read {
+                    tx.put_events_read(tenant, last)?;
                 }
                 for note in &sent {
                     tx.add_notification(tenant, &note.id, &note.alert.id, &note.channel, note.transition.at_ms, note)?;
@@ -262,7 +285,7 @@ impl Alerts {
         let _one = self.changing.lock().await;
         let before = self.get(id).ok_or_else(|| StoreError::Missing("this alert".into()))?;
         let step = alert::acknowledge(&before, by, note, self.clock.now_ms()).map_err(|e| StoreError::Refused(e.to_string()))?;
-        self.commit(vec![step]).await?;
+        self.commit(vec![step], None).await?;
         self.get(id).ok_or_else(|| StoreError::Missing("this alert".into()))
     }
 
@@ -310,7 +333,7 @@ impl Alerts {
     async fn close_alerts(&self, rule_id: &str, why: &str) -> Result<(), StoreError> {
         let now_ms = self.clock.now_ms();
         let steps = self.open().iter().filter(|a| a.rule_id == rule_id).map(|a| alert::close(a, why, now_ms)).collect();
-        self.commit(steps).await
+        self.commit(steps, None).await
     }
 }
 
@@ -324,6 +347,9 @@ pub fn selector(rule: &Rule) -> Result<Selector, String> {
         RuleKind::Threshold => &rule.metric_pattern,
         RuleKind::KeyExpiry => expiry::METRIC_ID,
         RuleKind::Finding => finding::METRIC_ID,
+        RuleKind::Event => event::METRIC_ID,
+        RuleKind::Blind => host::BLIND,
+        RuleKind::Silent => host::SILENT,
     };
     Selector::parse(pattern, tags.iter().map(String::as_str))
 }

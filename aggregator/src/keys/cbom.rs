@@ -9,7 +9,7 @@ mod strength;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use keyvigil_common::clock::utc;
@@ -53,6 +53,10 @@ pub struct Order {
     pub trust_store: bool,
     /// The time, Unix ms.
     pub now_ms: i64,
+    /// Since when uses are counted, Unix ms.
+    pub uses_since_ms: i64,
+    /// How often each key was seen to be used since, by its id, those that were; `None`: it was not counted.
+    pub uses: Option<HashMap<String, u64>>,
 }
 
 impl Order {

@@ -9,7 +9,7 @@ use keyvigil_common::finding::{FindingKind, Severity};
 use serde::Serialize;
 
 use super::finding::{self, Finding, Standing, View, quantum};
-use super::{Inventory, KeyRecord, Status};
+use super::{ByHost, Inventory, KeyRecord, Status, usage};
 use crate::index::TenantId;
 use keyvigil_common::clock::SharedClock;
 
@@ -33,6 +33,7 @@ pub struct Findings {
     /// Positions of the summaries of algorithms, by id.
     summaries: HashMap<String, u32>,
     standing: HashMap<String, Standing>,
+    observed: ByHost,
 }
 
 /// How many findings there are.
@@ -50,8 +51,13 @@ impl Findings {
     /// Looks at `keys`.
     #[must_use]
     pub fn of<'a>(keys: impl IntoIterator<Item = &'a KeyRecord>, now_ms: i64) -> Self {
-        // No sensor observes use yet: what would be said of unused keys is not said.
-        let view = View::new(keys, now_ms, None);
+        Self::with(keys, ByHost::default(), now_ms)
+    }
+
+    /// Looks at `keys`, of whose use this is observed.
+    #[must_use]
+    pub fn with<'a>(keys: impl IntoIterator<Item = &'a KeyRecord>, observed: ByHost, now_ms: i64) -> Self {
+        let view = View::new(keys, now_ms, Some(Arc::clone(&observed)));
         let all = finding::all(&view);
         let mut by_key: HashMap<String, Vec<u32>> = HashMap::new();
         let mut summaries = HashMap::new();
@@ -65,7 +71,7 @@ impl Findings {
                 by_key.entry(id.clone()).or_default().push(at);
             }
         }
-        Self { at_ms: now_ms, generation: 0, took_ms: 0, all, by_key, summaries, standing: view.standings() }
+        Self { at_ms: now_ms, generation: 0, took_ms: 0, all, by_key, summaries, standing: view.standings(), observed }
     }
 
     /// Findings about one key, the worst first; the summaries of algorithms that it is counted in come last.
@@ -152,6 +158,14 @@ impl Findings {
         self.standing.get(&key.facts.id)?.chain_end.as_ref().map(|(end, _)| *end)
     }
 
+    /// Since when its use is observed on every host where its private half lies, Unix ms; `None`: it is not, or not any more, or there is
+    /// none.
+    #[must_use]
+    pub fn observed_since(&self, key: &KeyRecord) -> Option<i64> {
+        let since = |(host, lies): (&str, i64)| Some(self.observed.get(host).filter(|of| of.sees(self.at_ms))?.began_ms()?.max(lies));
+        usage::lies(key).map(since).collect::<Option<Vec<i64>>>()?.into_iter().max()
+    }
+
     /// Figures.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -194,7 +208,7 @@ impl Inventory {
         }
         let began = clock.monotonic();
         let (generation, keys) = self.all(tenant);
-        let mut found = Findings::of(keys.iter().map(AsRef::as_ref), now_ms);
+        let mut found = Findings::with(keys.iter().map(AsRef::as_ref), self.observed(tenant), now_ms);
         found.generation = generation;
         found.took_ms = i64::try_from(clock.monotonic().saturating_sub(began).as_millis()).unwrap_or(i64::MAX / REST);
         let found = Arc::new(found);

@@ -15,6 +15,7 @@ mod served;
 mod shared;
 #[cfg(test)]
 mod tests;
+mod unused;
 mod view;
 pub(super) mod weak;
 
@@ -87,6 +88,7 @@ const DETECTORS: &[Detector] = &[
     login::detect,
     revoked::detect,
     served::detect,
+    unused::detect,
 ];
 
 /// All findings, the worst first.

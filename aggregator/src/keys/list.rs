@@ -8,7 +8,7 @@ use std::sync::Arc;
 use keyvigil_common::key::{KeyKind, Role};
 use serde::Serialize;
 
-use super::{Counts, Findings, Inventory, KeyRecord, PlaceRecord, Status};
+use super::{Counts, Findings, Inventory, KeyRecord, PlaceRecord, Status, usage};
 use crate::index::TenantId;
 
 const DAY_MS: i64 = 86_400_000;
@@ -34,8 +34,35 @@ pub struct Filter {
     pub formats: Vec<String>,
     /// Certificates of the system's trust store: only them, or none of them.
     pub trust_store: Option<bool>,
+    /// When it was used.
+    pub used: Option<UsedWhen>,
     /// Text in subject, issuer, names, path, fingerprint or id, in any case.
     pub search: Option<String>,
+}
+
+/// When a key was used, as far as that is observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UsedWhen {
+    /// Not since its use is observed.
+    Never,
+    /// Nothing observes it.
+    Unknown,
+    /// Last before this instant, Unix ms.
+    Before(i64),
+    /// At this instant or later.
+    Since(i64),
+}
+
+impl UsedWhen {
+    fn takes(self, key: &KeyRecord, found: &Findings) -> bool {
+        match (self, key.last_used_ms) {
+            (Self::Before(end), Some(at)) => at < end,
+            (Self::Since(start), Some(at)) => at >= start,
+            (Self::Never, None) => found.observed_since(key).is_some(),
+            (Self::Unknown, None) => usage::lies(key).next().is_some() && found.observed_since(key).is_none(),
+            _ => false,
+        }
+    }
 }
 
 impl Filter {
@@ -49,6 +76,7 @@ impl Filter {
             && self.lies(key)
             && (self.findings == 0 || self.findings & found.kinds(key) != 0)
             && self.trust_store.is_none_or(|wanted| key.is_trust_store() == wanted)
+            && self.used.is_none_or(|when| when.takes(key, found))
             && self.search.as_ref().is_none_or(|text| holds(key, &text.to_lowercase()))
     }
 
@@ -89,13 +117,20 @@ enum By {
     NotAfter,
     LastSeen,
     FirstSeen,
+    LastUsed,
     Subject,
     Severity,
 }
 
 /// The words for it.
-const SORTS: [(&str, By); 5] =
-    [("not_after", By::NotAfter), ("last_seen", By::LastSeen), ("first_seen", By::FirstSeen), ("subject", By::Subject), ("severity", By::Severity)];
+const SORTS: [(&str, By); 6] = [
+    ("not_after", By::NotAfter),
+    ("last_seen", By::LastSeen),
+    ("first_seen", By::FirstSeen),
+    ("last_used", By::LastUsed),
+    ("subject", By::Subject),
+    ("severity", By::Severity),
+];
 
 impl FromStr for Sort {
     type Err = String;
@@ -130,6 +165,7 @@ impl Sort {
             By::NotAfter => key.facts.not_after_ms,
             By::LastSeen => Some(key.last_seen_ms),
             By::FirstSeen => Some(key.first_seen_ms),
+            By::LastUsed => key.last_used_ms,
             // The worst first; without a finding last.
             By::Severity => found.worst(key).map(|severity| -(severity as i64)),
             By::Subject => None,

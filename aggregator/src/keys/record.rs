@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::finding::weak;
 use super::places::{PlaceRecord, Places};
 use super::trust;
+use super::used::UsedBy;
 
 /// First and last ms of the calendar.
 const YEAR_1_MS: i64 = -62_135_596_800_000;
@@ -22,8 +23,11 @@ pub struct KeyRecord {
     pub first_seen_ms: i64,
     /// When it was last seen anywhere, Unix ms.
     pub last_seen_ms: i64,
-    /// When it was last used; `None` while no sensor observes use.
+    /// When it was seen to be used last; `None`: it was not, which is no proof of no use where nothing observes.
     pub last_used_ms: Option<i64>,
+    /// By whom.
+    #[serde(default)]
+    pub last_used_by: Option<UsedBy>,
     /// When it was revoked, as the earliest to say so has it, Unix ms. The facts' own is kept here and not there: in the store
     /// they are one object.
     pub revoked_ms: Option<i64>,
@@ -124,6 +128,7 @@ impl KeyRecord {
             first_seen_ms: at_ms,
             last_seen_ms: at_ms,
             last_used_ms: None,
+            last_used_by: None,
             revoked_ms: None,
             revoked_known_ms: None,
             revoked_at: None,
@@ -164,6 +169,15 @@ impl KeyRecord {
         }
         record.set_place(host, kind, place, at_ms, gone);
         record
+    }
+
+    /// It was used; whether that is the latest use.
+    pub fn use_at(&mut self, at_ms: i64, by: &UsedBy) -> bool {
+        let is_later = self.last_used_ms.is_none_or(|known| at_ms > known);
+        if is_later {
+            (self.last_used_ms, self.last_used_by) = (Some(at_ms), Some(by.clone()));
+        }
+        is_later
     }
 
     /// Another key took this one's place on `host`.

@@ -1,8 +1,10 @@
 //! Small transactional state: agents, tokens, keys, events, gaps, rules, alerts, outbox. Records are JSON, sealed under
 //! the name of their table and row. Verbs only; what the records mean is known by the rooms that own them.
 
+use std::sync::Arc;
+
 use keyvigil_common::seal::KeyRing;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -95,6 +97,8 @@ impl Tx<'_> {
     pub fn add_event<T: Serialize>(&self, tenant: TenantId, at_ms: i64, kind: &str, record: &T) -> Result<(), StoreError> {
         let body = seal(&self.shared.ring, "event", tenant, &at_ms.to_string(), record)?;
         self.connection.prepare_cached("INSERT INTO event (tenant, at_ms, kind, body) VALUES (?1, ?2, ?3, ?4)")?.execute(params![tenant, at_ms, kind, body])?;
+        let shared = Arc::clone(self.shared);
+        self.after_commit(move || shared.event_stored.notify_waiters());
         Ok(())
     }
 
@@ -128,6 +132,15 @@ impl Tx<'_> {
     pub fn replace_gap<T: Serialize>(&self, row: i64, tenant: TenantId, at_ms: i64, record: &T) -> Result<(), StoreError> {
         let body = seal(&self.shared.ring, "gap", tenant, &at_ms.to_string(), record)?;
         self.connection.prepare_cached("UPDATE gap SET body = ?2 WHERE id = ?1")?.execute(params![row, body])?;
+        Ok(())
+    }
+
+    /// Remembers up to which row rules have looked at events.
+    ///
+    /// # Errors
+    /// The database's.
+    pub fn put_events_read(&self, tenant: TenantId, last: i64) -> Result<(), StoreError> {
+        self.connection.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?.execute(params![events_read_name(tenant), last])?;
         Ok(())
     }
 
@@ -241,6 +254,59 @@ pub fn events<T: DeserializeOwned>(
         }
     }
     Ok(())
+}
+
+/// Events of these kinds, or of all where none is named, that were stored after the one of id `after`, in the order in which they were,
+/// until `take` says that it has enough. Returns the last that was looked at.
+///
+/// # Errors
+/// The database's.
+pub fn events_after<T: DeserializeOwned>(
+    connection: &Connection,
+    ring: &KeyRing,
+    tenant: TenantId,
+    kinds: &[&str],
+    after: i64,
+    mut take: impl FnMut(Stored<T>) -> bool,
+) -> Result<i64, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT id, tenant, at_ms, kind, body FROM event WHERE id > ?1 ORDER BY id")?;
+    let mut rows = statement.query([after])?;
+    let mut last = after;
+    while let Some(row) = rows.next()? {
+        last = row.get(0)?;
+        let is_meant = kinds.is_empty() || kinds.contains(&row.get_ref(3)?.as_str().unwrap_or_default());
+        if row.get::<_, TenantId>(1)? != tenant || !is_meant {
+            continue;
+        }
+        let at_ms: i64 = row.get(2)?;
+        let record = unseal(ring, "event", tenant, &at_ms.to_string(), &row.get::<_, Vec<u8>>(4)?)?;
+        if !take(Stored { id: last, at_ms, record }) {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+/// Up to which row of the events rules have looked, as [`Tx::put_events_read`] stored it; where it never did, up to the last.
+///
+/// # Errors
+/// The database's.
+pub fn events_read(connection: &Connection, tenant: TenantId) -> Result<i64, StoreError> {
+    let sql = "SELECT value FROM meta WHERE name = ?1";
+    let read = connection.query_row(sql, [events_read_name(tenant)], |row| row.get(0)).optional()?;
+    read.map_or_else(|| last_event(connection), Ok)
+}
+
+fn events_read_name(tenant: TenantId) -> String {
+    format!("events_read:{tenant}")
+}
+
+/// Id of the event that was stored last, of whatever tenant.
+///
+/// # Errors
+/// The database's.
+pub fn last_event(connection: &Connection) -> Result<i64, StoreError> {
+    Ok(connection.prepare_cached("SELECT coalesce(max(id), 0) FROM event")?.query_row([], |row| row.get(0))?)
 }
 
 /// Declared losses of a tenant that were told before the one of row `before`, newest first, until `take` says that it has enough.

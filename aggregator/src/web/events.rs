@@ -1,5 +1,7 @@
 //! `/api/v1/events`, `/api/v1/gaps`.
 
+mod follow;
+
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
@@ -41,8 +43,8 @@ pub(super) async fn read(
 /// Events, newest first.
 pub(super) async fn list(State(app): State<App>, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
-    params.only(&["kind", "host", "key", "start_time", "end_time", "limit", "cursor"])?;
-    params.once(&["host", "key", "start_time", "end_time", "limit", "cursor"])?;
+    params.only(&["kind", "host", "key", "exe", "user", "unit", "start_time", "end_time", "limit", "cursor", "after", "wait"])?;
+    params.once(&["host", "key", "exe", "user", "unit", "start_time", "end_time", "limit", "cursor", "after", "wait"])?;
     let now_ms = app.clock.now_ms();
     let kinds = params
         .list("kind")
@@ -69,12 +71,20 @@ pub(super) async fn list(State(app): State<App>, RawQuery(raw): RawQuery) -> Res
     if range.0 > range.1 {
         return Err(Problem::bad_request("start_time lies after end_time"));
     }
+    let actor = ["exe", "user", "unit"].map(|name| params.get(name).map(str::to_owned));
     let (of_host, of_key) = (host.clone(), key.clone());
     let wanted = move |event: &EventRecord| {
         (kinds.is_empty() || kinds.contains(&event.kind))
             && of_host.as_ref().is_none_or(|host| *host == event.host)
             && of_key.as_ref().is_none_or(|key| event.key.as_ref() == Some(key))
+            && is_of(event, &actor)
     };
+    if let Some(after) = params.get("after") {
+        return follow::follow(&app, &params, after, limit, wanted).await;
+    }
+    if params.get("wait").is_some() {
+        return Err(Problem::bad_request("wait has no place here without after: it waits for what comes"));
+    }
     let events = read(&app, range, before, limit, wanted).await?;
     if events.is_empty() {
         // "Nothing happened" must not be the answer for a host or a key that nobody has heard of.
@@ -87,6 +97,19 @@ pub(super) async fn list(State(app): State<App>, RawQuery(raw): RawQuery) -> Res
     }
     let next = events.last().filter(|_| events.len() == limit).map(|last| format!("{}:{}", last.at_ms, last.id));
     Ok(Json(json!({"next_cursor": next, "events": events.iter().map(as_json).collect::<Vec<_>>()})))
+}
+
+/// Whether somebody did it who is meant: a program by its path or the last part of it, a user by name or number, a unit.
+fn is_of(event: &EventRecord, [exe, user, unit]: &[Option<String>; 3]) -> bool {
+    if exe.is_none() && user.is_none() && unit.is_none() {
+        return true;
+    }
+    let actor = event.actor.as_ref();
+    let program = actor.and_then(|actor| actor.exe.as_deref()).or_else(|| event.evidence.get("process").map(String::as_str));
+    let of_user = |user: &String| event.evidence.get("user") == Some(user) || actor.and_then(|actor| actor.uid).is_some_and(|uid| uid.to_string() == *user);
+    exe.as_ref().is_none_or(|exe| program.is_some_and(|known| known == exe || known.rsplit('/').next() == Some(exe)))
+        && user.as_ref().is_none_or(of_user)
+        && unit.as_ref().is_none_or(|unit| actor.is_some_and(|actor| actor.unit.as_ref() == Some(unit)))
 }
 
 /// An event as the API shows it.
@@ -135,4 +158,30 @@ pub(super) async fn gaps(State(app): State<App>, RawQuery(raw): RawQuery) -> Res
         })
         .collect();
     Ok(Json(json!({"next_cursor": next, "gaps": gaps})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyvigil_common::event::{Actor, Event};
+
+    #[test]
+    fn who_did_it_is_meant_by_path_or_last_part_name_or_number_and_unit() {
+        let actor = Actor { exe: Some("/usr/sbin/nginx".into()), uid: Some(33), unit: Some("nginx.service".into()), ..Actor::default() };
+        let evidence = vec![("user".to_owned(), "www-data".to_owned())];
+        let event = Event { kind: EventKind::Accessed, at_ms: 0, key_id: None, path: None, actor: Some(actor), message: String::new(), evidence };
+        let (event, nobody) = (EventRecord::new("web", event.clone()), EventRecord::new("web", Event { actor: None, evidence: Vec::new(), ..event }));
+        let meant = |event: &EventRecord, exe: &str, user: &str, unit: &str| {
+            is_of(event, &[exe, user, unit].map(|text| Some(text.to_owned()).filter(|text| !text.is_empty())))
+        };
+        for (exe, user, unit) in
+            [("nginx", "", ""), ("/usr/sbin/nginx", "", ""), ("", "www-data", ""), ("", "33", ""), ("nginx", "33", "nginx.service"), ("", "", "")]
+        {
+            assert!(meant(&event, exe, user, unit), "{exe} {user} {unit}");
+        }
+        for (exe, user, unit) in [("ngin", "", ""), ("/usr/bin/nginx", "", ""), ("nginx", "3", ""), ("", "", "ssh.service")] {
+            assert!(!meant(&event, exe, user, unit), "{exe} {user} {unit}");
+        }
+        assert!(!meant(&nobody, "nginx", "", "") && meant(&nobody, "", "", ""), "who is not known is nobody in particular");
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use keyvigil_common::canary::CanaryPath;
 use keyvigil_common::config::Period;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -92,12 +93,15 @@ fn count(counts: &mut HashMap<String, usize>, host: &str) {
 fn as_json(app: &App, agent: &Agent, counts: &Counts) -> Value {
     let of = |counts: &HashMap<String, usize>| counts.get(&agent.host).copied().unwrap_or(0);
     let (keys, alerts) = (of(&counts.keys), of(&counts.alerts));
-    let facts = &agent.facts;
+    let (facts, now_ms) = (&agent.facts, app.clock.now_ms());
+    let unproven = agent.unproven(now_ms);
+    let proof = |path: CanaryPath| json!({"path": path, "proven": agent.sight.proven.get(&path), "missing": unproven.contains(&path)});
+    let canary: Vec<Value> = agent.sight.canaries.paths().map(proof).collect();
     json!({
-        "host": agent.host, "agent": agent.id, "state": agent.state(app.clock.now_ms()), "last_seen": agent.last_seen_ms,
+        "host": agent.host, "agent": agent.id, "state": agent.state(now_ms), "last_seen": agent.last_seen_ms,
         "last_sample": agent.last_sample_ms, "os": facts.os, "kernel": facts.kernel, "arch": facts.arch, "cpus": facts.cpus,
         "memory_bytes": facts.memory_bytes, "agent_version": facts.agent_version, "enrolled": agent.enrolled_ms,
-        "certificate_expires": agent.certificate_expires_ms, "cursor": agent.cursor, "clock_offset_ms": agent.clock_offset_ms, "copies": agent.twins.len(), "blind": agent.blind, "keys": keys, "alerts": alerts,
+        "certificate_expires": agent.certificate_expires_ms, "cursor": agent.cursor, "clock_offset_ms": agent.clock_offset_ms, "copies": agent.twins.len(), "blind": agent.unseen(now_ms), "canary": canary, "keys": keys, "alerts": alerts,
     })
 }
 

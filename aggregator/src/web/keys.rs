@@ -2,8 +2,8 @@
 
 mod csv;
 mod json;
+mod usage;
 
-use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,10 +13,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+pub(super) use usage::usage;
+
 use super::params::{NoParams, Params};
 use super::problem::{Problem, shown};
 use super::{App, events, findings, pieces};
-use crate::keys::{self, Cursor, Filter, Findings, KeyRecord, NotFound, PREFIX_MIN, Sort, Status, name};
+use crate::keys::{self, Cursor, Filter, Findings, KeyRecord, NotFound, PREFIX_MIN, Sort, Status, UsedWhen, name};
+use crate::query::time;
 use keyvigil_common::finding::FindingKind;
 use keyvigil_common::key::{KeyKind, Role};
 use keyvigil_common::limits::PAGE_ROWS_MAX;
@@ -24,8 +27,23 @@ use keyvigil_common::limits::PAGE_ROWS_MAX;
 const ROWS_DEFAULT: usize = 100;
 /// Events shown with a key.
 const KEY_EVENTS: usize = 50;
-const FILTERS: &[&str] =
-    &["host", "kind", "algorithm", "status", "expires_before", "finding", "role", "file_format", "trust_store", "search", "sort", "limit", "cursor", "format"];
+const FILTERS: &[&str] = &[
+    "host",
+    "kind",
+    "algorithm",
+    "status",
+    "expires_before",
+    "finding",
+    "role",
+    "file_format",
+    "trust_store",
+    "used",
+    "search",
+    "sort",
+    "limit",
+    "cursor",
+    "format",
+];
 /// What keys and certificates are made with, as far as there are names for it.
 const ALGORITHMS: &[&str] =
     &["rsa", "rsa-pss", "ec", "dsa", "dh", "x25519", "x448", "ed25519", "ed448", "ed25519-sk", "ecdsa-sk", "elgamal", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"];
@@ -64,7 +82,7 @@ pub(super) async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + '
 pub(super) async fn list(State(app): State<App>, headers: HeaderMap, RawQuery(raw): RawQuery) -> Result<Response, Problem> {
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
     params.only(FILTERS)?;
-    params.once(&["host", "expires_before", "trust_store", "search", "sort", "limit", "cursor", "format"])?;
+    params.once(&["host", "expires_before", "trust_store", "used", "search", "sort", "limit", "cursor", "format"])?;
     let as_csv = wants_csv(&params, &headers)?;
     let now_ms = app.clock.now_ms();
     let (keys, found) = look(&app).await?;
@@ -128,8 +146,22 @@ fn filter(app: &App, params: &Params, keys: &[Arc<KeyRecord>]) -> Result<Filter,
         roles: named(params, "role", &[Role::Held, Role::Trusted, Role::Authorized, Role::Peer, Role::Served], Role::as_str)?,
         formats: words("file_format", FORMATS, &|_| false)?,
         trust_store: params.flag("trust_store")?,
+        used: used(params, app.clock.now_ms())?,
         search: params.get("search").map(str::to_owned),
     })
+}
+
+/// `never`, `unknown`, `before:TIME`, `since:TIME`.
+fn used(params: &Params, now_ms: i64) -> Result<Option<UsedWhen>, Problem> {
+    let Some(text) = params.get("used") else { return Ok(None) };
+    let at = |time| time::parse(time, now_ms).map_err(|e| Problem::bad_request(format!("used: {e}")));
+    match (text, text.split_once(':')) {
+        ("never", _) => Ok(Some(UsedWhen::Never)),
+        ("unknown", _) => Ok(Some(UsedWhen::Unknown)),
+        (_, Some(("before", time))) => Ok(Some(UsedWhen::Before(at(time)?))),
+        (_, Some(("since", time))) => Ok(Some(UsedWhen::Since(at(time)?))),
+        _ => Err(Problem::none_of("used", text, ["never", "unknown", "before:TIME", "since:TIME"])),
+    }
 }
 
 pub(super) fn is_known(app: &App, keys: &[Arc<KeyRecord>], host: &str) -> bool {
@@ -188,14 +220,4 @@ pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, _: NoPar
     let events: Vec<Value> = events.iter().map(events::as_json).collect();
     let about: Vec<Value> = found.about(&key).map(findings::as_json).collect();
     Ok(Json(json!({"key": json::key(&key, &found, now_ms), "findings": about, "related": related, "events": events})))
-}
-
-/// What is known of a key's use.
-pub(super) async fn usage(State(app): State<App>, Path(id): Path<String>, _: NoParams) -> Result<Json<Value>, Problem> {
-    let key = find(&app, &id)?;
-    let roles: BTreeSet<&str> = key.live().map(|p| p.place.role.as_str()).collect();
-    Ok(Json(json!({
-        "key": key.facts.id, "observed_since": null, "last_used": key.last_used_ms, "uses": null, "roles": roles,
-        "note": "no sensor observes the use of keys: this tells nothing of whether it is used",
-    })))
 }

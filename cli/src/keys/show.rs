@@ -6,6 +6,7 @@ use keyvigil_common::client::{Client, ClientError};
 use keyvigil_common::process::say;
 use serde_json::Value;
 
+use super::usage::tell as tell_usage;
 use super::{algorithm, kind};
 use crate::args::Output;
 use crate::ask::{Done, as_json, rows};
@@ -29,6 +30,11 @@ pub(super) async fn show(client: &Client, wanted: &str, output: Output) -> Done 
     let findings = answer["findings"].as_array().map(Vec::as_slice).unwrap_or_default();
     say(if findings.is_empty() { "\nFindings: none" } else { "\nFindings" });
     findings.iter().for_each(|finding| tell(finding, now, true));
+    let usage = client.key_usage(key["id"].as_str().unwrap_or_default(), &[]).await.map_err(failed)?;
+    if usage["observed"] != "none" {
+        say("\nUse");
+        tell_usage(&usage, now);
+    }
     places(key, now);
     let related = rows(&answer["related"], |other| vec![kind(other).to_owned(), cell(&other["name"]), cell(&other["status"]), short(&cell(&other["id"]), 13)]);
     if !related.is_empty() {
@@ -46,7 +52,7 @@ pub(super) async fn show(client: &Client, wanted: &str, output: Output) -> Done 
 }
 
 /// What to do where an id means no key, or more than one.
-fn no_such_key(error: ClientError, wanted: &str) -> Failed {
+pub(super) fn no_such_key(error: ClientError, wanted: &str) -> Failed {
     let (status, candidates) = match &error {
         ClientError::Refused { status, problem, .. } => {
             (status.as_u16(), rows(&problem["candidates"], |key| format!("\n  {}  {} {}", cell(&key["id"]), kind(key), cell(&key["name"]))))
@@ -69,7 +75,6 @@ fn about(key: &Value, now: i64) {
         Some(false) => "not needed".into(),
         None => String::new(),
     };
-    let used = if key["last_used"].is_null() { "unknown: nothing observes use yet".into() } else { at(&key["last_used"]) };
     let lines = [
         ("kind", text(&key["kind"]).replace('_', " ")),
         ("status", text(&key["status"])),
@@ -88,7 +93,6 @@ fn about(key: &Value, now: i64) {
         ("revoked by", text(&key["revocation"])),
         ("replaced by", text(&key["replaced_by"])),
         ("replaces", text(&key["replaces"])),
-        ("last used", used),
         ("first seen", at(&key["first_seen"])),
         ("last seen", at(&key["last_seen"])),
         ("fingerprint", text(&key["fingerprint"])),

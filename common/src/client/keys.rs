@@ -21,12 +21,24 @@ impl Client {
         self.get(&format!("/keys/{}", segment(id)), &[]).await
     }
 
-    /// What is observed of a key's use.
+    /// Who used a key, and how much, as far as that is observed; `start_time`, `end_time` and `interval` as in the API.
+    ///
+    /// ```no_run
+    /// # async fn example(client: keyvigil_common::client::Client) -> Result<(), keyvigil_common::client::ClientError> {
+    /// let usage = client.key_usage("3f2a9c10", &[("start_time", "-7d"), ("interval", "1d")]).await?;
+    /// match usage["count"]["uses"]["sign"].as_u64() {
+    ///     Some(count) => println!("{count} signatures ({})", usage["observed"]),
+    ///     None if usage["count"].is_null() => println!("unknown: nothing observes it"),
+    ///     None => println!("no signature was seen"),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
-    /// Not reachable, or not there.
-    pub async fn key_usage(&self, id: &str) -> Result<Value, ClientError> {
-        self.get(&format!("/keys/{}/usage", segment(id)), &[]).await
+    /// Not reachable, not there, or a range that is not valid.
+    pub async fn key_usage(&self, id: &str, filters: &[(&str, &str)]) -> Result<Value, ClientError> {
+        self.get(&format!("/keys/{}/usage", segment(id)), filters).await
     }
 
     /// The inventory as CSV, all rows, piece by piece; filters as of [`Client::keys`].

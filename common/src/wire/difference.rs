@@ -11,6 +11,7 @@ use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name, ge
 
 use super::frame::{CODEC_ZSTD, Raw, claimed_bytes};
 use super::{Push, Sender, VERSION, WireError, decode_front, encode_push, open_head, standard};
+use crate::canary::Canaries;
 use crate::limits::{BASE_BYTES_MAX, BASE_BYTES_MIN, DIFFERENCE_RAW_BYTES_MAX, PUSH_FRAMES_MAX};
 use crate::sequence::Range;
 
@@ -73,20 +74,21 @@ struct SenderBytes {
     boot: [u8; 16],
     trusts: [u8; 32],
     blind: Option<u32>,
+    canaries: Canaries,
     /// Wall clock less the time since the boot: when the host was started, by its clock.
     booted_ms: i64,
     boot_ms: i64,
 }
 
 impl From<Sender> for SenderBytes {
-    fn from(Sender { instance, machine, boot, boot_ms, wall_ms, trusts, blind }: Sender) -> Self {
-        Self { instance, machine, boot, trusts, blind, booted_ms: wall_ms.wrapping_sub(boot_ms), boot_ms }
+    fn from(Sender { instance, machine, boot, boot_ms, wall_ms, trusts, blind, canaries }: Sender) -> Self {
+        Self { instance, machine, boot, trusts, blind, canaries, booted_ms: wall_ms.wrapping_sub(boot_ms), boot_ms }
     }
 }
 
 impl From<SenderBytes> for Sender {
-    fn from(SenderBytes { instance, machine, boot, trusts, blind, booted_ms, boot_ms }: SenderBytes) -> Self {
-        Self { instance, machine, boot, boot_ms, wall_ms: booted_ms.wrapping_add(boot_ms), trusts, blind }
+    fn from(SenderBytes { instance, machine, boot, trusts, blind, canaries, booted_ms, boot_ms }: SenderBytes) -> Self {
+        Self { instance, machine, boot, boot_ms, wall_ms: booted_ms.wrapping_add(boot_ms), trusts, blind, canaries }
     }
 }
 

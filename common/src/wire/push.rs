@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 
 use super::{VERSION, VERSION_BEFORE, WireError, decode_whole, encode_with_head, open_head};
+use crate::canary::Canaries;
 use crate::limits::{PUSH_BYTES_MAX, PUSH_DROPPED_MAX, PUSH_FRAMES_MAX, PUSH_WAITING_MAX};
 use crate::sequence::Range;
 
@@ -40,6 +41,8 @@ pub struct Sender {
     /// Parts of what it is there to watch that it cannot see now: paths of keys, sensors that do not answer. `None` before they were
     /// looked at.
     pub blind: Option<u32>,
+    /// Which canaries are to be expected of it.
+    pub canaries: Canaries,
 }
 
 /// Other epochs of an agent that an ack tells of.
@@ -95,6 +98,11 @@ pub enum Directive {
     Renew {
         /// ms; agents spread themselves over it.
         within_ms: u32,
+    },
+    /// These trials of the agent's canary have come here, and are stored.
+    Proven {
+        /// Numbers of the trials, at most [`CANARY_PROOFS_MAX`](crate::limits::CANARY_PROOFS_MAX).
+        nonces: Vec<u64>,
     },
 }
 

@@ -124,7 +124,16 @@ fn the_bytes_of_each_version_mean_what_they_meant() {
 
 #[test]
 fn push_and_ack_return_as_they_went_in_both_versions() {
-    let sender = Sender { instance: [1; 16], machine: [2; 32], boot: [3; 16], boot_ms: 77, wall_ms: -5, trusts: [4; 32], blind: Some(0) };
+    let sender = Sender {
+        instance: [1; 16],
+        machine: [2; 32],
+        boot: [3; 16],
+        boot_ms: 77,
+        wall_ms: -5,
+        trusts: [4; 32],
+        blind: Some(0),
+        canaries: crate::canary::Canaries::default(),
+    };
     let range = |first, last| Range { first, last };
     let push =
         Push { epoch: [7; 16], sender: Some(sender), dropped: vec![range(1, 4)], waiting: vec![range(7, 9)], frames: vec![(5, vec![1, 2]), (10, vec![3])] };
@@ -139,7 +148,7 @@ fn push_and_ack_return_as_they_went_in_both_versions() {
     let beyond = Push { frames: vec![(u64::MAX, vec![1])], ..push.clone() };
     assert!(decode_push(&encode_push(&beyond).unwrap()).is_err(), "a number that no store can count");
     let enhance = Directive::Enhance { sensors: vec!["cpu".into()], until_ms: 4 };
-    let directives = vec![enhance.clone(), Directive::Renew { within_ms: 9 }];
+    let directives = vec![enhance.clone(), Directive::Renew { within_ms: 9 }, Directive::Proven { nonces: vec![u64::MAX, 1] }];
     let ack = Ack {
         epoch: [7; 16],
         cursor: 6,

@@ -52,7 +52,16 @@ pub(super) struct Member {
 impl Member {
     pub(super) fn new(n: usize, identity: Identity, dialer: Dialer, state: Arc<State>, world: Arc<World>) -> Self {
         let machine = sha256(format!("simulated installation {n}").as_bytes());
-        let sender = Sender { instance: random(), machine, boot: random(), boot_ms: 0, wall_ms: 0, trusts: identity.trusts().expect("CAs"), blind: Some(0) };
+        let sender = Sender {
+            instance: random(),
+            machine,
+            boot: random(),
+            boot_ms: 0,
+            wall_ms: 0,
+            trusts: identity.trusts().expect("CAs"),
+            blind: Some(0),
+            canaries: keyvigil_common::canary::Canaries::default(),
+        };
         let series = |item: usize| {
             let tags = Tags::new([("item", item.to_string())]).expect("valid");
             Series::new(super::judge::METRIC, MetricType::Gauge, tags).expect("valid")

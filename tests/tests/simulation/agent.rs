@@ -12,6 +12,7 @@ use keyvigil_agent::rootfs::RootFs;
 use keyvigil_agent::sender::Itself;
 use keyvigil_agent::uplink::courier::Courier;
 use keyvigil_agent::uplink::verdict::Verdict;
+use keyvigil_common::canary::Canaries;
 use keyvigil_common::clock::{Clock, ManualClock};
 use keyvigil_common::event::{Event, EventKind};
 use keyvigil_common::sample::{MetricType, Series, Tags};
@@ -107,7 +108,7 @@ impl Agent {
     pub(crate) fn push(&mut self, lane: Lane, now: Duration, now_ms: i64) -> Result<Option<Pushed>, BufferError> {
         let Some(room) = self.courier.may_send(lane, now) else { return Ok(None) };
         let Some(Front { epoch, dropped, waiting, frames }) = self.queue.front(lane, room, now_ms)? else { return Ok(None) };
-        let push = Push { epoch, sender: Some(self.itself.sender([0; 32], None)), dropped, waiting, frames };
+        let push = Push { epoch, sender: Some(self.itself.sender([0; 32], None, Canaries::default())), dropped, waiting, frames };
         Ok(Some((epoch, self.courier.pack(&push).expect("it fits"))))
     }
 

@@ -14,6 +14,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use crate::collect::known::OwnReads;
 use crate::parse::acl::{self, Acl};
 use crate::parse::keys::looks_like_keys;
 use crate::rootfs::RootFs;
@@ -98,6 +99,7 @@ pub(super) struct Disk {
     root: RootFs,
     /// The directory that stands for `/`; `None` where it is `/`.
     top: Option<OwnedFd>,
+    own: OwnReads,
 }
 
 impl Disk {
@@ -106,7 +108,12 @@ impl Disk {
     pub(super) fn open_root(root: &RootFs) -> io::Result<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let top = if root.is_host() { None } else { Some(rustix::fs::open(root.path("/"), flags, Mode::empty())?) };
-        Ok(Self { root: root.clone(), top })
+        Ok(Self { root: root.clone(), top, own: OwnReads::default() })
+    }
+
+    /// The same, and what is opened of it is counted.
+    pub(super) fn counting(self, own: OwnReads) -> Self {
+        Self { own, ..self }
     }
 
     fn open(&self, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
@@ -211,7 +218,8 @@ impl Disk {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
         }
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        Ok((stamp, File::from(rustix::fs::open(descriptor_path(&handle), flags, Mode::empty())?)))
+        let file = self.own.opening(stamp.identity(), || rustix::fs::open(descriptor_path(&handle), flags, Mode::empty()))?;
+        Ok((stamp, File::from(file)))
     }
 
     /// Reads a file of text whole; bytes that are not UTF-8 are replaced.

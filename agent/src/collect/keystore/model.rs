@@ -14,6 +14,7 @@ use keyvigil_common::key::{KeyFacts, KeyKind, Place, Role};
 use super::trouble::Trouble;
 use crate::collect::At;
 use crate::parse::{Found, Within};
+use crate::probe::layout::generation;
 
 /// A key in a place.
 #[derive(Debug, Clone)]
@@ -94,7 +95,15 @@ pub(super) struct Version {
     pub(super) device: u64,
     pub(super) inode: u64,
     pub(super) size: u64,
+    pub(super) modified_ns: i128,
     pub(super) changed_ns: i128,
+}
+
+impl Version {
+    /// As the kernel programs number it.
+    pub(super) fn generation(&self) -> u64 {
+        if self.inode == 0 { 0 } else { generation(self.inode, self.size, self.modified_ns, self.changed_ns) }
+    }
 }
 
 impl fmt::Display for Version {

@@ -34,6 +34,12 @@ pub(super) struct Expanded {
     pub(super) failed: Vec<(PathBuf, io::Error)>,
 }
 
+/// Whether an absolute path is the one of a pattern, or lies below it.
+pub(crate) fn covers_path(pattern: &str, path: &Path) -> bool {
+    let pattern = Pattern::new(pattern);
+    pattern.home.is_none() && pattern.covers_below(path)
+}
+
 /// Those of `texts` that name a path in full behind which nothing is; what cannot be asked may be there.
 pub(crate) fn missing<'a>(root: &RootFs, texts: impl Iterator<Item = &'a String>) -> Vec<&'a String> {
     let Ok(disk) = Disk::open_root(root) else { return Vec::new() };
@@ -129,14 +135,15 @@ impl Pattern {
 
     /// Whether `path` is one of those behind it, or lies below one.
     pub(super) fn covers(&self, path: &Path, homes: &Homes) -> bool {
-        let below = |rest: &Path| {
-            let names: Vec<_> = rest.components().filter(|part| matches!(part, Component::Normal(_))).map(|part| part.as_os_str().to_string_lossy()).collect();
-            covers(&self.parts, &names)
-        };
         match &self.home {
-            None => below(path),
-            Some(users) => homes.of(|user| users.matches(user)).filter_map(|home| path.strip_prefix(home).ok()).any(below),
+            None => self.covers_below(path),
+            Some(users) => homes.of(|user| users.matches(user)).filter_map(|home| path.strip_prefix(home).ok()).any(|rest| self.covers_below(rest)),
         }
+    }
+
+    fn covers_below(&self, rest: &Path) -> bool {
+        let names: Vec<_> = rest.components().filter(|part| matches!(part, Component::Normal(_))).map(|part| part.as_os_str().to_string_lossy()).collect();
+        covers(&self.parts, &names)
     }
 }
 

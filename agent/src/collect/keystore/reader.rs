@@ -219,8 +219,8 @@ impl Reader {
     /// there were some.
     pub(super) fn observe(&self, is_known: impl Fn(&str) -> bool) -> impl Iterator<Item = Seen<'_>> {
         self.files.values().filter(move |held| !held.objects.is_empty() || !held.troubles.is_empty() || is_known(&held.place.path)).map(|held| {
-            let Stamp { device, inode, size, changed_ns, .. } = held.stamp;
-            let version = Version { device, inode, size, changed_ns };
+            let Stamp { device, inode, size, modified_ns, changed_ns, .. } = held.stamp;
+            let version = Version { device, inode, size, modified_ns, changed_ns };
             let place = FilePlace::Held(&held.place);
             let observed = Observed { objects: &held.objects, troubles: &held.troubles, place, version, fresh: held.fresh, baseline: false };
             Seen { observed, pattern: held.pattern, changed_ms: i64::try_from(changed_ns / 1_000_000).unwrap_or(0) }

@@ -19,6 +19,7 @@ use super::reader::{Look, Reader, Surroundings};
 use super::trouble::Trouble;
 use super::walk::{self, Ask, Found, Named, Rest, Root};
 use crate::collect::At;
+use crate::collect::known::OwnReads;
 use crate::rootfs::RootFs;
 
 /// Where distributions keep the authorities that everyone trusts: hundreds of certificates that nobody here renews.
@@ -37,7 +38,8 @@ const TRUST_STORES: [&str; 7] = [
 pub(super) struct Site {
     /// Before each path, where it is not the agent's own host.
     pub(super) prefix: String,
-    root: RootFs,
+    pub(super) root: RootFs,
+    own: OwnReads,
     pub(super) homes: Homes,
     pub(super) reader: Reader,
     naming: Naming,
@@ -71,10 +73,11 @@ pub(super) struct Looked {
 }
 
 impl Site {
-    pub(super) fn new(prefix: &str, root: RootFs) -> Self {
+    pub(super) fn new(prefix: &str, root: RootFs, own: OwnReads) -> Self {
         Self {
             prefix: prefix.to_owned(),
             root,
+            own,
             homes: Homes::default(),
             reader: Reader::of(prefix),
             naming: Naming::default(),
@@ -96,7 +99,7 @@ impl Site {
     /// # Errors
     /// The root cannot be opened.
     pub(super) fn look(&mut self, wanted: Wanted<'_>, at: At, budget: &Budget, parser: &Parser) -> io::Result<Looked> {
-        let disk = Disk::open_root(&self.root)?;
+        let disk = Disk::open_root(&self.root)?.counting(self.own.clone());
         let look = Look { disk: &disk, at, budget, parser };
         self.homes.refresh(&disk);
         if wanted.named {

@@ -1,5 +1,6 @@
 //! The sensor against real servers: those of `openssl s_server`, and some of a few lines that behave badly.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -23,7 +24,7 @@ struct Host {
 impl Host {
     fn new(ports: &[u16]) -> Self {
         let known = KnownKeys::default();
-        known.write(std::iter::empty());
+        known.write(std::iter::empty(), BTreeMap::new(), BTreeMap::new());
         Self::with(Workshop::new(), ports, known)
     }
 
@@ -60,7 +61,7 @@ impl Host {
                 objects.into_iter().map(|object| (Arc::new(object.facts), Place::at(self.shop.path(file).to_string_lossy())))
             })
             .collect();
-        self.known.write(held.iter().map(|(facts, place)| (facts, place)));
+        self.known.write(held.iter().map(|(facts, place)| (facts, place)), BTreeMap::new(), BTreeMap::new());
     }
 
     fn id(&self, certificate: &str) -> String {

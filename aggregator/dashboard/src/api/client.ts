@@ -4,6 +4,7 @@ import type {
   Alert,
   AlertDetail,
   AlertsStatus,
+  Usage,
   EventsAnswer,
   GapsAnswer,
   Host,
@@ -141,6 +142,8 @@ export interface KeysParams {
   expires_before?: string | undefined;
   /** `false` leaves out the public CAs of the system's trust store, `true` shows only them. */
   trust_store?: 'true' | 'false' | undefined;
+  /** never, unknown, before:TIME, since:TIME */
+  used?: string | undefined;
   search?: string | undefined;
   sort?: string | undefined;
   limit?: number | undefined;
@@ -166,6 +169,7 @@ export const api = {
   keys: (params: KeysParams, signal?: AbortSignal) => call<KeysAnswer>(`/keys${queryString({ ...params })}`, { signal }),
   keysSummary: (signal?: AbortSignal) => call<KeysSummary>('/keys/summary', { signal }),
   key: (key: string, signal?: AbortSignal) => call<KeyAnswer>(`/keys/${id(key)}`, { signal }),
+  usage: (key: string, signal?: AbortSignal) => call<Usage>(`/keys/${id(key)}/usage`, { signal }),
   events: (params: EventsParams, signal?: AbortSignal) => call<EventsAnswer>(`/events${queryString({ ...params })}`, { signal }),
   alerts: (params: { state?: string; limit?: number }, signal?: AbortSignal) =>
     call<{ alerts: Alert[] }>(`/alerts${queryString(params)}`, { signal }),

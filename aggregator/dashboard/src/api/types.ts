@@ -99,7 +99,11 @@ export interface Key {
   severity: Severity | null;
   first_seen: number;
   last_seen: number;
+  /** null: not seen to be used, which is no proof of no use where `observed_since` is null */
   last_used: number | null;
+  last_used_by: UsedBy | null;
+  /** Since when its use is observed on every host where its private half lies. */
+  observed_since: number | null;
   replaces: string | null;
   replaced_by: string | null;
   /** Of a list only the first. */
@@ -107,6 +111,46 @@ export interface Key {
   places_total: number;
   /** Hosts where it lies now. */
   hosts_total: number;
+}
+
+export interface UsedBy {
+  host: string;
+  exe?: string;
+  user?: string;
+  unit?: string;
+}
+
+/** How often, by operation: open, sign, decrypt, ... */
+export interface Uses {
+  uses: Record<string, number>;
+  total: number;
+  denied: number;
+  unauthorized: number;
+  first_use: number | null;
+  last_use: number | null;
+}
+
+export interface UseActor {
+  exe: string | null;
+  user: string | null;
+  unit: string | null;
+  hosts: string[];
+  count: Uses;
+}
+
+export interface Usage {
+  key: string;
+  interval_ms: number;
+  observed: 'exact' | 'at_least' | 'unknown' | 'none';
+  observed_since: number | null;
+  reasons: { host: string; reason: string }[];
+  last_used: number | null;
+  last_used_by: UsedBy | null;
+  /** null: unknown, and not none */
+  count: Uses | null;
+  actors: UseActor[];
+  actors_total: number;
+  series: Record<string, [number, number][]>;
 }
 
 export interface KeysAnswer {
@@ -267,9 +311,12 @@ export interface Rule {
   aggregation: string;
   window_seconds: number;
   threshold_value: number | null;
-  kind: 'threshold' | 'key_expiry' | 'finding';
+  kind: 'threshold' | 'key_expiry' | 'finding' | 'event' | 'blind' | 'silent';
   /** Of a `key_expiry` rule: how long before the end it fires. */
   days?: number[];
+  /** Of an `event` rule: the kinds of events that it tells of, and what their evidence must say. */
+  events?: string[];
+  evidence?: Record<string, string>;
   /** Of a `finding` rule: the kinds that it tells of. */
   findings?: string[];
   comparison: string;

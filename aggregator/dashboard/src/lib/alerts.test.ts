@@ -57,3 +57,12 @@ it('says in words when a certificate rule fires', () => {
   expect(conditionText(rule)).toBe('a certificate ends within 30, 14, 7 or 1 days');
   expect(conditionText({ ...rule, days: [1] })).toBe('a certificate ends within 1 day');
 });
+
+it('says in words when a rule about events or hosts fires', () => {
+  const rule: Rule = { ...RULE, metric_pattern: '', threshold_value: null };
+  expect(conditionText({ ...rule, kind: 'event', events: ['policy_violation', 'denied'] })).toBe(
+    'an event comes in: policy violation or access denied',
+  );
+  expect(conditionText({ ...rule, kind: 'blind', duration_seconds: 0 })).toBe('a host delivers and does not see all that it should');
+  expect(conditionText({ ...rule, kind: 'silent', duration_seconds: 240 })).toBe('nothing comes of a host for 4 min');
+});

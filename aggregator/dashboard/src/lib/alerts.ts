@@ -1,5 +1,6 @@
 // Alerts in words: what a rule watches, where an alert is, how many were firing at a time. Pure.
 import type { Alert, AlertState, Priority, Rule } from '../api/types';
+import { eventWord } from './events';
 import { findingWord } from './findings';
 import { listWords, secondsWords, withUnit } from './format';
 import { PRIORITIES } from '../api/types';
@@ -35,7 +36,7 @@ export function valueText(value: number | null, metric: string): string {
   return Math.abs(value) > 1e9 ? dateOnly(value * SECOND, true) : lengthWords(value * SECOND);
 }
 
-/** `97.2 % > 90 %`. */
+/** `97.2 % > 90 %`; where no metric is compared, how much there is of it. */
 export function againstText(alert: Pick<Alert, 'value' | 'threshold' | 'comparison' | 'metric_id'>): string {
   const value = valueText(alert.value, alert.metric_id);
   return alert.threshold === null ? value : `${value} ${alert.comparison} ${valueText(alert.threshold, alert.metric_id)}`;
@@ -52,8 +53,15 @@ export function conditionText(rule: Rule): string {
       (rule.findings ?? []).map((kind) => findingWord(kind).toLowerCase()),
       'or',
     )}`;
-  const window = rule.window_seconds > 0 ? ` (${rule.aggregation} over ${secondsWords(rule.window_seconds)})` : ` (${rule.aggregation})`;
+  if (rule.kind === 'event')
+    return `an event comes in: ${listWords(
+      (rule.events ?? []).map((kind) => eventWord(kind).toLowerCase()),
+      'or',
+    )}`;
   const duration = rule.duration_seconds > 0 ? ` for ${secondsWords(rule.duration_seconds)}` : '';
+  if (rule.kind === 'blind') return `a host delivers and does not see all that it should${duration}`;
+  if (rule.kind === 'silent') return `nothing comes of a host${duration}`;
+  const window = rule.window_seconds > 0 ? ` (${rule.aggregation} over ${secondsWords(rule.window_seconds)})` : ` (${rule.aggregation})`;
   return `${rule.metric_pattern} ${rule.comparison} ${valueText(rule.threshold_value, rule.metric_pattern)}${duration}${window}`;
 }
 

@@ -23,6 +23,15 @@ describe('fold', () => {
     ]);
     expect(folded[0]?.from).toBe(49_000);
   });
+  it('names who did all of it, and nobody where several did', () => {
+    const by = (exe: string, time: number): KeyEvent => ({
+      ...event('accessed', time),
+      actor: { exe, pid: 1, uid: 0, login_uid: null, unit: null, peer: null },
+    });
+    const told = (events: KeyEvent[]): string[] => fold(events).map(foldedText);
+    expect(told([by('/usr/bin/openssl', 3), by('/usr/bin/openssl', 2)])).toEqual(['2 accesses to keys by /usr/bin/openssl']);
+    expect(told([by('/usr/bin/openssl', 3), by('/usr/bin/cat', 2), by('/usr/bin/openssl', 1)])).toEqual(['3 accesses to keys']);
+  });
   it('starts anew after a minute', () => {
     expect(fold([event('created', 200_000), event('created', 100_000)])).toHaveLength(2);
   });
@@ -35,11 +44,11 @@ describe('words', () => {
   });
   it('counts what is quiet, and says what is not', () => {
     const lost = { ...event('coverage_lost', 1), message: 'the disk sensor cannot see /srv: no permission' };
-    expect(foldedText({ event: lost, count: 1, from: 1 })).toBe(lost.message);
-    expect(foldedText({ event: lost, count: 3, from: 1 })).toBe(`${lost.message}, and 2 more`);
-    expect(foldedText({ event: event('created', 1), count: 1204, from: 1 })).toBe('1,204 keys created');
-    expect(foldedText({ event: event('something_new', 1), count: 2, from: 1 })).toBe('2 × something new');
-    expect(foldedText({ event: event('agent_started', 1), count: 1, from: 1 })).toBe('Agent started');
+    expect(foldedText({ event: lost, count: 1, from: 1, exe: null })).toBe(lost.message);
+    expect(foldedText({ event: lost, count: 3, from: 1, exe: null })).toBe(`${lost.message}, and 2 more`);
+    expect(foldedText({ event: event('created', 1), count: 1204, from: 1, exe: null })).toBe('1,204 keys created');
+    expect(foldedText({ event: event('something_new', 1), count: 2, from: 1, exe: null })).toBe('2 × something new');
+    expect(foldedText({ event: event('agent_started', 1), count: 1, from: 1, exe: null })).toBe('Agent started');
   });
 });
 

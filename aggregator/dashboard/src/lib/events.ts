@@ -30,6 +30,7 @@ const KINDS: Record<string, Kind> = {
   served_stale: { letter: 'T', weight: 'warning', word: 'Served stale' },
   served_fresh: { letter: 'H', weight: 'quiet', word: 'Served fresh', many: 'servers reloaded their certificate' },
   revocation_lifted: { letter: 'W', weight: 'warning', word: 'Revocation lifted' },
+  first_use: { letter: 'Y', weight: 'warning', word: 'First use' },
   agent_started: { letter: 'A', weight: 'quiet', word: 'Agent started', many: 'starts of the agent' },
 };
 
@@ -53,6 +54,8 @@ export interface Folded {
   count: number;
   /** Time of the oldest. */
   from: number;
+  /** Program that did all of it; `null` where none is known, or several did. */
+  exe: string | null;
 }
 
 /** Neighbours of one kind on one host within a minute of each other become one line: a first scan makes hundreds. */
@@ -63,19 +66,20 @@ export function fold(events: readonly KeyEvent[]): Folded[] {
     if (open && open.event.kind === event.kind && open.event.host === event.host && open.from - event.time <= MINUTE) {
       open.count += 1;
       open.from = event.time;
+      if (open.exe !== (event.actor?.exe ?? null)) open.exe = null;
     } else {
-      out.push({ event, count: 1, from: event.time });
+      out.push({ event, count: 1, from: event.time, exe: event.actor?.exe ?? null });
     }
   }
   return out;
 }
 
 /** What is said of a line: of many quiet events their number, of others what the newest says. */
-export function foldedText({ event, count }: Folded): string {
+export function foldedText({ event, count, exe }: Folded): string {
   const message = event.message || eventWord(event.kind);
   if (count === 1) return message;
   if (eventWeight(event.kind) !== 'quiet') return `${message}, and ${thousands(count - 1)} more`;
-  return `${thousands(count)} ${KINDS[event.kind]?.many ?? `× ${words(event.kind)}`}`;
+  return `${thousands(count)} ${KINDS[event.kind]?.many ?? `× ${words(event.kind)}`}${exe === null ? '' : ` by ${exe}`}`;
 }
 
 export interface Mark {

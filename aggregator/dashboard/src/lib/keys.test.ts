@@ -44,6 +44,8 @@ function key(over: Partial<Key>): Key {
     first_seen: 0,
     last_seen: 0,
     last_used: null,
+    last_used_by: null,
+    observed_since: null,
     replaces: null,
     replaced_by: null,
     places: [

@@ -99,3 +99,13 @@ export function worldReadable(mode: string | null): boolean {
   const last = Number.parseInt(mode.slice(-1), 8);
   return Number.isFinite(last) && (last & 4) !== 0;
 }
+
+/** Whether what lies there is a secret: only of that is use observed. */
+function holdsSecret(kind: KeyKind): boolean {
+  return kind.endsWith('private_key') || kind === 'symmetric_key';
+}
+
+/** Whether its secret half lies anywhere: what has none has no use of its own to speak of. */
+export function isUsable(key: Pick<Key, 'kind' | 'places'>): boolean {
+  return key.places.some((place) => !place.gone && holdsSecret(place.kind ?? key.kind));
+}

@@ -1,6 +1,7 @@
 //! What becomes of pushes that come twice, ahead, from the wrong clock or from a copy.
 
 use keyvigil_common::clock::{Clock, ManualClock};
+use keyvigil_common::key::{KeyFacts, KeyKind, Place, Sighting};
 use keyvigil_common::sample::{MetricType, Tags};
 use keyvigil_common::seal::MasterKey;
 use keyvigil_common::sequence::Range;
@@ -10,7 +11,7 @@ use keyvigil_common::wire::{Class, Column, Gap, Group, Sealed, encode_batch, enc
 use super::*;
 use crate::fleet::Fleet;
 use crate::ingest::Lane;
-use crate::keys::Inventory;
+use crate::keys::{Inventory, Sensor};
 use crate::store::Store;
 use crate::store::ledger::{self, Stored};
 
@@ -36,7 +37,7 @@ fn agent() -> Agent {
 }
 
 fn sender(instance: u8, boot_ms: i64, wall_ms: i64) -> Sender {
-    Sender { instance: [instance; 16], machine: [instance; 32], boot: [9; 16], boot_ms, wall_ms, trusts: [0; 32], blind: None }
+    Sender { instance: [instance; 16], machine: [instance; 32], boot: [9; 16], boot_ms, wall_ms, trusts: [0; 32], blind: None, canaries: Canaries::default() }
 }
 
 fn range(first: u64, last: u64) -> Range {
@@ -260,4 +261,55 @@ async fn what_came_as_a_difference_is_found_after_a_restart_and_moved_like_all_e
     drop(ingest);
     let door = Door { ingest: door_to(dir.path(), &master, &clock), dir, master, clock };
     assert_eq!(door.values().await, expected, "it is stored complete in itself");
+}
+
+/// A key file, and what the sensors of use tell of it.
+fn used(seq: u64, at_ms: i64, signed: Option<f64>) -> Batch {
+    let facts = KeyFacts::bare(KeyKind::PrivateKey, "a".repeat(64), "a".repeat(64), "rsa");
+    let sighting = Sighting { facts, place: Place::at("/srv/shop.key"), at_ms: NOW - DAY, gone: false, replaces: None };
+    let series = |name: &str, tags: &[(&str, &str)]| Series::new(name, MetricType::Counter, Tags::new(tags.iter().copied()).unwrap()).unwrap();
+    let key = "a".repeat(64);
+    let mut names = vec![series("crypto.operations.lost_total", &[])];
+    let mut columns = vec![Column { series: 0, start_ms: 0, values: vec![0.0] }];
+    if let Some(signed) = signed {
+        names.push(series("crypto.key.signing_ops", &[("key", &key), ("exe", "/usr/sbin/nginx"), ("user", "www-data")]));
+        columns.push(Column { series: 1, start_ms: 0, values: vec![signed] });
+    }
+    let groups = vec![Group { sensor: "operations".into(), interval_ms: 10_000, times: vec![at_ms], columns }];
+    let sightings = if seq == 1 { vec![sighting] } else { Vec::new() };
+    Batch { sealed_ms: at_ms, series: names, groups, sightings, ..Batch::default() }
+}
+
+#[tokio::test]
+async fn a_key_knows_when_it_was_used_last_and_since_when_that_is_observed_also_after_a_restart() {
+    let door = Door::new().await;
+    let minute = 60_000;
+    let push = async |door: &Door, seq: u64, batch: &Batch| {
+        let frames = vec![(seq, encode_batch(batch).unwrap())];
+        door.push(Push { epoch: [1; 16], sender: Some(sender(1, 5_000, NOW)), frames, ..Push::default() }).await.unwrap();
+    };
+    let last = |door: &Door| door.ingest.inventory.find(1, &"a".repeat(64)).unwrap().last_used_ms;
+    push(&door, 1, &used(1, NOW - 100 * minute, None)).await;
+    assert_eq!(last(&door), None, "it is observed, and not used");
+    push(&door, 2, &used(2, NOW - 98 * minute, Some(3.0))).await;
+    assert_eq!(last(&door), Some(NOW - 98 * minute));
+    let by = door.ingest.inventory.find(1, &"a".repeat(64)).unwrap().last_used_by.clone().unwrap();
+    assert_eq!(by.to_string(), "/usr/sbin/nginx as www-data on web-1");
+    push(&door, 3, &used(3, NOW - 96 * minute, Some(3.0))).await;
+    assert_eq!(last(&door), Some(NOW - 98 * minute), "a counter that rests is no use");
+
+    let since = |door: &Door| door.ingest.fleet.observed(1, "web-1").since_ms(Sensor::Operations);
+    assert_eq!(since(&door), Some(NOW - 100 * minute));
+    door.clock.advance(std::time::Duration::from_secs(60));
+    push(&door, 4, &used(4, NOW - 94 * minute, Some(3.0))).await;
+    let Door { dir, master, clock, ingest } = door;
+    drop(ingest);
+    let door = Door { ingest: door_to(dir.path(), &master, &clock), dir, master, clock };
+    door.ingest.fleet.load(&door.ingest.store).await.unwrap();
+    door.ingest.inventory.load(&door.ingest.store).await.unwrap();
+    assert_eq!((last(&door), since(&door)), (Some(NOW - 98 * minute), Some(NOW - 100 * minute)));
+    push(&door, 5, &used(5, NOW - 92 * minute, Some(3.0))).await;
+    assert_eq!(last(&door), Some(NOW - 98 * minute), "what was counted before the start is not used anew");
+    push(&door, 6, &used(6, NOW - 90 * minute, Some(4.0))).await;
+    assert_eq!(last(&door), Some(NOW - 90 * minute));
 }

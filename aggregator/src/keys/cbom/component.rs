@@ -110,15 +110,21 @@ fn occurrence(p: &PlaceRecord) -> Value {
 
 fn properties(key: &KeyRecord, found: &Findings, order: &Order) -> Vec<Value> {
     let findings = found.named(key);
+    let uses = order.uses.as_ref().and_then(|uses| uses.get(&key.facts.id).copied().or_else(|| found.observed_since(key).map(|_| 0)));
     let own = [
         ("kind", Some(key.facts.kind.as_str().to_owned())),
         ("status", Some(found.status(key, order.now_ms).as_str().to_owned())),
         ("findings", Some(findings.join(" ")).filter(|text| !text.is_empty())),
         ("first_seen", instant(key.first_seen_ms)),
         ("last_seen", instant(key.last_seen_ms)),
-        // Nothing observes use yet: not observed is not unused.
-        ("usage:observed", Some("false".to_owned())),
+        // What is not observed is not unused.
+        ("usage:observed", Some(found.observed_since(key).is_some().to_string())),
+        ("usage:observed_since", found.observed_since(key).and_then(instant)),
         ("usage:last_used", key.last_used_ms.and_then(instant)),
+        ("usage:last_used_by", key.last_used_by.as_ref().map(ToString::to_string)),
+        // What is counted is at least that; 0 only where somebody looked.
+        ("usage:uses", uses.map(|count| count.to_string())),
+        ("usage:uses_since", uses.and_then(|_| instant(order.uses_since_ms.max(found.observed_since(key).unwrap_or(order.uses_since_ms))))),
     ];
     own.into_iter().filter_map(|(name, value)| Some(json!({"name": format!("keyvigil:{name}"), "value": value?}))).collect()
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use keyvigil_common::key::{KeyFacts, Place, Served, Sighting};
 
 use super::*;
+
 use keyvigil_common::key::KeyKind;
 
 const NOW: i64 = 1_795_000_000_000;
@@ -21,7 +22,7 @@ fn made(keys: Vec<KeyRecord>, host: Option<&str>) -> Value {
 
 fn written(keys: Vec<KeyRecord>, host: Option<&str>, version: Version) -> Value {
     let found = Arc::new(Findings::of(&keys, NOW));
-    let order = Order { version, host: host.map(str::to_owned), trust_store: false, now_ms: NOW };
+    let order = Order { version, host: host.map(str::to_owned), trust_store: false, now_ms: NOW, uses_since_ms: NOW, uses: Some(HashMap::new()) };
     let text: String = rows(keys.into_iter().map(Arc::new).collect(), found, order).collect();
     serde_json::from_str(&text).unwrap()
 }

@@ -1,5 +1,4 @@
-//! Keys that may log in and should not: revoked ones, and ones that nobody has used since use is observed. While nothing
-//! observes use, nothing is said of it: no record is no proof of no use.
+//! Keys that may log in and should not: revoked ones, and ones whose line ends.
 
 use std::collections::HashMap;
 
@@ -12,8 +11,6 @@ use super::view::{View, revocation};
 use super::{Draft, Finding};
 
 const DAY_MS: i64 = 86_400_000;
-/// How long must have been observed before a key counts as unused.
-const UNUSED_MS: i64 = 90 * 86_400_000;
 
 pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
     // What lists revoke by fingerprint, with the list.
@@ -27,7 +24,6 @@ pub(super) fn detect(view: &View<'_>, out: &mut Vec<Finding>) {
         if !places.is_empty() {
             out.extend(revoked(view, &listed, key, &places));
             out.extend(ending(view, key, &places));
-            out.extend(unused(view, key, places));
         }
     }
 }
@@ -77,15 +73,4 @@ fn ending(view: &View<'_>, key: &KeyRecord, places: &[&PlaceRecord]) -> Option<F
         _ => format!("{}{} may log in for another {}", draft.name(), draft.on(), length(left)),
     };
     Some(draft.finish(title, "Whoever has it is refused from then on: write a later `expiry-time` into authorized_keys, or remove the line."))
-}
-
-fn unused(view: &View<'_>, key: &KeyRecord, places: Vec<&PlaceRecord>) -> Option<Finding> {
-    let began = view.observed_since_ms?.max(places.iter().map(|p| p.first_seen_ms).max()?);
-    let observed = view.now_ms - began;
-    if key.last_used_ms.is_some() || observed < UNUSED_MS {
-        return None;
-    }
-    let draft = Draft::about(FindingKind::AuthorizedKeyNeverUsed, Severity::Info, key, places).since(began).with("observed for", length(observed));
-    let title = format!("Nobody was seen to log in with {}{} in {}", draft.name(), draft.on(), length(observed));
-    Some(draft.finish(title, "If nobody needs it, remove its line from authorized_keys."))
 }

@@ -3,11 +3,14 @@
 mod attacks;
 mod reach;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use keyvigil_common::finding::{FindingKind as Kind, Severity};
 use keyvigil_common::key::{KeyFacts, KeyKind, Place, Reach, Revoked, Role, Served, Sighting};
 
 use super::{Finding, View, all};
-use crate::keys::{Findings, KeyRecord, Status};
+use crate::keys::{ByHost, Findings, KeyRecord, Observed, Sensor, Status};
 
 const NOW: i64 = 1_795_000_000_000;
 const DAY: i64 = 86_400_000;
@@ -369,11 +372,29 @@ fn a_list_of_revocations_is_stale_when_the_next_is_overdue() {
 
 #[test]
 fn unused_is_said_only_after_use_was_observed_for_long() {
-    let login = key(KeyKind::SshPublicKey, 'a', 'f').at("web", "/root/.ssh/authorized_keys").role(Role::Authorized).record();
-    let at = |now_ms, since| all(&View::new([&login], now_ms, since)).iter().filter(|f| f.kind == Kind::AuthorizedKeyNeverUsed).count();
-    assert_eq!((at(NOW + 400 * DAY, None), at(NOW + 400 * DAY, Some(NOW + 399 * DAY)), at(NOW + 400 * DAY, Some(NOW))), (0, 0, 1));
-    let used = KeyRecord { last_used_ms: Some(NOW), ..login.clone() };
-    assert!(all(&View::new([&used], NOW + 400 * DAY, Some(NOW))).iter().all(|f| f.kind != Kind::AuthorizedKeyNeverUsed));
+    let private = private('a', 'a').at("web", "/root/.ssh/id").record();
+    let login = key(KeyKind::SshPublicKey, 'b', 'a').at("db", "/root/.ssh/authorized_keys").role(Role::Authorized).record();
+    let seen = |sensors: &[Sensor], from, to| {
+        let mut observed = Observed::default();
+        let days = (from..=to).map(|day| NOW + day * DAY);
+        days.for_each(|at| sensors.iter().for_each(|sensor| observed.saw(*sensor, (at, at + DAY), 10_000)));
+        Arc::new(BTreeMap::from([("web".to_owned(), observed)]))
+    };
+    let told = |private: &KeyRecord, day: i64, observed: Option<&ByHost>| {
+        let found = all(&View::new([private, &login], NOW + day * DAY, observed.cloned())).into_iter();
+        found.filter(|f| matches!(f.kind, Kind::AuthorizedKeyNeverUsed | Kind::PrivateKeyUnused)).map(|f| f.kind).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&private, 400, None), [], "nothing observes");
+    assert_eq!(told(&private, 400, Some(&seen(&Sensor::ALL, 399, 400))), [], "not for long");
+    assert_eq!(told(&private, 100, Some(&seen(&Sensor::ALL, 0, 100))), [Kind::AuthorizedKeyNeverUsed, Kind::PrivateKeyUnused]);
+    assert_eq!(told(&private, 100, Some(&seen(&[Sensor::Access], 0, 100))), [], "who has loaded it already opens it no more");
+    assert_eq!(told(&private, 200, Some(&seen(&Sensor::ALL, 0, 100))), [], "nobody looks any more");
+    let mut gone = seen(&Sensor::ALL, 0, 40);
+    Sensor::ALL.iter().for_each(|sensor| Arc::make_mut(&mut gone).get_mut("web").unwrap().saw(*sensor, (NOW + 90 * DAY, NOW + 100 * DAY), 10_000));
+    assert_eq!(told(&private, 100, Some(&gone)), [], "what was not observed does not count");
+    let used = |day| KeyRecord { last_used_ms: Some(NOW + day * DAY), ..private.clone() };
+    assert_eq!(told(&used(50), 100, Some(&seen(&Sensor::ALL, 0, 100))), []);
+    assert_eq!(told(&used(5), 100, Some(&seen(&Sensor::ALL, 0, 100))), [Kind::PrivateKeyUnused], "it was used, and not for long now");
 }
 
 #[test]

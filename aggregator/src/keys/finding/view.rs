@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use keyvigil_common::key::{KeyFacts, KeyKind, Role};
 
-use super::super::{KeyRecord, PlaceRecord};
+use super::super::{ByHost, KeyRecord, PlaceRecord};
 use super::{chain, expiry, lineage};
 
 /// What only the others tell about a key.
@@ -28,8 +28,8 @@ pub struct Standing {
 pub struct View<'a> {
     /// The time, Unix ms.
     pub now_ms: i64,
-    /// Since when the use of keys is observed; `None` while no sensor does.
-    pub observed_since_ms: Option<i64>,
+    /// What is observed of the use of keys, by host; `None` where nothing is.
+    pub observed: Option<ByHost>,
     pub(super) keys: Vec<&'a KeyRecord>,
     /// Of each key, whether it is one of the system's trust store.
     pub(super) shipped: Vec<bool>,
@@ -47,7 +47,7 @@ pub struct View<'a> {
 impl<'a> View<'a> {
     /// A view of `keys` at `now_ms`.
     #[must_use]
-    pub fn new(keys: impl IntoIterator<Item = &'a KeyRecord>, now_ms: i64, observed_since_ms: Option<i64>) -> Self {
+    pub fn new(keys: impl IntoIterator<Item = &'a KeyRecord>, now_ms: i64, observed: Option<ByHost>) -> Self {
         // What was replaced may lie nowhere any more, and its length of life still tells what is usual.
         let mut lives: HashMap<&str, i64> = HashMap::new();
         let (mut there, mut gone): (Vec<&KeyRecord>, Vec<&KeyRecord>) = (Vec::new(), Vec::new());
@@ -83,7 +83,7 @@ impl<'a> View<'a> {
             by_key.entry(key.facts.key()).or_default().push(at);
             by_id.insert(&key.facts.id, at);
         }
-        let mut view = Self { now_ms, observed_since_ms, keys, shipped, gone, by_key, by_id, lists, revoked, standing: HashMap::new() };
+        let mut view = Self { now_ms, observed, keys, shipped, gone, by_key, by_id, lists, revoked, standing: HashMap::new() };
         view.standing = lineage::superseded(&view);
         chain::judge(&mut view);
         for key in others.into_iter().filter(|_| !view.revoked.is_empty()) {

@@ -4,6 +4,7 @@ use keyvigil_common::finding::FindingKind;
 use keyvigil_common::key::{KeyFacts, Place, Sighting};
 
 use super::*;
+use crate::keys::{Observed, Sensor};
 
 const NOW: i64 = 1_795_000_000_000;
 
@@ -86,4 +87,30 @@ fn pages_of_a_hundred_thousand_keys_hold_each_once_while_others_come_and_go() {
         assert!(came == 10 && seen.is_superset(&before), "{came} pages, {} keys", seen.len());
         keys.truncate(100_000);
     }
+}
+
+#[test]
+fn used_is_told_from_not_used_since_it_is_observed_and_from_unknown() {
+    let keys: Vec<Arc<KeyRecord>> = inventory(600).into_iter().filter(|key| key.facts.kind == KeyKind::PrivateKey).collect();
+    let mut observed = Observed::default();
+    observed.saw(Sensor::Access, (NOW - DAY_MS, NOW), 10_000);
+    let used_at = |at: usize| (at.is_multiple_of(5)).then(|| NOW - i64::try_from(at).unwrap() * DAY_MS);
+    let keys: Vec<Arc<KeyRecord>> =
+        keys.iter().enumerate().map(|(at, key)| Arc::new(KeyRecord { last_used_ms: used_at(at), ..KeyRecord::clone(key) })).collect();
+    let at = |now_ms| Findings::with(keys.iter().map(AsRef::as_ref), Arc::new(BTreeMap::from([("web".to_owned(), observed.clone())])), now_ms);
+    let (found, later) = (at(NOW), at(NOW + DAY_MS));
+    let page_of = |found: &Findings, used, sort: &str| {
+        page(&keys, found, &Filter { used: Some(used), ..Filter::default() }, sort.parse().unwrap(), None, usize::MAX, NOW).keys
+    };
+    let of = |used, sort: &str| page_of(&found, used, sort);
+    let lies = |key: &KeyRecord, host: &str| key.live().any(|p| p.host == host);
+    let (never, unknown) = (of(UsedWhen::Never, "not_after"), of(UsedWhen::Unknown, "not_after"));
+    assert!(never.len() > 20 && never.iter().all(|key| key.last_used_ms.is_none() && lies(key, "web")));
+    assert!(unknown.len() > 20 && unknown.iter().all(|key| key.last_used_ms.is_none() && lies(key, "db")), "nothing observes there");
+    assert!(page_of(&later, UsedWhen::Never, "not_after").is_empty(), "what is not observed any more is unknown");
+    let edge = NOW - 50 * DAY_MS;
+    let (before, since) = (of(UsedWhen::Before(edge), "-last_used"), of(UsedWhen::Since(edge), "-last_used"));
+    assert_eq!(before.len() + since.len(), keys.iter().filter(|key| key.last_used_ms.is_some()).count());
+    assert!(before.iter().all(|key| key.last_used_ms < Some(edge)) && since.iter().all(|key| key.last_used_ms >= Some(edge)));
+    assert!(since.is_sorted_by(|a, b| a.last_used_ms >= b.last_used_ms), "what was used last stands first");
 }

@@ -7,7 +7,7 @@ use crate::keys::{Findings, KeyRecord, name};
 use crate::web::query::field;
 use keyvigil_common::clock::utc;
 
-const HEAD: &str = "id,fingerprint,name,kind,algorithm,bits,curve,status,severity,findings,not_before,not_after,subject,issuer,sans,serial,hosts,places,first_seen,last_seen\r\n";
+const HEAD: &str = "id,fingerprint,name,kind,algorithm,bits,curve,status,severity,findings,not_before,not_after,subject,issuer,sans,serial,hosts,places,first_seen,last_seen,last_used,observed_since\r\n";
 /// Entries of a list in one cell: a public CA lies on every host.
 const LISTED_MAX: usize = 100;
 
@@ -41,6 +41,8 @@ fn row(key: &KeyRecord, found: &Findings, now_ms: i64) -> String {
         list(places(key)),
         instant(key.first_seen_ms),
         instant(key.last_seen_ms),
+        number(key.last_used_ms),
+        number(found.observed_since(key)),
     ];
     for (at, cell) in cells.iter().enumerate() {
         let _ = write!(out, "{}{}", if at > 0 { "," } else { "" }, field(cell));

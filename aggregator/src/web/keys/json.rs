@@ -31,7 +31,8 @@ fn told<'a>(key: &KeyRecord, places: impl Iterator<Item = &'a PlaceRecord>, foun
         "key_id": facts.key_id, "authority_key_id": facts.authority_key_id, "encrypted": facts.encrypted, "kdf": facts.kdf,
         "weaknesses": facts.weaknesses, "revoked": revoked, "revocation": revocation.flatten(), "spki": facts.spki, "revokes": facts.revokes.len(),
         "status": found.status(key, now_ms), "trust_store": key.is_trust_store(), "findings": found.named(key), "severity": found.worst(key),
-        "first_seen": key.first_seen_ms, "last_seen": key.last_seen_ms, "last_used": key.last_used_ms,
+        "first_seen": key.first_seen_ms, "last_seen": key.last_seen_ms, "last_used": key.last_used_ms, "last_used_by": key.last_used_by,
+        "observed_since": found.observed_since(key),
         "replaces": key.replaces, "replaced_by": key.replaced_by.as_deref().or(found.superseded_by(key)),
         "places": places.map(place).collect::<Vec<_>>(), "places_total": key.places.len(), "hosts_total": key.hosts().len(),
     })

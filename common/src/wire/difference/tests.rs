@@ -22,8 +22,16 @@ fn batch(seq: u64, count: usize, value: f64) -> Batch {
 
 fn push(batches: &[(u64, Batch)]) -> Push {
     let seq = batches[0].0.cast_signed();
-    let sender =
-        Sender { instance: [1; 16], machine: [2; 32], boot: [3; 16], boot_ms: seq * 10_001, wall_ms: NOW + seq * 10_001, trusts: [4; 32], blind: Some(0) };
+    let sender = Sender {
+        instance: [1; 16],
+        machine: [2; 32],
+        boot: [3; 16],
+        boot_ms: seq * 10_001,
+        wall_ms: NOW + seq * 10_001,
+        trusts: [4; 32],
+        blind: Some(0),
+        canaries: Canaries::default(),
+    };
     let frames = batches.iter().map(|(seq, batch)| (*seq, encode_batch(batch).unwrap())).collect();
     Push { epoch: [7; 16], sender: Some(sender), frames, waiting: vec![Range { first: 1, last: 2 }], ..Push::default() }
 }

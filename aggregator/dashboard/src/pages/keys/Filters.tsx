@@ -62,6 +62,13 @@ function Choice({ name, label, value, options, usual }: ChoiceProps): JSX.Elemen
 const named = (value: string): [string, string] => [value, sentence(words(value))];
 const KINDS = [['', 'All kinds'] as const, ...KEY_KINDS.map(named)];
 const WRONG = [['', 'All findings'] as const, ...FINDINGS];
+const USED = [
+  ['', 'Used or not'],
+  ['1d', 'Used within a day'],
+  ['90d', 'Not used for 90 d'],
+  ['never', 'Never since observed'],
+  ['unknown', 'Use unknown'],
+] as const;
 const STATUSES = [['all', 'All statuses'] as const, ...KEY_STATUSES.map(named)];
 
 export function Filters({ counts }: { counts: Counts | undefined }): JSX.Element {
@@ -78,6 +85,7 @@ export function Filters({ counts }: { counts: Counts | undefined }): JSX.Element
         usual={expires === 'past' ? 'expired' : 'active'}
       />
       <Choice name="finding" label="Finding" value={param('finding') ?? ''} options={WRONG} usual="" />
+      <Choice name="used" label="Use" value={param('used') ?? ''} options={USED} usual="" />
       <Choice
         name="cas"
         label="Public CA certificates that the system ships"

@@ -4,7 +4,7 @@ import { api } from '../../api/client';
 import type { Finding, Key, KeyAnswer, Place } from '../../api/types';
 import { ordered, severityBadge } from '../../lib/findings';
 import { plural, sentence, words } from '../../lib/format';
-import { algorithmText, keyName, relationWord, worldReadable } from '../../lib/keys';
+import { algorithmText, isUsable, keyName, relationWord, worldReadable } from '../../lib/keys';
 import { absolute, dateOnly } from '../../lib/time';
 import { Link, href } from '../../routes';
 import { utc } from '../../state/prefs';
@@ -17,7 +17,8 @@ import { Said } from '../../ui/Said';
 import { StateBadge } from '../../ui/StateBadge';
 import { Table, type Column } from '../../ui/Table';
 import { Time } from '../../ui/Time';
-import { Expiry, KeyStatusView } from './columns';
+import { Expiry, KeyStatusView, LastUsed } from './columns';
+import { UsagePanel } from './Usage';
 
 function Fact({ name, children }: { name: string; children: ComponentChildren }): JSX.Element | null {
   if (children === null || children === undefined || children === '') return null;
@@ -85,9 +86,7 @@ function Facts({ value: key }: { value: Key }): JSX.Element {
         <Fact name="Last seen">
           <Time at={key.last_seen} />
         </Fact>
-        <Fact name="Last used">
-          {key.last_used === null ? <span class="dim">unknown: no sensor observes use</span> : <Time at={key.last_used} />}
-        </Fact>
+        <Fact name="Last used">{isUsable(key) ? <LastUsed value={key} /> : null}</Fact>
       </dl>
     </Panel>
   );
@@ -216,6 +215,7 @@ function Detail({ answer }: { answer: KeyAnswer }): JSX.Element {
       <Facts value={key} />
       <div class="detail-side">
         <Findings findings={answer.findings} />
+        {!key.trust_store && <UsagePanel id={key.id} own={isUsable(key)} />}
         <Panel title="Places" name="places" note={plural(key.places.length, 'place')}>
           <Table
             id="places"

@@ -6,9 +6,11 @@ import { hostFilter, param } from '../../routes';
 import { now } from '../../state/refresh';
 
 const HORIZONS: Record<string, number> = { '1d': DAY, '7d': 7 * DAY, '30d': 30 * DAY, '90d': 90 * DAY };
+/** What the address says of use, and the API's word for it. */
+const USED: Record<string, string> = { never: 'never', unknown: 'unknown', '90d': 'before:-90d', '1d': 'since:-1d' };
 export const SORT = 'not_after';
 /** Parameters that narrow what is shown. */
-export const FILTERS = ['search', 'kind', 'status', 'finding', 'cas', 'expires'] as const;
+export const FILTERS = ['search', 'kind', 'status', 'finding', 'used', 'cas', 'expires'] as const;
 
 /** What is looked at first is what is in use; everything else is one choice away. */
 export function statusAsked(): string | undefined {
@@ -34,6 +36,7 @@ export function question(rows: number): KeysParams {
     kind: param('kind'),
     status: statusAsked(),
     finding: param('finding'),
+    used: USED[param('used') ?? ''],
     search: param('search'),
     trust_store: trustStoreParam(publicCas(param('cas'))),
     expires_before: horizon === undefined ? undefined : String(now.peek() + horizon),

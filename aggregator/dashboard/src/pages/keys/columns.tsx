@@ -4,7 +4,8 @@ import type { Key, KeyStatus } from '../../api/types';
 import type { Badge } from '../../lib/alerts';
 import { findingWord, severityBadge, toldFindings } from '../../lib/findings';
 import { sentence, words } from '../../lib/format';
-import { algorithmText, expiryUrgency, hostsOf, keyName, livePlaces } from '../../lib/keys';
+import { algorithmText, expiryUrgency, hostsOf, isUsable, keyName, livePlaces } from '../../lib/keys';
+import { notUsed } from '../../lib/usage';
 import { now } from '../../state/refresh';
 import { Fingerprint } from '../../ui/Copy';
 import { Shape, StateBadge } from '../../ui/StateBadge';
@@ -78,6 +79,30 @@ function Hosts({ value }: { value: Key }): JSX.Element {
   );
 }
 
+/** When it was used, and by whom; not used is said only where somebody looked. */
+export function LastUsed({ value: key }: { value: Key }): JSX.Element {
+  const by = key.last_used_by;
+  switch (notUsed(key)) {
+    case 'unknown':
+      return <span class="dim">unknown: no sensor observes use</span>;
+    case 'never':
+      return (
+        <span class="dim">
+          not since <Time at={key.observed_since} />, when observation began
+        </span>
+      );
+    default:
+      return (
+        <>
+          <Time at={key.last_used} />
+          {by !== null && (
+            <span class="dim">{` by ${[by.exe ?? 'an unknown program', by.user && `as ${by.user}`, `on ${by.host}`].filter(Boolean).join(' ')}`}</span>
+          )}
+        </>
+      );
+  }
+}
+
 /** Only what the server can sort by is offered for sorting: the table holds a part of the inventory. */
 export const KEY_COLUMNS: readonly Column<Key>[] = [
   { id: 'subject', title: 'Purpose', cell: (key) => <Purpose value={key} />, sort: (key) => key.subject, grow: true },
@@ -89,6 +114,20 @@ export const KEY_COLUMNS: readonly Column<Key>[] = [
   { id: 'findings', title: 'Findings', cell: (key) => <Findings value={key} /> },
   { id: 'first_seen', title: 'First seen', cell: (key) => <Time at={key.first_seen} />, sort: (key) => key.first_seen, optional: true },
   { id: 'last_seen', title: 'Last seen', cell: (key) => <Time at={key.last_seen} />, sort: (key) => key.last_seen, optional: true },
+  {
+    id: 'last_used',
+    title: 'Last used',
+    cell: (key) =>
+      isUsable(key) ? (
+        <Time at={key.last_used} none={notUsed(key) === 'never' ? 'not since observed' : 'unknown'} />
+      ) : (
+        <span class="dim" title="Its private half does not lie there">
+          –
+        </span>
+      ),
+    sort: (key) => key.last_used,
+    optional: true,
+  },
   { id: 'fingerprint', title: 'Fingerprint', cell: (key) => <Fingerprint value={key.fingerprint} />, optional: true },
   { id: 'issuer', title: 'Issuer', cell: (key) => key.issuer ?? '–', optional: true },
 ];

@@ -1,0 +1,157 @@
+/* Opens of files with private keys, allowed and denied: what is told of them. */
+#ifndef KEYVIGIL_OPEN_H
+#define KEYVIGIL_OPEN_H
+
+#include "generation.h"
+
+#define ERRNO_PERM (-1)
+#define ERRNO_ACCES (-13)
+#define DIR_CURRENT (-100)
+/* Names a file and lets nothing be read of it. */
+#define NAME_ONLY 010000000
+
+/* What a thread opened and has not loaded a key from: two at most, more are as good as unknown. */
+struct opened {
+	__u32 first;
+	__u32 second;
+	__u32 many;
+	__u32 loaded_pad;
+	/* The object that was loaded last: an outer function returns the same once more. */
+	__u64 loaded;
+	__u64 first_generation;
+	__u64 second_generation;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, struct opened);
+} opened SEC(".maps");
+
+static __always_inline void remember_open(__u32 file, __u64 generation)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct opened *seen = bpf_map_lookup_elem(&opened, &thread), fresh = { .first = file, .first_generation = generation };
+
+	if (!seen) {
+		bpf_map_update_elem(&opened, &thread, &fresh, BPF_ANY);
+		return;
+	}
+	/* Of one that is opened again, what it reads last is what it loads. */
+	if (!seen->first || seen->first == file) {
+		seen->first = file;
+		seen->first_generation = generation;
+	} else if (!seen->second || seen->second == file) {
+		seen->second = file;
+		seen->second_generation = generation;
+	} else {
+		seen->many = 1;
+	}
+}
+
+static __always_inline int is_ours(void)
+{
+	__u32 zero = 0, pid = bpf_get_current_pid_tgid() >> 32;
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+
+	return set && (set->self == pid || set->agent == pid);
+}
+
+static __always_inline int tell_opened(struct file *file, const char *path)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct file_id id = id_of(inode);
+	__u32 number = number_of(file, inode, &id, path), flags;
+	__u64 generation;
+	struct record *r;
+
+	if (!number || is_ours())
+		return 0;
+	flags = BPF_CORE_READ(file, f_flags);
+	if (flags & NAME_ONLY)
+		return 0;
+	generation = generation_of(file, inode);
+	remember_open(number, generation);
+	r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
+	if (!r) {
+		count_lost(LOST_RECORD);
+		return 0;
+	}
+	put_actor(r, RECORD_OPENED);
+	r->ino = id.ino;
+	r->dev = id.dev;
+	r->file = number;
+	r->generation = generation;
+	r->open_flags = flags;
+	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+/* The file behind a descriptor of the process; 0 for none. */
+static __always_inline struct file *file_at(__u32 descriptor)
+{
+	struct task_struct *task = current_task();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **slots, *file = 0;
+
+	if (descriptor >= BPF_CORE_READ(table, max_fds))
+		return 0;
+	slots = BPF_CORE_READ(table, fd);
+	bpf_probe_read_kernel(&file, sizeof(file), slots + descriptor);
+	return file;
+}
+
+/* The directory that a path is relative to. */
+static __always_inline void put_base(struct record *r, long dir)
+{
+	struct task_struct *task = current_task();
+	struct fs_struct *fs;
+	struct file *file;
+
+	if ((int)dir == DIR_CURRENT) {
+		fs = BPF_CORE_READ(task, fs);
+		put_path(r, __builtin_preserve_access_index(&fs->pwd));
+		return;
+	}
+	file = file_at(dir);
+	if (file)
+		put_path(r, __builtin_preserve_access_index(&file->f_path));
+}
+
+static __always_inline int tell_denied(const char *path, long dir, long result)
+{
+	__u32 zero = 0, before;
+	struct asked *a = bpf_map_lookup_elem(&asked, &zero);
+	struct record *r;
+	__u64 hash;
+	long len;
+
+	if (!a || is_ours())
+		return 0;
+	len = bpf_probe_read_user_str(a->path, sizeof(a->path), path);
+	if (len <= 1)
+		return 0;
+	hash = hash_of(a->path, len, 1);
+	/* A path that is too long to know is told rather than missed. */
+	if (hash && !bpf_map_lookup_elem(&names, &hash))
+		return 0;
+	r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
+	if (!r) {
+		count_lost(LOST_RECORD);
+		return 0;
+	}
+	put_actor(r, RECORD_DENIED);
+	r->result = result;
+	before = r->used;
+	put_name(r, a->path);
+	r->asked_len = r->used - before;
+	before = r->used;
+	if (a->path[0] != '/')
+		put_base(r, dir);
+	r->base_len = r->used - before;
+	bpf_ringbuf_submit(r, 0);
+	return 0;
+}
+
+#endif

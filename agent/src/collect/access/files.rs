@@ -1,0 +1,214 @@
+//! Which files are followed: those that hold private keys, as the kernel numbers them. Each gets a number that comes of its path, and
+//! so is the same after the agent was started anew: what the helper kept for it meanwhile names files by it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use keyvigil_common::key::KeyFacts;
+
+use super::generations::Generations;
+use crate::collect::known::Known;
+use crate::probe::layout::{AMBIGUOUS, generation, name_key};
+use crate::probe::message::{Ask, FILES_MAX};
+use crate::probe::place::Mounts;
+use crate::probe::since_boot_ns;
+use crate::rootfs::RootFs;
+
+/// Files that are followed: each lies in four directories and under two paths at most, and the helper takes that many.
+const FOLLOWED_MAX: usize = FILES_MAX / 4;
+
+/// Files that are there no more, of which opens may still be told: they wait in the helper while the agent is away or busy.
+const GONE_MAX: usize = 4_096;
+
+/// A file, and what lies in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Followed {
+    /// Its path as the keystore sensor tells it.
+    pub(crate) path: String,
+    /// The private keys in it.
+    pub(crate) keys: Vec<Arc<KeyFacts>>,
+    /// Where this process finds it.
+    pub(crate) written: PathBuf,
+}
+
+/// What is known of the keys of a file in some state.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Held {
+    /// It held these.
+    Keys(Vec<Arc<KeyFacts>>),
+    /// It held others than now, or not.
+    Ambiguous,
+    /// No scan has seen it in that state.
+    Unseen,
+}
+
+/// All of them, by number.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    followed: BTreeMap<u32, Followed>,
+    numbers: HashMap<String, u32>,
+    /// By the path without links.
+    real: HashMap<PathBuf, u32>,
+    /// Those that went, and at which update.
+    gone: BTreeMap<u32, (u64, Followed)>,
+    updates: u64,
+    /// What each held before.
+    generations: Generations,
+    /// The canary's file, which is followed beside those of users.
+    canary: Option<PathBuf>,
+    /// Files that cannot be followed, as there are too many.
+    pub(crate) left_out: usize,
+}
+
+impl Files {
+    /// With the canary's file among them.
+    pub(crate) fn with(canary: Option<PathBuf>) -> Self {
+        Self { canary, ..Self::default() }
+    }
+
+    /// Takes what is known now, and makes of it what the helper is to follow.
+    pub(crate) fn update(&mut self, known: &Known, root: &RootFs) -> Ask {
+        let (mut files, mut entries, mut names, mut paths) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        let mut mounts = Mounts::read();
+        // What stands for a container's root is a process in it.
+        known.roots.values().filter_map(|root| root.parent()).for_each(|process| mounts.add(&process.join("mountinfo")));
+        let mut followed: BTreeMap<u32, Followed> = BTreeMap::new();
+        self.real.clear();
+        // It lies in the agent's own tree, whichever host that watches.
+        let canary = self.canary.iter().map(|path| (path.to_string_lossy().into_owned(), path.clone(), Vec::new()));
+        let users = known.private.iter().map(|(path, keys)| (path.clone(), known.place(path, root), keys.clone()));
+        self.left_out = (known.private.len() + canary.len()).saturating_sub(FOLLOWED_MAX);
+        for (path, written, keys) in canary.chain(users).take(FOLLOWED_MAX) {
+            let mut number = number(&path);
+            while followed.contains_key(&number) {
+                number = number.wrapping_add(1).max(1);
+            }
+            followed.insert(number, Followed { written: written.clone(), keys, path: path.clone() });
+            // Links in a container lead to where it takes them.
+            let real = if known.is_inside(&path) { None } else { std::fs::canonicalize(&written).ok() };
+            self.real.extend(real.iter().map(|real| (real.clone(), number)));
+            // The path as it is written, and where its links lead: a reader may come either way.
+            for path in [Some(&written), real.as_ref()].into_iter().flatten() {
+                let Some((directory, name)) = path.parent().zip(path.file_name()) else { continue };
+                let hash = name_key(name.as_encoded_bytes());
+                names.insert(hash);
+                paths.insert(path.to_string_lossy().into_owned(), number);
+                for directory in [Some(directory), volume(directory)].into_iter().flatten() {
+                    if let Ok((device, ino)) = mounts.file(directory) {
+                        entries.insert((device, ino, hash), number);
+                    }
+                }
+            }
+            if let Ok(place) = mounts.file(&written) {
+                files.insert(place, number);
+            }
+        }
+        self.numbers = followed.iter().map(|(number, file)| (file.path.clone(), *number)).collect();
+        self.remember(known, &followed);
+        self.replace(followed);
+        Ask::Follow {
+            files: files.into_iter().map(|((dev, ino), number)| (dev, ino, number)).collect(),
+            entries: entries.into_iter().map(|((dev, ino, name), number)| (dev, ino, name, number)).collect(),
+            names: names.into_iter().collect(),
+            paths: paths.into_iter().collect(),
+        }
+    }
+
+    /// Follows these from now on; those that went keep their names for what is told late.
+    fn replace(&mut self, followed: BTreeMap<u32, Followed>) {
+        self.updates += 1;
+        let before = std::mem::replace(&mut self.followed, followed);
+        let went = before.into_iter().filter(|(number, _)| !self.followed.contains_key(number));
+        self.gone.extend(went.map(|(number, file)| (number, (self.updates, file))));
+        self.gone.retain(|number, _| !self.followed.contains_key(number));
+        let more = self.gone.len().saturating_sub(GONE_MAX);
+        if more > 0 {
+            let mut by_age: Vec<(u64, u32)> = self.gone.iter().map(|(number, (update, _))| (*update, *number)).collect();
+            by_age.sort_unstable();
+            by_age.iter().take(more).for_each(|(_, number)| drop(self.gone.remove(number)));
+        }
+    }
+
+    fn remember(&mut self, known: &Known, followed: &BTreeMap<u32, Followed>) {
+        for (number, file) in followed {
+            let is_same = |before: &Followed| before.keys.iter().map(|key| &key.id).eq(file.keys.iter().map(|key| &key.id));
+            if self.followed.get(number).is_some_and(|before| !is_same(before)) {
+                self.generations.change(*number, since_boot_ns());
+            }
+            let generation = known.generations.get(&file.path).copied().unwrap_or_default();
+            self.generations.learn(*number, generation, &file.keys);
+        }
+        self.generations.end_round();
+    }
+
+    /// The keys of a file in the state in which a process opened it that was started at that instant.
+    pub(crate) fn held(&mut self, number: u32, generation: u64, started_ns: u64) -> Held {
+        if generation == 0 {
+            let Some(file) = self.get(number) else { return Held::Unseen };
+            let is_sure = self.generations.is_unchanged_since(number, started_ns);
+            return if is_sure { Held::Keys(file.keys.clone()) } else { Held::Ambiguous };
+        }
+        if let Some(keys) = self.generations.exact(number, generation) {
+            return Held::Keys(keys.to_vec());
+        }
+        let keys = self.generations.of_contents(number, generation);
+        // Who writes a file may also set when that was: so only while it is as a scan saw it.
+        let now = self.followed.get(&number).and_then(|file| generation_at(&file.written));
+        if keys.is_empty() || now.is_none_or(|now| self.generations.exact(number, now).is_none()) {
+            return Held::Unseen;
+        }
+        self.generations.learn(number, generation, &keys);
+        Held::Keys(keys)
+    }
+
+    /// Numbers of those that are there.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> {
+        self.followed.keys().copied()
+    }
+
+    /// The file of a number; also of one that is there no more.
+    pub(crate) fn get(&self, number: u32) -> Option<&Followed> {
+        self.followed.get(&number).or_else(|| self.gone.get(&number).map(|(_, file)| file))
+    }
+
+    /// The file of a path, as it was asked for: with dots and links in it.
+    pub(crate) fn at(&self, asked: &str, root: &RootFs) -> Option<&Followed> {
+        let plain = plain(Path::new(asked));
+        let number = self.numbers.get(plain.to_string_lossy().as_ref());
+        let by_links = || self.real.get(&std::fs::canonicalize(root.path(&plain)).ok()?);
+        self.followed.get(number.or_else(by_links)?)
+    }
+}
+
+/// In which state a file is now.
+fn generation_at(path: &Path) -> Option<u64> {
+    let stat = std::fs::metadata(path).ok()?;
+    let ns = |seconds: i64, part: i64| i128::from(seconds) * 1_000_000_000 + i128::from(part);
+    Some(generation(stat.ino(), stat.size(), ns(stat.mtime(), stat.mtime_nsec()), ns(stat.ctime(), stat.ctime_nsec())))
+}
+
+/// Without `.` and `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(plain.pop()),
+            Component::CurDir => {}
+            part => plain.push(part),
+        }
+    }
+    plain
+}
+
+/// By its hash; neither nothing nor what stands for more than can be named.
+fn number(path: &str) -> u32 {
+    let hash = name_key(path.as_bytes());
+    u32::try_from(hash >> 32 ^ hash & 0xffff_ffff).unwrap_or(1).clamp(1, AMBIGUOUS - 1)
+}
+
+/// Where a volume of Kubernetes lies, of the directory `..DATE` in it that is replaced with all its files.
+fn volume(directory: &Path) -> Option<&Path> {
+    directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"..")).then(|| directory.parent())?
+}

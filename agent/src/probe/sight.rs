@@ -1,0 +1,49 @@
+//! How well is seen what, and why not better: told to the agent, which tells it as coverage.
+
+use super::kernel::{CALLS, ON_FUNCTIONS, URING};
+use super::message::Sight;
+
+/// Opens as fanotify tells them.
+const AT_LEAST: &str = "at least";
+const EXACT: &str = "exact";
+const NONE: &str = "none";
+
+fn sight(what: &str, accuracy: &str, reason: impl Into<String>) -> Sight {
+    Sight { what: what.to_owned(), accuracy: accuracy.to_owned(), reason: reason.into() }
+}
+
+/// With programs in the kernel, of which it refused some. `no_library` says why no library is looked into.
+pub(super) fn of_programs(refused: &[(String, String)], no_library: Option<String>) -> Vec<Sight> {
+    let fault = |programs: &[&str]| refused.iter().find(|(name, _)| programs.contains(&name.as_str())).map(|(name, e)| format!("{name}: {e}"));
+    let of = |what: &str, fault: Option<String>| sight(what, if fault.is_none() { EXACT } else { NONE }, fault.unwrap_or_default());
+    let mut sights = vec![of("opens", fault(&[CALLS])), of("operations", fault(&ON_FUNCTIONS).or(no_library))];
+    sights.extend(fault(&[URING]).map(|e| sight("opens by io_uring", NONE, e)));
+    sights
+}
+
+/// With marks on files, as the kernel takes no programs.
+pub(super) fn of_marks(why: &str, refused: Option<&str>, audited: &str) -> Vec<Sight> {
+    let how = "fanotify tells them: several of one process as one, none that is denied, and the program only while the process lives";
+    let opens = match refused {
+        Some(e) => sight("opens", NONE, format!("a file cannot be marked: {e}")),
+        None => sight("opens", AT_LEAST, format!("{how}; {audited}; the kernel takes no programs: {why}")),
+    };
+    vec![opens, sight("operations", NONE, why)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_takes_only_its_own_sight() {
+        let accuracy = |sights: &[Sight], what: &str| sights.iter().find(|sight| sight.what == what).map(|sight| sight.accuracy.clone());
+        let refused = [(URING.to_owned(), "no such point".to_owned())];
+        let sights = of_programs(&refused, None);
+        assert_eq!(accuracy(&sights, "opens").as_deref(), Some(EXACT));
+        assert_eq!(accuracy(&sights, "opens by io_uring").as_deref(), Some(NONE));
+        assert_eq!(accuracy(&of_programs(&[(CALLS.to_owned(), "refused".to_owned())], None), "opens").as_deref(), Some(NONE));
+        assert_eq!(accuracy(&of_marks("EPERM", None, ""), "opens").as_deref(), Some(AT_LEAST));
+        assert_eq!(accuracy(&of_marks("EPERM", Some("/k: EACCES"), ""), "opens").as_deref(), Some(NONE));
+    }
+}

@@ -1,0 +1,161 @@
+//! How what happened becomes observations of an `event` rule. One alert a host and key, whoever did it how often; it escalates when
+//! somebody else does it, and ends when nobody has for the rule's window. When the aggregator heard of it counts, not when it was: what an
+//! agent tells late is told all the same. Pure.
+
+use std::collections::BTreeMap;
+
+use keyvigil_common::event::EventKind;
+use keyvigil_common::sample::Tags;
+
+use super::choice::Comparison;
+use super::rule::Rule;
+use super::sentence::short;
+use super::{Alert, Judged, Observation, State};
+
+/// Metric that the alerts name.
+pub const METRIC_ID: &str = "crypto.key.security_events";
+/// Tags that say what it is about, and who it was.
+const ABOUT: [&str; 3] = ["host", "key", "path"];
+const BY: &str = "by";
+/// Of those who did it, how many are named.
+const BY_MAX: usize = 8;
+/// Alerts that a host has open for keys of their own; what happens to further keys is told together.
+const OF_HOST_MAX: usize = 100;
+const OVER: &str = "Not again: ";
+const UNTIL: &str = "; it is resolved";
+
+/// Something that happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Happened {
+    /// Where.
+    pub host: String,
+    /// Id of the key.
+    pub key: String,
+    /// File.
+    pub path: String,
+    /// Program.
+    pub exe: String,
+    /// User.
+    pub user: String,
+    /// One sentence.
+    pub message: String,
+    /// For how many it stands.
+    pub times: u32,
+}
+
+/// Whether alerts of `rule` tell of such an event.
+#[must_use]
+pub fn concerns(rule: &Rule, kind: EventKind, evidence: &BTreeMap<String, String>) -> bool {
+    rule.events.contains(&kind) && rule.evidence.iter().all(|(name, value)| evidence.get(name) == Some(value))
+}
+
+/// One observation for each host and key (beyond many of a host, for the rest together) that something `happened` to, and one for each alert in `befores` to which nothing did.
+#[must_use]
+pub fn observe(rule: &Rule, happened: &[Happened], befores: &BTreeMap<String, Alert>, now_ms: i64) -> Vec<Observation> {
+    let open: BTreeMap<String, &Alert> = befores.values().filter(|alert| alert.state != State::Resolved).map(|alert| (identity(&alert.tags), alert)).collect();
+    let mut news: BTreeMap<String, Vec<&Happened>> = BTreeMap::new();
+    let mut of_host: BTreeMap<String, usize> = BTreeMap::new();
+    for alert in open.values() {
+        *of_host.entry(alert.tags.get(ABOUT[0]).unwrap_or_default().to_owned()).or_default() += 1;
+    }
+    for one in happened {
+        let mut identity = identity(&about(one));
+        if !open.contains_key(&identity) && !news.contains_key(&identity) {
+            let of_host = of_host.entry(short(&one.host)).or_default();
+            if *of_host >= OF_HOST_MAX {
+                identity = self::identity(&about(&together(one)));
+            } else {
+                *of_host += 1;
+            }
+        }
+        news.entry(identity).or_default().push(one);
+    }
+    let seen = news.iter().filter_map(|(identity, all)| observe_news(identity, all, open.get(identity).copied(), now_ms));
+    let quiet = open.iter().filter(|(identity, _)| !news.contains_key(*identity)).map(|(identity, alert)| observe_quiet(rule, identity, alert, now_ms));
+    seen.chain(quiet).collect()
+}
+
+fn about(one: &Happened) -> Tags {
+    let mut tags = Tags::default();
+    for (name, value) in ABOUT.iter().zip([&one.host, &one.key, &one.path]).filter(|(_, value)| !value.is_empty()) {
+        tags.set(name, &short(value));
+    }
+    tags
+}
+
+/// What happened, without the key that it happened to.
+fn together(one: &Happened) -> Happened {
+    Happened { host: one.host.clone(), ..Happened::default() }
+}
+
+/// A key is one wherever it lies; what concerns no key is told by its file.
+fn identity(tags: &Tags) -> String {
+    let [host, key, path] = ABOUT.map(|name| tags.get(name).unwrap_or_default());
+    format!("{host}\n{}", if key.is_empty() { path } else { key })
+}
+
+fn observe_news(identity: &str, all: &[&Happened], before: Option<&Alert>, now_ms: i64) -> Option<Observation> {
+    let last = all.last()?;
+    let named = before.and_then(|alert| alert.tags.get(BY)).unwrap_or_default();
+    let mut by: Vec<String> = named.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    for one in all {
+        let who = short(&format!("{} as {}", one.exe, one.user)).replace(", ", " ");
+        if by.len() < BY_MAX && !by.contains(&who) {
+            by.push(who);
+        }
+    }
+    let is_of_many = identity != self::identity(&about(last));
+    let mut tags = if is_of_many { about(&together(last)) } else { about(last) };
+    tags.set(BY, &by.join(", "));
+    for (name, value) in [("exe", &last.exe), ("user", &last.user)].into_iter().filter(|(_, value)| !value.is_empty()) {
+        tags.set(name, &short(value));
+    }
+    let times = before.and_then(|alert| alert.value).unwrap_or(0.0) + all.iter().map(|one| f64::from(one.times)).sum::<f64>();
+    let mut seen = Observation::new(METRIC_ID, tags, Some(times));
+    seen.event_ms = Some(now_ms);
+    let often = if times > 1.0 { format!(", {times} times") } else { String::new() };
+    seen.detail = Some(format!("by {}{often}", by.join(", ")));
+    seen.judged =
+        Some(judged(identity, true, u8::try_from(by.len()).unwrap_or(u8::MAX), last.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()));
+    Some(seen)
+}
+
+fn observe_quiet(rule: &Rule, identity: &str, alert: &Alert, now_ms: i64) -> Observation {
+    let window_ms = i64::try_from(rule.window_seconds).unwrap_or(i64::MAX).saturating_mul(1_000);
+    let holds = now_ms.saturating_sub(alert.memory.event_ms) < window_ms;
+    let said = alert.summary.strip_prefix(OVER).unwrap_or(&alert.summary);
+    let said = said.split_once(UNTIL).map_or(said, |(said, _)| said);
+    let mut seen = Observation::new(METRIC_ID, alert.tags.clone(), alert.value);
+    let summary = if holds { said.to_owned() } else { format!("{OVER}{said}") };
+    seen.judged = Some(judged(identity, holds, alert.memory.rank, summary));
+    seen
+}
+
+fn judged(identity: &str, hit: bool, rank: u8, summary: String) -> Judged {
+    let priority = super::Priority::Critical;
+    Judged { identity: identity.to_owned(), hit, priority, rank, threshold: 1.0, comparison: Comparison::AtLeast, summary }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alert::{Tick, evaluate};
+
+    #[test]
+    fn who_opens_all_keys_of_a_host_makes_no_alert_for_each() {
+        let rule = crate::alert::shipped().into_iter().find(|rule| rule.rule_id == "unauthorized-key-access").unwrap();
+        let one = |host: &str, n: usize| Happened { host: host.into(), key: format!("k{n}"), exe: "/bin/cat".into(), times: 1, ..Happened::default() };
+        let mut alerts = BTreeMap::<String, Alert>::new();
+        let mut look = |happened: &[Happened], now_ms| {
+            let seen = observe(&rule, happened, &alerts, now_ms);
+            for step in evaluate(&rule, &alerts, &seen, Tick { now_ms, interval_ms: 15_000 }) {
+                step.alert.into_iter().for_each(|alert| drop(alerts.insert(step.id.clone(), alert)));
+            }
+            let of = |host: &str| alerts.values().filter(|alert| alert.tags.get("host") == Some(host)).count();
+            (of("web"), of("db"), alerts.values().filter(|alert| alert.tags.get("key").is_none()).map(|alert| alert.value).collect::<Vec<_>>())
+        };
+        let all: Vec<Happened> = (0..OF_HOST_MAX + 50).map(|n| one("web", n)).chain([one("db", 0)]).collect();
+        assert_eq!(look(&all, 1_000), (OF_HOST_MAX + 1, 1, vec![Some(50.0)]));
+        assert_eq!(look(&[one("web", 9_999), one("web", 3)], 2_000), (OF_HOST_MAX + 1, 1, vec![Some(51.0)]), "known ones keep their own");
+    }
+}
