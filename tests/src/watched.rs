@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use keyvigil_agent::collect::COLLECTORS;
 use keyvigil_agent::http::Dialer;
@@ -10,7 +11,7 @@ use keyvigil_agent::run::Running;
 use keyvigil_common::client::{Client, Query};
 use serde_json::Value;
 
-use crate::harness::{Harness, until};
+use crate::harness::{Harness, PATIENCE, until};
 use crate::host::tool;
 use crate::probe::Probe;
 
@@ -51,7 +52,19 @@ impl Watched {
         for file in watched.private_files() {
             watched.followed(&file).await;
         }
+        watched.sees_operations().await;
         Some(watched)
+    }
+
+    /// Returns when libraries are looked into. The kernel attaches to them only when it does not detach others, of a test that ends: that
+    /// may take it half a minute each.
+    async fn sees_operations(&self) {
+        let seen = async {
+            while self.counts("crypto.operations.lost_total", "", &[]).await.is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE * 4, seen).await.expect("waited in vain: that libraries are looked into");
     }
 
     fn private_files(&self) -> Vec<PathBuf> {
@@ -59,12 +72,12 @@ impl Watched {
         all.filter(|path| path.extension().is_some_and(|kind| kind == "key")).collect()
     }
 
-    /// Reads the file until somebody was seen to: it is followed from then on.
+    /// Reads the file until somebody was seen to, and by the helper, which knows who: it is followed from then on.
     pub async fn followed(&self, file: &Path) {
         until("that a key is followed", || async {
             tool(&self.keys, &format!("cat {}", file.display()));
             let events = self.client.events(&[("kind", "accessed"), ("limit", "1000")]).await.ok()?;
-            events["events"].as_array()?.iter().any(|event| event["path"].as_str() == file.to_str()).then_some(())
+            events["events"].as_array()?.iter().any(|event| event["path"].as_str() == file.to_str() && event["actor"]["pid"].is_number()).then_some(())
         })
         .await;
     }

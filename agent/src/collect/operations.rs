@@ -239,7 +239,7 @@ impl Collector for Operations {
         self.take_all(&mut delivery, at, sink);
         self.delivery = delivery;
         self.delivery.remember(&self.link, sink);
-        let sees = |sights: &Vec<Sight>| sights.iter().all(|sight| sight.what != "operations" || sight.accuracy != "none");
+        let sees = |sights: &Vec<Sight>| sights.iter().any(|sight| sight.what == "operations" && sight.accuracy != "none");
         if !standing.sight.as_ref().is_ok_and(sees) || self.context.canary.blind(CanaryPath::Operations).is_some() {
             return;
         }

@@ -16,6 +16,7 @@ use super::message::{Ask, FILES_MAX, Opened, Sight, Tell, Used, VERSION, What, W
 use super::probes::Probes;
 use super::programs::{self, Programs};
 use super::sight;
+use super::since_boot_ns;
 use super::tally::Tally;
 use super::told::{MACS, algorithm, is_same, opened, version, who};
 
@@ -26,6 +27,10 @@ const WORKERS_MAX: usize = 16_384;
 
 /// How often it is looked for processes whose end was not told, as the kernel had no room.
 const SWEEP_NS: u64 = 60_000_000_000;
+
+/// How long the first look at libraries takes at most, usually.
+const SETTLES_NS: u64 = 10_000_000_000;
+const UNSETTLED: &str = "it is still being looked for libraries: attaching to them takes unusually long here";
 
 /// How often operations are read.
 pub const READ_USES: Duration = Duration::from_secs(1);
@@ -45,6 +50,7 @@ pub struct Helper {
     eyes: Eyes,
     probes: Probes,
     libraries: Libraries,
+    began_ns: u64,
     programs: Programs,
     budget: Budget,
     tally: Tally,
@@ -75,17 +81,16 @@ impl Helper {
     /// Makes one that sees with these; `id` is its name, another with each start.
     #[must_use]
     pub fn new(mut eyes: Eyes, id: u64) -> Self {
-        let (mut probes, mut libraries) = (Probes::default(), Libraries::default());
-        if let Eyes::Programs(kernel) = &mut eyes {
-            if let Err(e) = kernel.begin() {
-                tracing::warn!(error = %e, "there is no thread for what the kernel tells: opens may be lost while libraries are looked into");
-            }
-            libraries.look(kernel, &mut probes);
+        if let Eyes::Programs(kernel) = &mut eyes
+            && let Err(e) = kernel.begin()
+        {
+            tracing::warn!(error = %e, "there is no thread for what the kernel tells: opens may be lost while libraries are looked into");
         }
         Self {
             eyes,
-            probes,
-            libraries,
+            probes: Probes::default(),
+            libraries: Libraries::default(),
+            began_ns: since_boot_ns(),
             programs: Programs::default(),
             budget: Budget::default(),
             tally: Tally::default(),
@@ -240,10 +245,11 @@ impl Helper {
         (is_news || always).then_some(Tell { seq: 0, what })
     }
 
-    /// Looks for libraries. What changed since the last time of how things stand.
-    pub fn look(&mut self) -> Vec<Tell> {
+    /// Looks for libraries. What changed since the last time of how things stand; and whether all was looked at, or it is to go on soon.
+    pub fn look(&mut self) -> (Vec<Tell>, bool) {
+        let mut is_whole = true;
         if let Eyes::Programs(kernel) = &mut self.eyes {
-            self.libraries.look(kernel, &mut self.probes);
+            is_whole = self.libraries.look(kernel, &mut self.probes);
             self.programs.look(&self.libraries);
         }
         let mut tells: Vec<Tell> = self.lost(false).into_iter().collect();
@@ -252,13 +258,20 @@ impl Helper {
             self.sights.clone_from(&sights);
             tells.push(Tell { seq: 0, what: What::Sight(sights) });
         }
-        tells
+        (tells, is_whole)
     }
 
     /// How well everything is seen.
     fn sight(&self) -> Vec<Sight> {
         let none = (!self.libraries.any()).then(|| "there is no cryptographic library of a kind that can be looked into".to_owned());
         match &self.eyes {
+            Eyes::Programs(kernel) if !self.libraries.is_settled() => {
+                // How well operations are seen is not known yet, and said only where that lasts.
+                let is_soon = since_boot_ns().saturating_sub(self.began_ns) < SETTLES_NS;
+                let mut sights = sight::of_programs(&kernel.refused, Some(UNSETTLED.to_owned()));
+                sights.retain(|sight| !is_soon || sight.what != "operations");
+                sights
+            }
             Eyes::Programs(kernel) => {
                 let all = sight::of_programs(&kernel.refused, none).into_iter().chain(self.libraries.sight());
                 all.chain(self.budget.sight(&self.probes, &self.libraries)).chain(self.programs.sight()).collect()

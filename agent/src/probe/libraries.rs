@@ -28,9 +28,19 @@ const UNUSED_LOOKS: u8 = 30;
 /// Files of which it is known that they are no library of ours; forgotten all at once when there are more.
 const OTHERS_MAX: usize = 16_384;
 
-/// How long a look may go on with files whose names tell nothing; the rest has its turn at the next.
+/// How long a look may go on with files whose names tell nothing, and with any; the rest has its turn at the next. Attaching takes long
+/// where others detach at the same time, and all waits for it.
 const LOOK_NS: u64 = 50_000_000;
+const SLICE_NS: u64 = 200_000_000;
 
+/// What looking at a file came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Looked {
+    Library(FileId),
+    Other,
+    /// There is no time left in this look.
+    Later,
+}
 
 /// Device and inode.
 pub type FileId = (u64, u64);
@@ -70,54 +80,85 @@ pub struct Libraries {
     processes: HashMap<u32, Process>,
     others: HashSet<(String, String)>,
     is_full: bool,
-    deadline_ns: u64,
+    began_ns: u64,
+    /// All was looked at once.
+    is_settled: bool,
 }
 
 impl Libraries {
-    /// Looks at the usual directories where something in them changed, and at processes that are new or changed.
-    pub fn look(&mut self, kernel: &mut Kernel, probes: &mut Probes) {
-        self.look_at_directories(kernel, probes);
+    /// Looks at the usual directories where something in them changed, and at processes that are new or changed. False where that took
+    /// too long, and is to go on soon.
+    pub fn look(&mut self, kernel: &mut Kernel, probes: &mut Probes) -> bool {
+        self.began_ns = since_boot_ns();
+        let mut is_whole = self.look_at_directories(kernel, probes);
         let pids: HashSet<u32> =
             std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         self.processes.retain(|pid, _| pids.contains(pid));
-        self.deadline_ns = since_boot_ns() + LOOK_NS;
         for pid in pids {
+            if self.is_over(SLICE_NS) {
+                is_whole = false;
+                break;
+            }
             let Some(size) = pages(pid) else { continue };
             let mut process = self.processes.remove(&pid).unwrap_or_default();
             process.wait = process.wait.saturating_sub(1);
             if process.looks < LOOKS || process.size != size && process.wait == 0 {
-                self.look_at(pid, &mut process, kernel, probes);
+                is_whole &= self.look_at(pid, &mut process, kernel, probes);
                 process.size = size;
             }
             self.processes.insert(pid, process);
         }
-        self.let_go(kernel, probes);
+        if is_whole {
+            self.is_settled = true;
+            self.let_go(kernel, probes);
+        }
+        is_whole
     }
 
-    fn look_at_directories(&mut self, kernel: &mut Kernel, probes: &mut Probes) {
+    /// Whether all was looked at once.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.is_settled
+    }
+
+    /// Whether this look has lasted so long.
+    fn is_over(&self, ns: u64) -> bool {
+        since_boot_ns().saturating_sub(self.began_ns) > ns
+    }
+
+    fn look_at_directories(&mut self, kernel: &mut Kernel, probes: &mut Probes) -> bool {
         let changed: Vec<(i64, i64)> =
             super::paths::DIRECTORIES.iter().map(|directory| std::fs::metadata(directory).map_or((0, 0), |meta| (meta.mtime(), meta.mtime_nsec()))).collect();
         if changed == self.directories {
-            return;
+            return true;
         }
-        self.directories = changed;
-        self.usual.clear();
+        let mut usual = HashSet::new();
         for directory in super::paths::DIRECTORIES {
             for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
-                if super::paths::may_be_one(directory, &name)
-                    && let Some(id) = self.probe(kernel, probes, &entry.path(), Library::of(&name).is_some(), || shown(&entry.path()))
-                {
-                    self.usual.insert(id);
+                if !super::paths::may_be_one(directory, &name) {
+                    continue;
+                }
+                match self.probe(kernel, probes, &entry.path(), Library::of(&name).is_some(), || shown(&entry.path())) {
+                    Looked::Library(id) => drop(usual.insert(id)),
+                    Looked::Other => {}
+                    Looked::Later => {
+                        // Those that went stay until all that are there are known.
+                        self.usual.extend(usual);
+                        return false;
+                    }
                 }
             }
         }
+        (self.directories, self.usual) = (changed, usual);
+        true
     }
 
-    fn look_at(&mut self, pid: u32, process: &mut Process, kernel: &mut Kernel, probes: &mut Probes) {
-        let Ok(maps) = File::open(format!("/proc/{pid}/maps")) else { return };
+    /// False where there was no time for a library that has a library's name.
+    fn look_at(&mut self, pid: u32, process: &mut Process, kernel: &mut Kernel, probes: &mut Probes) -> bool {
+        let Ok(maps) = File::open(format!("/proc/{pid}/maps")) else { return true };
         let (mut seen, mut found, mut place) = (HashSet::new(), HashSet::new(), None);
-        let mut is_whole = true;
+        let (mut is_whole, mut is_in_time) = (true, true);
         for line in BufReader::new(maps).lines().map_while(Result::ok) {
             let Some(mapped) = mapped(&line) else { continue };
             let named = mapped.path.rsplit('/').next().and_then(Library::of).is_some();
@@ -126,7 +167,7 @@ impl Libraries {
             if !seen.insert(mapped.id.to_owned()) || !named && (process.looks == 0 || self.others.contains(&other)) {
                 continue;
             }
-            if !named && since_boot_ns() > self.deadline_ns {
+            if !named && self.is_over(LOOK_NS) {
                 is_whole = false;
                 continue;
             }
@@ -136,9 +177,10 @@ impl Libraries {
             let file = if direct.exists() { direct } else { PathBuf::from(format!("/proc/{pid}/root{path}")) };
             let place = place.get_or_insert_with(|| Place::of(pid));
             match self.probe(kernel, probes, &file, named, || place.shown(mapped.path)) {
-                Some(id) => drop(found.insert(id)),
-                None if self.others.len() < OTHERS_MAX => drop(self.others.insert(other)),
-                None => self.others.clear(),
+                Looked::Library(id) => drop(found.insert(id)),
+                Looked::Later => (is_whole, is_in_time) = (false, false),
+                Looked::Other if self.others.len() < OTHERS_MAX => drop(self.others.insert(other)),
+                Looked::Other => self.others.clear(),
             }
         }
         let is_news = process.libraries != found;
@@ -146,26 +188,30 @@ impl Libraries {
         process.fruitless = if is_news { 0 } else { (process.fruitless + 1).min(6) };
         process.wait = if process.looks > LOOKS { (1 << process.fruitless).min(WAIT_MAX) } else { 0 };
         process.libraries = found;
+        is_in_time
     }
 
     /// Probes a file where it is a library, once.
-    fn probe(&mut self, kernel: &mut Kernel, probes: &mut Probes, path: &Path, named: bool, shown: impl FnOnce() -> String) -> Option<FileId> {
-        let file = open_file(path).ok()?;
-        let stat = file.metadata().ok()?;
+    fn probe(&mut self, kernel: &mut Kernel, probes: &mut Probes, path: &Path, named: bool, shown: impl FnOnce() -> String) -> Looked {
+        let Ok(file) = open_file(path) else { return Looked::Other };
+        let Ok(stat) = file.metadata() else { return Looked::Other };
         let id = (stat.dev(), stat.ino());
         if self.known.contains_key(&id) {
-            return Some(id);
+            return Looked::Library(id);
+        }
+        if self.is_over(SLICE_NS) {
+            return Looked::Later;
         }
         let (libraries, mut faults) = match families(&file) {
             Ok(none) if none.is_empty() && named => (none, vec!["it has none of the functions that are known".to_owned()]),
             Err(fault) if named => (Vec::new(), vec![fault]),
-            Ok(none) if none.is_empty() => return None,
+            Ok(none) if none.is_empty() => return Looked::Other,
             Ok(some) => (some, Vec::new()),
-            Err(_) => return None,
+            Err(_) => return Looked::Other,
         };
         self.is_full = self.known.len() >= LIBRARIES_MAX;
         if self.is_full {
-            return None;
+            return Looked::Other;
         }
         let (number, path) = (self.numbers.len(), shown());
         self.numbers.push(path.clone());
@@ -181,7 +227,7 @@ impl Libraries {
         }
         let fault = (!faults.is_empty()).then(|| faults.join("; "));
         self.known.insert(id, Known { number, path, fault, is_blind, file, since_ns: since_boot_ns(), unused: 0 });
-        Some(id)
+        Looked::Library(id)
     }
 
     fn let_go(&mut self, kernel: &mut Kernel, probes: &mut Probes) {

@@ -21,6 +21,8 @@ use super::sys::readable;
 
 /// How often processes that are new are looked at.
 const LOOK: Duration = Duration::from_secs(2);
+/// Where that was not done in one go, how long all else has its turn.
+const LOOK_ON: Duration = Duration::from_millis(20);
 /// Bytes that wait for an agent that does not read.
 const UNREAD_MAX: usize = 16 << 20;
 
@@ -165,7 +167,10 @@ impl Server {
                 }
                 _ = reading.tick() => self.helper.read_uses(since_boot_ns()),
                 _ = looking.tick() => {
-                    let tells = self.helper.look();
+                    let (tells, is_whole) = self.helper.look();
+                    if !is_whole {
+                        looking.reset_after(LOOK_ON);
+                    }
                     if let Some(client) = self.client.as_mut().filter(|client| client.is_known) {
                         tells.iter().for_each(|tell| client.say(tell));
                     }
