@@ -89,7 +89,7 @@ static __always_inline void put_actor(struct record *r, __u32 kind)
 	r->exe_ino = BPF_CORE_READ(exe, f_inode, i_ino);
 	r->exe_dev = BPF_CORE_READ(exe, f_inode, i_sb, s_dev);
 	r->generation = 0;
-	r->spare = 0;
+	r->mount_ns = 0;
 	r->ino = 0;
 	r->dev = 0;
 	r->file = 0;

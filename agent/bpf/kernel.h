@@ -131,6 +131,18 @@ struct cgroup {
 	struct kernfs_node *kn;
 } KERNEL_TYPE;
 
+struct ns_common {
+	__u32 inum;
+} KERNEL_TYPE;
+
+struct mnt_namespace {
+	struct ns_common ns;
+} KERNEL_TYPE;
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+} KERNEL_TYPE;
+
 struct css_set {
 	struct cgroup *dfl_cgrp;
 } KERNEL_TYPE;
@@ -146,6 +158,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct fs_struct *fs;
 	struct files_struct *files;
+	struct nsproxy *nsproxy;
 	struct css_set *cgroups;
 } KERNEL_TYPE;
 

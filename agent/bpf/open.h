@@ -143,6 +143,8 @@ static __always_inline int tell_denied(const char *path, long dir, long result)
 	}
 	put_actor(r, RECORD_DENIED);
 	r->result = result;
+	if (!has_our_root())
+		r->mount_ns = BPF_CORE_READ(current_task(), nsproxy, mnt_ns, ns.inum);
 	before = r->used;
 	put_name(r, a->path);
 	r->asked_len = r->used - before;

@@ -37,7 +37,8 @@ struct record {
 	/* Which state of the file, of an open. */
 	__u64 generation;
 	__u32 exe_dev;
-	__u32 spare;
+	/* Mount namespace, of a denied open whose thread has another root than the helper: its paths are not the host's. */
+	__u32 mount_ns;
 	__u32 dev;
 	__u32 file;
 	__u32 pid;

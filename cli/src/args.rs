@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keyvigil_common::event::EventKind;
 use keyvigil_common::finding::FindingKind;
@@ -262,13 +263,13 @@ pub(crate) struct Events {
     #[arg(long)]
     pub(crate) host: Option<String>,
     /// Of this key: its id or fingerprint, or how one of them begins.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) key: Option<String>,
     /// By this program: its path, or the last part of it.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) exe: Option<String>,
     /// By this user: name or number.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) user: Option<String>,
     /// Range that ends now: 15m, 24h, 7d (default: all there are).
     #[arg(long, conflicts_with_all = ["start", "end"])]
@@ -292,16 +293,16 @@ pub(crate) struct Watch {
     #[arg(long)]
     pub(crate) kind: Option<String>,
     /// Of this key: its id or fingerprint, or how one of them begins.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) key: Option<String>,
     /// On this host.
     #[arg(long)]
     pub(crate) host: Option<String>,
     /// By this program: its path, or the last part of it.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) exe: Option<String>,
     /// By this user: name or number.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) user: Option<String>,
     /// From behind the event of this id on, as `--output json` has them (default: from now on).
     #[arg(long, value_name = "ID")]

@@ -29,6 +29,11 @@ async fn follow(client: &Client, args: &Watch, output: Output) -> Result<(), Fai
     // What is asked wrongly, or of nobody, is said at once.
     let first = client.events(&[filters.as_slice(), &[("after", args.after.as_deref().unwrap_or("latest"))]].concat()).await.map_err(failed)?;
     let mut after = tell(&first, output);
+    if let Some(key) = &args.key
+        && matches!(client.key(key).await, Err(ClientError::Refused { status, .. }) if status.as_u16() == 404)
+    {
+        hint(&format!("no key is known yet whose id or fingerprint begins with {key} (see `keyvigil keys`)"));
+    }
     if output != Output::Json {
         hint("waiting for events; Ctrl-C ends");
     }

@@ -133,7 +133,7 @@ impl Access {
     /// Why not, where nothing can be told of it.
     fn tell(&mut self, opened: &Opened, at: At, sink: &mut Sink) -> Result<(), &'static str> {
         let is_denied = opened.errno != 0;
-        let file = if is_denied { self.files.at(&opened.asked, &self.context.root) } else { self.files.get(opened.file) };
+        let file = if is_denied { self.files.at(&opened.asked, opened.mount_ns, &self.context.root) } else { self.files.get(opened.file) };
         let Some(mut file) = file.cloned() else {
             // Of what is denied only the name is known, which other files have as well.
             return if is_denied { Ok(()) } else { Err(UNKNOWN) };

@@ -18,8 +18,11 @@ use super::{device, since_boot_ns};
 
 /// Digests that are remembered.
 const PROGRAMS_MAX: usize = 1_024;
-/// Larger ones are not read: the helper does nothing else meanwhile.
+/// Larger ones are not read, nor more than that in a minute: the helper does nothing else meanwhile, and who makes up programs shall not
+/// keep it from its work.
 const BYTES_MAX: u64 = 512 << 20;
+const BYTES_A_MINUTE: u64 = 2 << 30;
+const MINUTE_NS: u64 = 60_000_000_000;
 
 /// A file as it was when it was read: device, inode, size, and when it and its inode were changed.
 type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
@@ -29,17 +32,20 @@ type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 pub struct Digests {
     known: HashMap<Stamp, String>,
     clock: SharedClock,
+    /// Since when, ns since boot, and bytes that may still be read in that minute.
+    since_ns: u64,
+    left: u64,
 }
 
 impl Default for Digests {
     fn default() -> Self {
-        Self { known: HashMap::new(), clock: SystemClock::shared() }
+        Self { known: HashMap::new(), clock: SystemClock::shared(), since_ns: 0, left: 0 }
     }
 }
 
 impl Digests {
-    /// SHA-256 of the program that did this, in hexadecimal digits; `None` where that cannot be known: it is gone, was changed since, or
-    /// lies on a file system whose numbers are not those of the kernel.
+    /// SHA-256 of the program that did this, in hexadecimal digits; `None` where that cannot be known: it is gone, was changed since, lies
+    /// on a file system whose numbers are not those of the kernel, or too many others had to be read just now.
     pub fn hash(&mut self, record: &Record) -> Option<String> {
         let running = PathBuf::from(format!("/proc/{}/exe", record.pid));
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&record.exe));
@@ -51,6 +57,7 @@ impl Digests {
             if let Some(hash) = self.known.get(&stamp) {
                 return Some(hash.clone());
             }
+            self.spend(before.len())?;
             let hash = digest(&file).ok()?;
             let after = file.metadata().ok()?;
             if self::stamp(&after) != stamp {
@@ -62,6 +69,16 @@ impl Digests {
             self.known.insert(stamp, hash.clone());
             Some(hash)
         })
+    }
+
+    /// So many bytes are to be read, if that is not too much.
+    fn spend(&mut self, bytes: u64) -> Option<()> {
+        let now_ns = since_boot_ns();
+        if self.since_ns == 0 || now_ns.saturating_sub(self.since_ns) >= MINUTE_NS {
+            (self.since_ns, self.left) = (now_ns, BYTES_A_MINUTE);
+        }
+        self.left = self.left.checked_sub(bytes)?;
+        Some(())
     }
 
     /// Whether this is the file that was run, as it was then. One that runs cannot be written; later its inode would tell.
@@ -105,6 +122,7 @@ mod tests {
             started_ns: 0,
             ino: 0,
             exe_id: (device(&stat), stat.ino()),
+            mount_ns: 0,
             dev: 0,
             file: 1,
             pid,
@@ -142,6 +160,11 @@ mod tests {
 
         let kept = dir.path().join("kept");
         std::fs::write(&kept, "as it ran").unwrap();
+        digests.left = 3;
+        std::fs::write(dir.path().join("long"), "four").unwrap();
+        std::fs::write(dir.path().join("tiny"), "one").unwrap();
+        assert_eq!(digests.hash(&by(u32::MAX, &dir.path().join("long"))), None, "no more is read in this minute");
+        assert!(digests.hash(&by(u32::MAX, &dir.path().join("tiny"))).is_some());
         let long_ago = Record { at_ns: 0, ..by(u32::MAX, &kept) };
         assert_eq!(digests.hash(&long_ago), None, "the same file, changed since");
     }

@@ -59,6 +59,8 @@ pub struct Record {
     pub generation: u64,
     /// The program: device and inode; 0 where the kernel told none.
     pub exe_id: (u32, u64),
+    /// Mount namespace, of a denied open by a process with another root than this one; else 0.
+    pub mount_ns: u32,
     /// Device as the kernel numbers it.
     pub dev: u32,
     /// Number of the file, of an open.
@@ -133,7 +135,7 @@ impl Record {
         let is_cut = r.u32()? & CUT != 0;
         let (at_ns, started_ns, ino, exe_ino, generation) = (r.u64()?, r.u64()?, r.u64()?, r.u64()?, r.u64()?);
         let exe_id = (r.u32()?, exe_ino);
-        let _spare = r.u32()?;
+        let mount_ns = r.u32()?;
         let (dev, file, pid, _tid, parent, uid) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?, r.u32()?, r.u32()?);
         let login_uid = r.u32().map(|uid| (uid != u32::MAX).then_some(uid))?;
         let (errno, flags) = (-r.u32()?.cast_signed(), r.u32()?);
@@ -158,6 +160,7 @@ impl Record {
             ino,
             generation,
             exe_id,
+            mount_ns,
             dev,
             file,
             pid,

@@ -123,6 +123,8 @@ pub struct Opened {
     pub errno: i32,
     /// Path that was asked for, absolute where that is known; of denied opens.
     pub asked: String,
+    /// Mount namespace in which that path is to be read, where it is not the host's: of a process with another root, as in a container.
+    pub mount_ns: u32,
     /// A name in it is cut short.
     pub is_cut: bool,
     /// How many more of the same this stands for: a process that opens a file in a loop is told once for all of a moment.

@@ -76,6 +76,10 @@ pub async fn run(serving: Serving<'_>, prepared: Prepared, clock: SharedClock, s
         }
     };
     let mut server = Server { helper: Helper::new(eyes, clock.now_ms().unsigned_abs()), client: None, own_uid: rustix::process::getuid().as_raw() };
+    // Whose paths are the host's is known from here on.
+    if let Err(e) = server.helper.leave_out(0) {
+        tracing::warn!(error = %e, "who is to be left out cannot be told to the kernel");
+    }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!(socket = %serving.socket.display(), "watching");
     let done = tokio::select! {

@@ -40,6 +40,7 @@ pub(super) fn opened(record: &Record) -> Opened {
         flags: record.flags,
         errno: record.errno,
         asked: text(&asked),
+        mount_ns: record.mount_ns,
         is_cut: record.is_cut,
         more: 0,
         exe_sha256: String::new(),

@@ -11,6 +11,8 @@ use crate::rootfs::RootFs;
 
 /// Flags of an open: whether it may write, and whether it asked for nothing but the name.
 const WRITES: u32 = 0o3;
+/// What the kernel has where there is no user's number.
+const NOBODY_KNOWN: u32 = u32::MAX;
 
 /// Looks up what a process's numbers mean.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ impl Actors {
         Actor {
             exe: Some(who.exe.clone()).filter(|exe| !exe.is_empty()),
             pid: Some(who.pid),
-            uid: Some(who.uid),
+            uid: Some(who.uid).filter(|uid| *uid != NOBODY_KNOWN),
             login_uid: who.login_uid,
             unit: self.unit(who),
             peer: None,
@@ -51,8 +53,11 @@ impl Actors {
         passwd::users(&passwd).find(|user| user.name == name).map(|user| user.uid)
     }
 
-    /// Name of a user; its number where it has none.
+    /// Name of a user; its number where it has none; nothing where the process was gone before it could be asked.
     pub(in crate::collect) fn user(&self, uid: u32) -> String {
+        if uid == NOBODY_KNOWN {
+            return String::new();
+        }
         Owners::new(&self.root).user(uid)
     }
 }
@@ -80,5 +85,6 @@ pub(super) fn evidence(opened: &Opened, user: &str) -> Vec<(String, String)> {
 pub(super) fn sentence(kind: EventKind, exe: &str, pid: u32, user: &str, path: &str) -> String {
     let program = exe.rsplit('/').next().unwrap_or(exe);
     let did = if kind == EventKind::Denied { "was denied" } else { "opened" };
+    let (program, user) = [program, user].map(|name| if name.is_empty() { "unknown" } else { name }).into();
     format!("{program} (pid {pid}, user {user}) {did} {path}")
 }

@@ -54,6 +54,8 @@ pub(crate) struct Files {
     /// Those that went, and at which update.
     gone: BTreeMap<u32, (u64, Followed)>,
     updates: u64,
+    /// Prefix of the paths in each container that is looked into, by its mount namespace.
+    containers: HashMap<u32, String>,
     /// What each held before.
     generations: Generations,
     /// The canary's file, which is followed beside those of users.
@@ -74,6 +76,8 @@ impl Files {
         let mut mounts = Mounts::read();
         // What stands for a container's root is a process in it.
         known.roots.values().filter_map(|root| root.parent()).for_each(|process| mounts.add(&process.join("mountinfo")));
+        let container = |(prefix, root): (&String, &PathBuf)| Some((mount_namespace(root.parent()?)?, prefix.clone()));
+        self.containers = known.roots.iter().filter_map(container).collect();
         let mut followed: BTreeMap<u32, Followed> = BTreeMap::new();
         self.real.clear();
         // It lies in the agent's own tree, whichever host that watches.
@@ -173,13 +177,24 @@ impl Files {
         self.followed.get(&number).or_else(|| self.gone.get(&number).map(|(_, file)| file))
     }
 
-    /// The file of a path, as it was asked for: with dots and links in it.
-    pub(crate) fn at(&self, asked: &str, root: &RootFs) -> Option<&Followed> {
+    /// The file of a path, as it was asked for: with dots and links in it. `mount_ns` is that of whoever has another root than the host,
+    /// whose paths are those of its container, if it is in one that is known; else they are nobody's.
+    pub(crate) fn at(&self, asked: &str, mount_ns: u32, root: &RootFs) -> Option<&Followed> {
         let plain = plain(Path::new(asked));
+        if mount_ns != 0 {
+            let prefix = self.containers.get(&mount_ns)?;
+            return self.followed.get(self.numbers.get(&format!("{prefix}{}", plain.display()))?);
+        }
         let number = self.numbers.get(plain.to_string_lossy().as_ref());
         let by_links = || self.real.get(&std::fs::canonicalize(root.path(&plain)).ok()?);
         self.followed.get(number.or_else(by_links)?)
     }
+}
+
+/// Number of the mount namespace of a process, by its directory in `/proc`.
+fn mount_namespace(process: &Path) -> Option<u32> {
+    let link = std::fs::read_link(process.join("ns/mnt")).ok()?;
+    link.to_str()?.strip_prefix("mnt:[")?.strip_suffix(']')?.parse().ok()
 }
 
 /// In which state a file is now.

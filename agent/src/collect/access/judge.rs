@@ -70,7 +70,7 @@ impl AccessPolicy {
         let lists: [(&str, &[String], Option<&str>, Fits<'_>); 5] = [
             ("program", &self.exe, exe, &|allowed, exe| covers(allowed, Path::new(exe))),
             ("SHA-256 of the program", &self.exe_sha256, hash, &|allowed, hash| allowed.eq_ignore_ascii_case(hash)),
-            ("user", &self.user, Some(asking.user), &|allowed, _| is_user(allowed)),
+            ("user", &self.user, Some(asking.user).filter(|user| !user.is_empty()), &|allowed, _| is_user(allowed)),
             ("unit", &self.unit, unit, &fits),
             ("container", &self.container, container, &is_container),
         ];
