@@ -26,8 +26,10 @@ const CALLS_MAX: usize = 256;
 /// Files that one call comes by.
 const ITEMS_MAX: usize = 16;
 const NAME_ONLY: u32 = 0o10_000_000;
-/// How long a trial takes that comes to nothing.
+/// How long a trial takes that comes to nothing, and after what time one is made again where audit tells of the file nonetheless: it was
+/// switched on, which it does not tell, or its rule does not cover everybody.
 const PATIENCE_NS: u64 = 2_000_000_000;
+const AGAIN_NS: u64 = 10_000_000_000;
 
 /// A call, as far as it came.
 #[derive(Debug, Default)]
@@ -44,8 +46,8 @@ enum Covered {
     Tried { since_ns: u64, held: Vec<Opened>, is_marked: bool },
     /// By a rule: audit tells all of it.
     Yes,
-    /// By none.
-    No,
+    /// By none, which was found out then.
+    No { since_ns: u64 },
 }
 
 /// The group's listener.
@@ -58,6 +60,8 @@ pub(super) struct Audit {
     paths: HashMap<PathBuf, u32>,
     /// When rules were changed last.
     changed_ns: u64,
+    /// Told of though no rule was thought to cover them.
+    doubted: HashSet<u32>,
     /// Times that there was no room.
     pub(super) lost: u64,
 }
@@ -72,7 +76,7 @@ impl Audit {
         sockopt::set_socket_recv_buffer_size(&socket, WAITING)?;
         bind(&socket, &SocketAddrNetlink::new(0, READERS))?;
         let (coming, covered) = (BTreeMap::new(), HashMap::new());
-        Ok(Self { socket, coming, covered, files: HashMap::new(), paths: HashMap::new(), changed_ns: 0, lost: 0 })
+        Ok(Self { socket, coming, covered, files: HashMap::new(), paths: HashMap::new(), changed_ns: 0, doubted: HashSet::new(), lost: 0 })
     }
 
     /// Follows these, and tries whether rules cover those that are new or other files than before.
@@ -95,7 +99,7 @@ impl Audit {
             // One that cannot be opened is covered by nothing that we could see.
             let covered = match open(path) {
                 Ok(()) => Covered::Tried { since_ns: since_boot_ns(), held: Vec::new(), is_marked: false },
-                Err(_) => Covered::No,
+                Err(_) => Covered::No { since_ns: since_boot_ns() },
             };
             self.covered.insert(*number, covered);
         }
@@ -142,7 +146,7 @@ impl Audit {
             }
         }
         opens.retain(|opened: &Opened| !ours.contains(&opened.who.pid));
-        let (now_ns, mut again) = (since_boot_ns(), HashSet::new());
+        let (now_ns, mut again) = (since_boot_ns(), std::mem::take(&mut self.doubted));
         for (number, covered) in &mut self.covered {
             if let Covered::Tried { since_ns, held, .. } = covered
                 && now_ns > *since_ns + PATIENCE_NS
@@ -150,7 +154,7 @@ impl Audit {
                 opens.append(held);
                 // A rule may have come after the trial.
                 again.extend((self.changed_ns > *since_ns).then_some(*number));
-                *covered = Covered::No;
+                *covered = Covered::No { since_ns: now_ns };
             }
         }
         self.try_files(|number, _| again.contains(&number));
@@ -196,8 +200,13 @@ impl Audit {
             }
             return None;
         }
-        if !matches!(self.covered.get(&file), Some(Covered::Yes)) {
-            return None;
+        match self.covered.get(&file) {
+            Some(Covered::Yes) => {}
+            Some(Covered::No { since_ns }) if since_boot_ns() > since_ns + AGAIN_NS => {
+                self.doubted.insert(file);
+                return None;
+            }
+            _ => return None,
         }
         let errno = denied.unwrap_or_default();
         let asked = if errno == 0 { String::new() } else { asked(item).to_string_lossy().into_owned() };

@@ -1,6 +1,7 @@
 //! Promise: each open of a private key is told with who did it, however short-lived he is and whichever way he took, and each that was
 //! denied; none is missed while files are replaced, none is lost or told twice while the agent restarts, and what is not seen is said.
 
+mod audit;
 mod container;
 
 use std::collections::BTreeSet;
