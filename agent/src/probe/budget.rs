@@ -70,13 +70,15 @@ impl Budget {
             return;
         }
         let costs: Vec<Cost> = probes.all().iter().enumerate().filter(|(_, probe)| probe.is_on()).map(|(at, probe)| cost(at, probe, rates[at])).collect();
-        for number in judge(costs) {
+        let gone = judge(costs);
+        if let Some(dearest) = gone.iter().max_by_key(|number| rates[**number]) {
+            let (symbol, library) = (probes.all()[*dearest].function.symbol, libraries.path(probes.all()[*dearest].library));
+            tracing::warn!(symbol, library, rate = rates[*dearest], probes = gone.len(), "probes cost too much and are taken away for a while");
+        }
+        for number in gone {
             probes.pause(kernel, number);
             let readings = self.back.remove(&number).map_or(AWAY, |before| (before * 2).min(AWAY_MAX));
-            let away = Away { readings, left: readings, rate: rates[number] };
-            self.away.insert(number, away);
-            let symbol = probes.all()[number].function.symbol;
-            tracing::warn!(symbol, rate = away.rate, "a probe costs too much and is taken away for {readings} s");
+            self.away.insert(number, Away { readings, left: readings, rate: rates[number] });
         }
     }
 
@@ -115,22 +117,23 @@ impl Budget {
     /// What is not counted for now.
     #[must_use]
     pub fn sight(&self, probes: &Probes, libraries: &Libraries) -> Vec<Sight> {
-        let mut libraries_away: BTreeMap<usize, (Vec<&str>, u64, u64)> = BTreeMap::new();
+        let mut libraries_away: BTreeMap<usize, Vec<(&Away, &str)>> = BTreeMap::new();
         for (number, away) in &self.away {
             let Some(probe) = probes.all().get(*number).filter(|probe| !probe.is_on() && libraries.since(probe.library).is_some()) else { continue };
-            let (symbols, rate, readings) = libraries_away.entry(probe.library).or_default();
-            symbols.push(probe.function.symbol);
-            *rate = away.rate.max(*rate);
-            *readings = away.readings.max(*readings);
+            libraries_away.entry(probe.library).or_default().push((away, probe.function.symbol));
         }
-        let sight = |(library, (symbols, rate, readings)): (usize, (Vec<&str>, u64, u64))| Sight {
-            what: format!("calls of {}", libraries.path(library)),
-            accuracy: "none".to_owned(),
-            reason: format!(
-                "{} was reached up to {rate} times a second, which costs more than the probes may; it is not counted, and tried again {} min later",
-                symbols.join(", "),
-                readings / 60
-            ),
+        let sight = |(library, gone): (usize, Vec<(&Away, &str)>)| {
+            let (rate, dearest) = gone.iter().map(|(away, symbol)| (away.rate, *symbol)).max().unwrap_or_default();
+            let others = gone.len() - 1;
+            let with = if others == 0 {
+                String::new()
+            } else {
+                format!(", nor are {others} others of the library that would be guesswork without it, or cost too much too")
+            };
+            let minutes = gone.iter().map(|(away, _)| away.readings / 60).max().unwrap_or_default();
+            let reason =
+                format!("{dearest} was reached {rate} times a second, which costs more than the probes may; it is not counted for {minutes} min{with}");
+            Sight { what: format!("calls of {}", libraries.path(library)), accuracy: "none".to_owned(), reason }
         };
         libraries_away.into_iter().map(sight).collect()
     }
