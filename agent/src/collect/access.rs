@@ -46,6 +46,9 @@ const DENIED: &str = "crypto.key.denied_total";
 const UNAUTHORIZED: &str = "crypto.key.unauthorized_access";
 const LOST: &str = "crypto.access.lost_total";
 const BLIND: &str = "opens of key files";
+/// What is not known either where the helper does not tell of opens.
+const WHO: &str = "who opens key files";
+const TOO_MANY: &str = "opens of more key files than can be followed";
 /// Users of keys that get series of their own; beyond them they share one.
 const SERIES_MAX: usize = 2_000;
 const OTHERS: &str = "others";
@@ -259,8 +262,9 @@ impl Collector for Access {
         match &standing.sight {
             Err(why) => {
                 self.look_bare(why, at, sink);
+                sink.absent(WHO, why);
                 // What the helper did not see it does not see again because it is gone.
-                self.gaps.iter().filter(|(what, _)| what != BLIND).for_each(|(what, why)| sink.absent(what, why));
+                self.gaps.iter().filter(|(what, _)| ![BLIND, WHO].contains(&what.as_str())).for_each(|(what, why)| sink.absent(what, why));
             }
             Ok(sights) => {
                 if let Some(mut bare) = self.bare.take() {
@@ -270,6 +274,7 @@ impl Collector for Access {
                 let seen_less = sights.iter().filter(|sight| sight.what.starts_with("opens") && sight.accuracy != "exact");
                 let what = |sight: &Sight| if sight.what == "opens" { BLIND.to_owned() } else { sight.what.clone() };
                 self.gaps = seen_less.map(|sight| (what(sight), format!("{}: {}", sight.accuracy, sight.reason))).collect();
+                self.gaps.extend(unseen(&standing).map(|why| (WHO.to_owned(), why)));
                 self.gaps.iter().for_each(|(what, why)| sink.absent(what, why));
                 if self.known.is_some() && sights.iter().any(|sight| sight.what == "opens" && sight.accuracy != "none") {
                     self.context.canary.expect(CanaryPath::Access);
@@ -277,7 +282,7 @@ impl Collector for Access {
             }
         }
         if self.files.left_out > 0 {
-            sink.absent(BLIND, format_args!("there are more private keys here than can be followed; {} files are not", self.files.left_out));
+            sink.absent(TOO_MANY, format_args!("there are more private keys here than can be followed; {} files are not", self.files.left_out));
         }
         // Before anything is known of keys nothing can be said of opens: they wait in the helper.
         let opens = if self.known.is_some() { self.link.take_opens() } else { VecDeque::new() };

@@ -55,8 +55,15 @@ fn logins_share_a_series_and_what_is_not_seen_any_more_is_not_counted_on() {
     }
     assert_eq!(counted(&sink), [2.0], "a login gets another number each time");
 
-    more.send(sight("none")).unwrap();
+    let lacks_who = |sink: &Sink| sink.blind.iter().any(|(what, _)| what == WHO);
+    more.send(sight("at least")).unwrap();
     while sink.blind.is_empty() {
+        poked.recv().unwrap();
+        sink = scrape(&mut sensor, 3);
+    }
+    assert!(!lacks_who(&sink), "it tells who, as far as it tells: {:?}", sink.blind);
+    more.send(sight("none")).unwrap();
+    while !lacks_who(&sink) {
         poked.recv().unwrap();
         sink = scrape(&mut sensor, 3);
     }
@@ -67,5 +74,6 @@ fn logins_share_a_series_and_what_is_not_seen_any_more_is_not_counted_on() {
         poked.recv().unwrap();
         sink = scrape(&mut sensor, 4);
     }
+    assert!(lacks_who(&sink), "nobody tells who: {:?}", sink.blind);
     assert!(sink.blind.iter().any(|(what, _)| what == "opens by io_uring"), "what the helper did not see is not seen again as it is gone: {:?}", sink.blind);
 }
