@@ -1,6 +1,8 @@
 //! Promise: it is known how often which key was really used, by which program, and how many TLS handshakes that were; counted from real
 //! programs that know nothing of it. What cannot be counted is said to be unknown.
 
+mod reuse;
+
 use std::collections::BTreeMap;
 use std::fs::Permissions;
 use std::io::{Read, Write};
