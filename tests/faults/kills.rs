@@ -67,6 +67,31 @@ async fn f01_a_sender_killed_before_and_after_its_commits_has_all_of_a_batch_or_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn f01_a_sender_killed_at_any_write_while_its_buffer_is_made_has_made_one_or_none() {
+    let world = World::plain("F01").await;
+    let mut killed = 0;
+    for write in 1.. {
+        for entry in std::fs::read_dir(&world.state).expect("it is listed").map(|entry| entry.expect("an entry")) {
+            if entry.file_name() != "buffer.key" && entry.file_name().to_string_lossy().starts_with("buffer.") {
+                std::fs::remove_file(entry.path()).expect("it is removed");
+            }
+        }
+        let before = world.issued().attempted.len();
+        let mut sender = world.sender_under(&failing(&format!("pwrite64:signal=KILL:when={write}")), "--every-ms 1");
+        dies(&mut sender).await;
+        let made = world.issued().attempted.len() > before;
+        world.settle(1).await;
+        if made {
+            break;
+        }
+        killed += 1;
+    }
+    let stored = world.judge(&format!("sender killed {killed} times while it made its buffer")).await;
+    assert_eq!(stored.gaps, []);
+    assert!(killed > 10, "the experiment missed it: {killed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn f01_a_sender_killed_with_a_push_on_its_way_or_an_ack_not_written_down_sends_again_and_nothing_doubles() {
     let world = World::plain("F01").await;
     let client = world.aggregator.client();

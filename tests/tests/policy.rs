@@ -93,9 +93,11 @@ impl Scene {
 
     /// Reads a key again and again, until the helper follows it.
     async fn followed(&self, program: &Path, name: &str) {
+        let key = self.keys.join(name);
         until("the key is followed", || async {
-            let pid = read(program, &self.keys.join(name), 0);
-            self.events("accessed").await.into_iter().find(|event| event["actor"]["pid"] == pid).map(drop)
+            read(program, &key, 0);
+            // Of one of these reads: what the last of them did is told later than it is asked for here.
+            self.events("accessed").await.into_iter().find(|event| event["path"].as_str() == key.to_str()).map(drop)
         })
         .await;
     }

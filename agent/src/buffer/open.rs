@@ -94,14 +94,16 @@ impl File {
         Self::finish(connection, master, bytes, true, now_ms)
     }
 
-    fn finish(connection: Connection, master: &MasterKey, bytes: u64, memory: bool, now_ms: i64) -> Result<Self, BufferError> {
+    fn finish(mut connection: Connection, master: &MasterKey, bytes: u64, memory: bool, now_ms: i64) -> Result<Self, BufferError> {
         let missing = |what: &str| BufferError::Damaged(format!("the buffer has no {what}"));
         if meta(&connection, "file_id")?.is_none() {
             let id = keyvigil_common::random::<16>();
-            connection.execute("INSERT INTO meta VALUES ('data_key', ?1)", [KeyRing::make_key(master, 1)?])?;
-            connection.execute("INSERT INTO epoch VALUES (1, ?1, 1)", [id])?;
-            // Last: a file without it is one that was not finished.
-            connection.execute("INSERT INTO meta VALUES ('file_id', ?1)", [id])?;
+            // At once: whoever is killed here has made a file that the next start finishes.
+            let tx = connection.transaction()?;
+            tx.execute("INSERT INTO meta VALUES ('data_key', ?1)", [KeyRing::make_key(master, 1)?])?;
+            tx.execute("INSERT INTO epoch VALUES (1, ?1, 1)", [id])?;
+            tx.execute("INSERT INTO meta VALUES ('file_id', ?1)", [id])?;
+            tx.commit()?;
         }
         let id: [u8; 16] = meta(&connection, "file_id")?.and_then(|id| id.try_into().ok()).ok_or_else(|| missing("identity"))?;
         let wrapped = meta(&connection, "data_key")?.ok_or_else(|| missing("key"))?;
