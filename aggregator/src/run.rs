@@ -125,6 +125,7 @@ async fn build(config: &Config, dir: &Path, clock: &SharedClock, (stop, channels
         targets: channels.iter().map(Channel::target).collect(),
         outbox: Arc::new(Notify::new()),
         rules: rules(config),
+        registry: registry.clone(),
     })
     .await?;
     let (held, ledger, time) = (Arc::clone(&inventory), store.clone(), Arc::clone(clock));

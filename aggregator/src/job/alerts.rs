@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyvigil_common::clock::SharedClock;
-use keyvigil_common::telemetry::chain;
+use keyvigil_common::telemetry::{Number, Registry, chain};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
@@ -55,6 +55,8 @@ pub struct Alerts {
     /// Poked when there is something to deliver.
     outbox: Arc<Notify>,
     state: Mutex<Memory>,
+    /// Events that do not open, and that no rule has looked at.
+    unreadable: Number,
     /// One change of alerts at a time: evaluation, acknowledgement, removal of a rule.
     changing: tokio::sync::Mutex<()>,
 }
@@ -91,6 +93,8 @@ pub struct Parts {
     pub outbox: Arc<Notify>,
     /// Rules of the product and of files.
     pub rules: Vec<Rule>,
+    /// Where is counted what no rule has looked at.
+    pub registry: Registry,
 }
 
 impl Alerts {
@@ -99,7 +103,7 @@ impl Alerts {
     /// # Errors
     /// The store's.
     pub async fn load(parts: Parts) -> Result<Self, StoreError> {
-        let Parts { store, inventory, fleet, clock, tenant, interval_ms, targets, outbox, rules } = parts;
+        let Parts { store, inventory, fleet, clock, tenant, interval_ms, targets, outbox, rules, registry } = parts;
         let mut memory = Memory::default();
         memory.base.extend(rules.into_iter().map(|rule| (rule.rule_id.clone(), rule)));
         memory.rules.clone_from(&memory.base);
@@ -114,7 +118,9 @@ impl Alerts {
         store.write(move |tx| tx.put_events_read(tenant, read)).await?;
         memory.alerts.extend(alerts.into_iter().map(|alert| (alert.id.clone(), alert)));
         let state = Mutex::new(memory);
-        Ok(Self { store, inventory, fleet, clock, tenant, interval_ms, targets, outbox, state, changing: tokio::sync::Mutex::default() })
+        let unreadable = registry.counter("keyvigil.alerts.events_unreadable_total", "Events that do not open, and that no rule has looked at.");
+        let changing = tokio::sync::Mutex::default();
+        Ok(Self { store, inventory, fleet, clock, tenant, interval_ms, targets, outbox, state, unreadable, changing })
     }
 
     /// Poked whenever there is something to deliver.

@@ -256,8 +256,17 @@ pub fn events<T: DeserializeOwned>(
     Ok(())
 }
 
+/// How far events were looked through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Through {
+    /// Id of the last that was looked at.
+    pub last: i64,
+    /// Those of them that do not open: damage holds up nothing that came after it.
+    pub unreadable: u64,
+}
+
 /// Events of these kinds, or of all where none is named, that were stored after the one of id `after`, in the order in which they were,
-/// until `take` says that it has enough. Returns the last that was looked at.
+/// until `take` says that it has enough.
 ///
 /// # Errors
 /// The database's.
@@ -268,23 +277,26 @@ pub fn events_after<T: DeserializeOwned>(
     kinds: &[&str],
     after: i64,
     mut take: impl FnMut(Stored<T>) -> bool,
-) -> Result<i64, StoreError> {
+) -> Result<Through, StoreError> {
     let mut statement = connection.prepare_cached("SELECT id, tenant, at_ms, kind, body FROM event WHERE id > ?1 ORDER BY id")?;
     let mut rows = statement.query([after])?;
-    let mut last = after;
+    let mut through = Through { last: after, unreadable: 0 };
     while let Some(row) = rows.next()? {
-        last = row.get(0)?;
+        through.last = row.get(0)?;
         let is_meant = kinds.is_empty() || kinds.contains(&row.get_ref(3)?.as_str().unwrap_or_default());
         if row.get::<_, TenantId>(1)? != tenant || !is_meant {
             continue;
         }
         let at_ms: i64 = row.get(2)?;
-        let record = unseal(ring, "event", tenant, &at_ms.to_string(), &row.get::<_, Vec<u8>>(4)?)?;
-        if !take(Stored { id: last, at_ms, record }) {
+        let Ok(record) = unseal(ring, "event", tenant, &at_ms.to_string(), &row.get::<_, Vec<u8>>(4)?) else {
+            through.unreadable += 1;
+            continue;
+        };
+        if !take(Stored { id: through.last, at_ms, record }) {
             break;
         }
     }
-    Ok(last)
+    Ok(through)
 }
 
 /// Up to which row of the events rules have looked, as [`Tx::put_events_read`] stored it; where it never did, up to the last.

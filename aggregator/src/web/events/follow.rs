@@ -81,7 +81,7 @@ async fn look(app: &App, after: i64, limit: usize, wanted: impl Fn(&EventRecord)
             }
             found.events.len() < limit && looked_at < LOOKED_AT_MAX
         })?;
-        found.through = through;
+        found.through = through.last;
         Ok(found)
     };
     Ok(app.store.read(select).await?)
