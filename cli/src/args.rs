@@ -1,11 +1,16 @@
 //! The command line of `keyvigil`.
 
+mod events;
+mod keys;
+
 use std::path::PathBuf;
 
-use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use keyvigil_common::event::EventKind;
-use keyvigil_common::finding::FindingKind;
+
+pub(crate) use self::events::{Events, Findings, Watch};
+use self::events::{WATCH_HELP, events_help};
+use self::keys::KEYS_HELP;
+pub(crate) use self::keys::{KeyFilter, Keys, OfKeys};
 
 /// Keyvigil for operators: start it, ask it, act on it.
 #[derive(Debug, Parser)]
@@ -136,179 +141,6 @@ pub(crate) struct Query {
     pub(crate) limit: Option<usize>,
 }
 
-const KEYS_HELP: &str = "The table is as wide as the terminal; piped, or with COLUMNS set very high, nothing is cut.\n\nExamples:\n  keyvigil keys --expires-before +30d --status active\n  keyvigil keys --finding weak,private_key_readable\n  keyvigil keys --host web-1 --output csv > keys.csv\n  keyvigil keys show 3f2a9c10\n  keyvigil keys --usage\n  keyvigil keys --usage 3f2a9c10\n  keyvigil keys --used before:-90d\n  keyvigil keys cbom > cbom.json";
-
-#[derive(Debug, Args)]
-pub(crate) struct Keys {
-    #[command(subcommand)]
-    pub(crate) command: Option<OfKeys>,
-    /// Who uses them, and how much: of one key, or of all private keys that match.
-    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "")]
-    pub(crate) usage: Option<String>,
-    #[command(flatten)]
-    pub(crate) filter: KeyFilter,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum OfKeys {
-    /// Shows one key: what it is, what is wrong with it, where it lies, what happened to it.
-    #[command(after_help = SHOW_HELP)]
-    Show {
-        /// Its id or fingerprint, or at least six characters that one of them begins with.
-        #[arg(value_name = "ID_OR_FINGERPRINT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-        key: String,
-    },
-    /// Writes the inventory as a CycloneDX CBOM (JSON) to standard output.
-    #[command(after_help = "Examples:\n  keyvigil keys cbom > cbom.json\n  keyvigil keys cbom --version 1.7 --host web-1 > web-1.json")]
-    Cbom {
-        /// CycloneDX version: 1.6 or 1.7.
-        #[arg(long, default_value = "1.6")]
-        version: String,
-        /// What lies on this host only.
-        #[arg(long)]
-        host: Option<String>,
-        /// The public CAs that the system ships, too.
-        #[arg(long)]
-        trust_store: bool,
-    },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct KeyFilter {
-    /// On this host.
-    #[arg(long)]
-    pub(crate) host: Option<String>,
-    /// certificate, private_key, ssh_public_key, ...; comma-separated.
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
-    /// rsa, ec, ed25519, ...; comma-separated.
-    #[arg(long)]
-    pub(crate) algorithm: Option<String>,
-    /// active, superseded, expired, revoked, removed; comma-separated.
-    #[arg(long)]
-    pub(crate) status: Option<String>,
-    /// Ends before this time: RFC 3339, 2027-01-31, 2027-01, 2027, Unix ms, +30d, or -5d.
-    #[arg(long, allow_hyphen_values = true)]
-    pub(crate) expires_before: Option<String>,
-    /// With a finding of this kind, such as weak; comma-separated. `keyvigil findings --help` lists them.
-    #[arg(long)]
-    pub(crate) finding: Option<String>,
-    /// held, trusted, authorized, peer, served; comma-separated.
-    #[arg(long)]
-    pub(crate) role: Option<String>,
-    /// pem, pkcs12, jks, authorized_keys, ...; comma-separated.
-    #[arg(long)]
-    pub(crate) file_format: Option<String>,
-    /// never (since it is observed), unknown (nothing observes it), before:TIME, since:TIME.
-    #[arg(long)]
-    pub(crate) used: Option<String>,
-    /// Text in subject, path, names or fingerprint.
-    #[arg(long)]
-    pub(crate) search: Option<String>,
-    /// Shows the public CAs that the system ships, too.
-    #[arg(long)]
-    pub(crate) trust_store: bool,
-    /// not_after, severity, last_seen, first_seen, last_used, subject; with - in front for the reverse.
-    #[arg(long, allow_hyphen_values = true)]
-    pub(crate) sort: Option<String>,
-    /// Rows at most (table and JSON: 100; CSV always holds all).
-    #[arg(long, value_parser = at_least_one)]
-    pub(crate) limit: Option<usize>,
-}
-
-const SHOW_HELP: &str = "`keyvigil keys --output json` has ids whole; where several keys begin so, they are listed.\n\nExamples:\n  keyvigil keys show 3f2a9c10\n  keyvigil keys show SHA256:vk0dOV...\n  keyvigil keys show 3f2a9c10 --output json";
-const FINDINGS_EXAMPLES: &str = "Examples:\n  keyvigil findings --severity critical,warning\n  keyvigil findings --host web-1 --kind expiring,expired\n  keyvigil findings --key 3f2a9c10 --output json";
-const EVENTS_EXAMPLES: &str = "Examples:\n  keyvigil events --last 24h\n  keyvigil events --kind rotated,removed --start 2026-11-01T00:00:00Z --end 2026-11-08T00:00:00Z\n  keyvigil events --key 3f2a9c10\n  keyvigil events --kind accessed,denied --exe openssl --last 24h";
-
-#[derive(Debug, Args)]
-#[command(after_help = findings_help())]
-pub(crate) struct Findings {
-    /// Of these kinds; comma-separated.
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
-    /// critical, warning, info; comma-separated.
-    #[arg(long)]
-    pub(crate) severity: Option<String>,
-    /// On this host.
-    #[arg(long)]
-    pub(crate) host: Option<String>,
-    /// About this key: its id or fingerprint, or how one of them begins.
-    #[arg(long)]
-    pub(crate) key: Option<String>,
-    /// Findings at most.
-    #[arg(long, default_value_t = 100, value_parser = at_least_one)]
-    pub(crate) limit: usize,
-}
-
-fn findings_help() -> String {
-    let kinds: Vec<&str> = FindingKind::ALL.iter().map(|kind| kind.as_str()).collect();
-    format!("Kinds:\n  {}\n\n{FINDINGS_EXAMPLES}", kinds.join("\n  "))
-}
-
-fn events_help() -> String {
-    let kinds: Vec<&str> = EventKind::ALL.iter().map(|kind| kind.as_str()).collect();
-    format!("Kinds:\n  {}\n\n{EVENTS_EXAMPLES}", kinds.join("\n  "))
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "it must be a whole number, 1 or more".to_owned())
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Events {
-    /// Of these kinds, such as rotated; comma-separated.
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
-    /// On this host.
-    #[arg(long)]
-    pub(crate) host: Option<String>,
-    /// Of this key: its id or fingerprint, or how one of them begins.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) key: Option<String>,
-    /// By this program: its path, or the last part of it.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) exe: Option<String>,
-    /// By this user: name or number.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) user: Option<String>,
-    /// Range that ends now: 15m, 24h, 7d (default: all there are).
-    #[arg(long, conflicts_with_all = ["start", "end"])]
-    pub(crate) last: Option<String>,
-    /// Start of the range: RFC 3339, 2026-11-22, 2026-11, Unix ms, or -1h.
-    #[arg(long, allow_hyphen_values = true)]
-    pub(crate) start: Option<String>,
-    /// End of the range.
-    #[arg(long, allow_hyphen_values = true)]
-    pub(crate) end: Option<String>,
-    /// Rows at most.
-    #[arg(long, default_value_t = 50, value_parser = at_least_one)]
-    pub(crate) limit: usize,
-}
-
-const WATCH_HELP: &str = "`--output json` prints one JSON object a line. After a cut it goes on where it was, without a gap and without\nrepeats.\n\nExamples:\n  keyvigil watch --kind accessed,denied,policy_violation\n  keyvigil watch --host web-1 --exe nginx\n  keyvigil watch --key 3f2a9c10 --output json\n\nExit codes: 130 ended by Ctrl-C, 2 usage, 69 aggregator unreachable, 77 not allowed.";
-
-#[derive(Debug, Args)]
-pub(crate) struct Watch {
-    /// Of these kinds, such as accessed; comma-separated.
-    #[arg(long)]
-    pub(crate) kind: Option<String>,
-    /// Of this key: its id or fingerprint, or how one of them begins.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) key: Option<String>,
-    /// On this host.
-    #[arg(long)]
-    pub(crate) host: Option<String>,
-    /// By this program: its path, or the last part of it.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) exe: Option<String>,
-    /// By this user: name or number.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
-    pub(crate) user: Option<String>,
-    /// From behind the event of this id on, as `--output json` has them (default: from now on).
-    #[arg(long, value_name = "ID")]
-    pub(crate) after: Option<String>,
-}
-
 #[derive(Debug, Args)]
 pub(crate) struct Alerts {
     /// pending, firing, acknowledged, resolved; comma-separated (default: all but resolved).
@@ -416,6 +248,10 @@ pub(crate) struct Gaps {
     /// The newest so many; all are shown otherwise.
     #[arg(long)]
     pub(crate) limit: Option<usize>,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|count| *count > 0).ok_or_else(|| "it must be a whole number, 1 or more".to_owned())
 }
 
 #[cfg(test)]
