@@ -136,11 +136,12 @@ impl Inventory {
         keys.get(&tenant).and_then(|keys| keys.get(id)).map(|key| key.places.clone()).unwrap_or_default()
     }
 
-    /// When a key was used last as far as that is written; `None` where there is no such key.
+    /// Whether a use of a key is worth writing; `None` where there is no such key.
     #[must_use]
-    pub fn last_used(&self, tenant: TenantId, id: &str) -> Option<Option<i64>> {
+    pub fn use_is_news(&self, tenant: TenantId, id: &str, at_ms: i64, by: &UsedBy) -> Option<bool> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.get(&tenant).and_then(|keys| keys.get(id)).map(|key| key.last_used_ms)
+        let key = keys.get(&tenant).and_then(|keys| keys.get(id))?;
+        Some(by.is_news(at_ms, key.last_used_ms.zip(key.last_used_by.as_ref())))
     }
 
     /// Takes in what was committed of uses.

@@ -1,5 +1,5 @@
 //! When a key was used last, and by whom: taken from what agents deliver, written with the rest of a batch, at most once in a
-//! while for each key. What says so are opens for reading and the growth of counters that have the tag `key`.
+//! while for each key and program. What says so are opens for reading and the growth of counters that have the tag `key`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +14,7 @@ use crate::index::{SeriesId, TenantId};
 use crate::store::ledger::Table;
 use crate::store::{Store, StoreError, Tx};
 
-/// How much later a use must be to be written, ms: a busy key is not written with every batch.
+/// How much later a use by the same program and user must be to be written, ms: a busy key is not written with every batch.
 const NEWER_MS: i64 = 60_000;
 /// Counters of uses of a key.
 const OPERATIONS: [&str; 5] =
@@ -35,6 +35,16 @@ pub struct UsedBy {
     /// systemd unit or container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+}
+
+impl UsedBy {
+    /// Whether a use by this one is worth writing, `at_ms` after `known`: where the key lies on many hosts, which of them it was is not.
+    pub(super) fn is_news(&self, at_ms: i64, known: Option<(i64, &Self)>) -> bool {
+        known.is_none_or(|(known_ms, by)| {
+            let is_another = (&self.exe, &self.user) != (&by.exe, &by.user);
+            at_ms >= known_ms.saturating_add(NEWER_MS) || is_another && at_ms > known_ms
+        })
+    }
 }
 
 impl std::fmt::Display for UsedBy {
@@ -141,8 +151,7 @@ impl Uses {
     pub fn write(&mut self, tx: &Tx<'_>, inventory: &Inventory, tenant: TenantId, told: &BTreeSet<String>) -> Result<Vec<Used>, StoreError> {
         let mut used = Vec::new();
         for (key, (at_ms, by)) in std::mem::take(&mut self.last) {
-            let known = inventory.last_used(tenant, &key);
-            if known.is_none() && !told.contains(&key) || known.flatten().is_some_and(|known| at_ms < known.saturating_add(NEWER_MS)) {
+            if !inventory.use_is_news(tenant, &key, at_ms, &by).unwrap_or_else(|| told.contains(&key)) {
                 continue;
             }
             let Some(mut record) = tx.get::<KeyRecord>(Table::Key, tenant, &key)? else { continue };
@@ -182,6 +191,17 @@ fn grew(mut before: Option<f64>, times: &[i64], values: &[f64]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_uses_a_key_right_after_another_is_the_last_and_a_busy_one_is_not_written_each_time() {
+        let by = |host: &str, exe: &str| UsedBy { host: host.into(), exe: Some(exe.into()), ..UsedBy::default() };
+        let (nginx, cat) = (by("web-1", "/usr/sbin/nginx"), by("web-1", "/usr/bin/cat"));
+        assert!(cat.is_news(1_001, Some((1_000, &nginx))));
+        assert!(!cat.is_news(999, Some((1_000, &nginx))), "it was before");
+        assert!(!nginx.is_news(60_999, Some((1_000, &nginx))));
+        assert!(!by("web-2", "/usr/sbin/nginx").is_news(60_999, Some((1_000, &nginx))));
+        assert!(nginx.is_news(61_000, Some((1_000, &nginx))) && nginx.is_news(5, None));
+    }
 
     #[test]
     fn a_counter_tells_when_it_grew_last_and_nothing_where_it_stood_still() {
