@@ -9,7 +9,7 @@ static __always_inline struct task_struct *current_task(void)
 	return (struct task_struct *)bpf_get_current_task();
 }
 
-/* Appends the text at `from`, with its NUL; the room behind what is used is always NAME_ROOM or more. */
+/* Appends the name at `from`, with its NUL: no kernel has one that is longer. The room behind what is used is always NAME_ROOM or more. */
 static __always_inline void put_name(struct record *r, const void *from)
 {
 	__u32 used = r->used;
@@ -20,8 +20,6 @@ static __always_inline void put_name(struct record *r, const void *from)
 		return;
 	}
 	n = bpf_probe_read_kernel_str(&r->text[used & (TEXT_ROOM - 1)], NAME_ROOM, from);
-	if (n == NAME_ROOM)
-		r->flags |= RECORD_CUT;
 	if (n > 0)
 		r->used = used + n;
 }
@@ -110,8 +108,14 @@ static __always_inline void put_actor(struct record *r, __u32 kind)
 	if (exe)
 		put_path(r, __builtin_preserve_access_index(&exe->f_path));
 	r->exe_len = r->used;
+	if (r->flags & RECORD_CUT)
+		r->flags = RECORD_CUT_EXE;
 	put_cgroup(r, task);
 	r->cgroup_len = r->used - r->exe_len;
+	if (r->flags & RECORD_CUT)
+		r->flags |= RECORD_CUT_CGROUP;
+	if (r->flags)
+		r->flags |= RECORD_CUT;
 }
 
 #endif

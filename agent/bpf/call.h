@@ -380,8 +380,7 @@ static __always_inline struct binding take_opened(struct opened *seen)
 
 static __always_inline int loaded(__u64 object)
 {
-	__u64 thread = bpf_get_current_pid_tgid();
-	struct opened *seen = bpf_map_lookup_elem(&opened, &thread);
+	struct opened *seen = opened_here();
 	struct binding to = {}, before = {};
 
 	if (!object)
@@ -500,16 +499,16 @@ int key_used(struct pt_regs *ctx)
 {
 	__u32 number;
 	struct call *call = the_call(ctx, &number);
-	__u64 object, thread = bpf_get_current_pid_tgid();
 	struct binding from = {};
 	struct use use = {};
 	struct opened *seen;
+	__u64 object;
 
 	if (!call || (call->output != NO_ARGUMENT && !argument(ctx, call->output)) || is_inner(ctx, call, number))
 		return 0;
 	use.call = number;
 	if (call->flags & CALL_OPENED) {
-		seen = bpf_map_lookup_elem(&opened, &thread);
+		seen = opened_here();
 		if (seen)
 			from = take_opened(seen);
 	} else if (call->object != NO_ARGUMENT) {

@@ -57,14 +57,19 @@ static __always_inline __u64 folded(__u64 hash)
 
 /* Above, which file as of its last change; below, which contents, as far as size and last write tell: what is only given other rights
  * or another name holds the same key. 0 where the kernel has no such times. */
-static __always_inline __u64 generation_of(struct file *file, struct inode *inode)
+static __always_inline __u64 generation_of(struct file *file)
 {
-	struct inode *under = below(file, inode);
+	struct file *layer;
+	struct inode *inode;
 	struct instant c, m;
 	__u64 ino, file_hash, contents;
 
-	if (under)
-		inode = under;
+	for (int i = 0; i < LAYERS_MAX; i++) {
+		layer = below(file);
+		if (layer)
+			file = layer;
+	}
+	inode = BPF_CORE_READ(file, f_inode);
 	c = changed(inode);
 	m = written(inode);
 	if (!c.seconds && !m.seconds)

@@ -95,6 +95,10 @@ struct file {
 	void *private_data;
 } KERNEL_TYPE;
 
+struct filename {
+	const char *name;
+} KERNEL_TYPE;
+
 struct fdtable {
 	unsigned int max_fds;
 	struct file **fd;

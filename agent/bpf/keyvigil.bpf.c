@@ -2,6 +2,7 @@
  * `cargo xtask bpf` compiles them; what comes of it lies beside this file, so that the agent builds without clang. */
 #include "handshake.h"
 #include "uring.h"
+#include "walk.h"
 
 char LICENSE[] SEC("license") = "Dual MIT/GPL";
 

@@ -4,6 +4,7 @@
 
 #include "generation.h"
 
+#define ERRNO_MAX 4095
 #define ERRNO_PERM (-1)
 #define ERRNO_ACCES (-13)
 #define DIR_CURRENT (-100)
@@ -12,10 +13,12 @@
 
 /* What a thread opened and has not loaded a key from: two at most, more are as good as unknown. */
 struct opened {
+	/* Start of the thread and number of its program: another may have its id later, or its place. */
+	__u64 started_ns;
+	__u32 exec;
 	__u32 first;
 	__u32 second;
 	__u32 many;
-	__u32 loaded_pad;
 	/* The object that was loaded last: an outer function returns the same once more. */
 	__u64 loaded;
 	__u64 first_generation;
@@ -29,12 +32,27 @@ struct {
 	__type(value, struct opened);
 } opened SEC(".maps");
 
+/* What this thread opened in this program; 0 for nothing. */
+static __always_inline struct opened *opened_here(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct opened *seen = bpf_map_lookup_elem(&opened, &thread);
+	struct task_struct *task = current_task();
+
+	if (!seen || seen->started_ns != BPF_CORE_READ(task, start_boottime) || seen->exec != (__u32)BPF_CORE_READ(task, self_exec_id))
+		return 0;
+	return seen;
+}
+
 static __always_inline void remember_open(__u32 file, __u64 generation)
 {
 	__u64 thread = bpf_get_current_pid_tgid();
-	struct opened *seen = bpf_map_lookup_elem(&opened, &thread), fresh = { .first = file, .first_generation = generation };
+	struct opened *seen = opened_here(), fresh = { .first = file, .first_generation = generation };
+	struct task_struct *task = current_task();
 
 	if (!seen) {
+		fresh.started_ns = BPF_CORE_READ(task, start_boottime);
+		fresh.exec = BPF_CORE_READ(task, self_exec_id);
 		bpf_map_update_elem(&opened, &thread, &fresh, BPF_ANY);
 		return;
 	}
@@ -58,11 +76,10 @@ static __always_inline int is_ours(void)
 	return set && (set->self == pid || set->agent == pid);
 }
 
-static __always_inline int tell_opened(struct file *file, const char *path)
+static __always_inline int tell_opened(struct file *file, struct given given)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct file_id id = id_of(inode);
-	__u32 number = number_of(file, inode, &id, path), flags;
+	struct file_id id = id_of(BPF_CORE_READ(file, f_inode));
+	__u32 number = number_of(file, &id, given), flags;
 	__u64 generation;
 	struct record *r;
 
@@ -71,7 +88,7 @@ static __always_inline int tell_opened(struct file *file, const char *path)
 	flags = BPF_CORE_READ(file, f_flags);
 	if (flags & NAME_ONLY)
 		return 0;
-	generation = generation_of(file, inode);
+	generation = generation_of(file);
 	remember_open(number, generation);
 	r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
 	if (!r) {
@@ -119,7 +136,26 @@ static __always_inline void put_base(struct record *r, long dir)
 		put_path(r, __builtin_preserve_access_index(&file->f_path));
 }
 
-static __always_inline int tell_denied(const char *path, long dir, long result)
+/* Appends the path that was asked for. */
+static __always_inline void put_asked(struct record *r, struct asked *a)
+{
+	__u32 used = r->used;
+	long n;
+
+	if (used >= TEXT_ROOM) {
+		r->flags |= RECORD_CUT | RECORD_CUT_ASKED;
+		return;
+	}
+	n = bpf_probe_read_kernel_str(&r->text[used & (TEXT_ROOM - 1)], PATH_READ, a->path);
+	if (n >= PATH_READ)
+		r->flags |= RECORD_CUT | RECORD_CUT_ASKED;
+	if (n > 0)
+		r->used = used + n;
+	r->asked_len = r->used - used;
+}
+
+/* What is known by its path alone: opens that were denied, and those of which the kernel tells no more. */
+static __always_inline int tell_asked(struct given given, long dir, long result)
 {
 	__u32 zero = 0, before;
 	struct asked *a = bpf_map_lookup_elem(&asked, &zero);
@@ -129,7 +165,7 @@ static __always_inline int tell_denied(const char *path, long dir, long result)
 
 	if (!a || is_ours())
 		return 0;
-	len = bpf_probe_read_user_str(a->path, sizeof(a->path), path);
+	len = read_path(a, given);
 	if (len <= 1)
 		return 0;
 	hash = hash_of(a->path, len, 1);
@@ -141,13 +177,11 @@ static __always_inline int tell_denied(const char *path, long dir, long result)
 		count_lost(LOST_RECORD);
 		return 0;
 	}
-	put_actor(r, RECORD_DENIED);
+	put_actor(r, RECORD_ASKED);
 	r->result = result;
 	if (!has_our_root())
 		r->mount_ns = BPF_CORE_READ(current_task(), nsproxy, mnt_ns, ns.inum);
-	before = r->used;
-	put_name(r, a->path);
-	r->asked_len = r->used - before;
+	put_asked(r, a);
 	before = r->used;
 	if (a->path[0] != '/')
 		put_base(r, dir);

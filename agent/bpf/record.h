@@ -8,12 +8,15 @@
 /* Text of a record, and the most of one name in a path; a power of two, for the verifier. */
 #define TEXT_ROOM 1024
 #define NAME_ROOM 256
+/* The most of a path that is read where it was asked for; more than a name. */
+#define PATH_READ 512
 /* Parts of a path that are walked. */
 #define DEPTH_MAX 24
 
 enum record_kind {
 	RECORD_OPENED = 1,
-	RECORD_DENIED = 2,
+	/* Denied, or only known to be asked for. */
+	RECORD_ASKED = 2,
 	/* A process did its first operation with a key. */
 	RECORD_WORKER = 3,
 	/* A process that had done operations has ended. */
@@ -23,6 +26,12 @@ enum record_kind {
 enum record_flags {
 	/* A text did not fit. */
 	RECORD_CUT = 1,
+	/* It is the path of the program, and what is missing of it is its beginning. */
+	RECORD_CUT_EXE = 2,
+	/* Or that of the control group. */
+	RECORD_CUT_CGROUP = 4,
+	/* Or the path that was asked for, and its end is missing. */
+	RECORD_CUT_ASKED = 8,
 };
 
 struct record {
@@ -58,7 +67,7 @@ struct record {
 	__u32 used;
 	char comm[16];
 	char parent_comm[16];
-	char text[TEXT_ROOM + NAME_ROOM];
+	char text[TEXT_ROOM + PATH_READ];
 };
 
 /* Which file: device and inode as the kernel has them. */

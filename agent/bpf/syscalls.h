@@ -138,7 +138,7 @@ int call_returned(__u64 *ctx)
 	__u32 call = CALLED(regs);
 	enum way wide = way_of(call), narrow = narrow_way_of(call), way;
 	long result = ctx[1], dir = DIR_CURRENT;
-	const char *path = 0;
+	struct given given = {};
 	struct file *file;
 	int has_narrow;
 
@@ -149,18 +149,21 @@ int call_returned(__u64 *ctx)
 	has_narrow = is_narrow(current_task());
 	way = has_narrow ? narrow : wide;
 	if (way == BY_PATH) {
-		path = (const char *)FIRST(regs, has_narrow);
+		given.path = (const char *)FIRST(regs, has_narrow);
 	} else if (way == BY_DIRECTORY) {
 		dir = (int)FIRST(regs, has_narrow);
-		path = (const char *)SECOND(regs, has_narrow);
+		given.path = (const char *)SECOND(regs, has_narrow);
 	} else if (way == OPENS_NOTHING) {
 		return 0;
 	}
+	/* The others are seen where they are carried out. */
+	if (way != BY_HANDLE && opens_are_seen())
+		return 0;
 	if (result >= 0) {
 		file = file_at(result);
-		return file ? tell_opened(file, path) : 0;
+		return file ? tell_opened(file, given) : 0;
 	}
-	return path ? tell_denied(path, dir, result) : 0;
+	return given.path ? tell_asked(given, dir, result) : 0;
 }
 
 #endif

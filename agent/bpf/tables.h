@@ -47,6 +47,9 @@ struct settings {
 	__u32 agent;
 	/* The helper's root directory. */
 	struct file_id root;
+	/* Opens are seen where the kernel carries them out. */
+	__u32 walks;
+	__u32 pad;
 };
 
 struct {

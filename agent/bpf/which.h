@@ -5,13 +5,21 @@
 
 #include "actor.h"
 
-#define PATH_READ 512
 #define OVERLAYFS_MAGIC 0x794c7630
+/* The kernel lets no more be laid upon one another (FILESYSTEM_MAX_STACK_DEPTH). */
+#define LAYERS_MAX 2
 #define HASH_START 0xcbf29ce484222325ULL
 #define HASH_PRIME 0x100000001b3ULL
 
+/* A path that is asked for. */
 struct asked {
 	char path[PATH_READ];
+};
+
+/* Where it lies: the caller's memory, or the kernel's copy of it, which nobody changes meanwhile. */
+struct given {
+	const char *path;
+	int is_copy;
 };
 
 struct {
@@ -26,6 +34,11 @@ static __always_inline __u64 hash_of(const char *path, long len, int last_only)
 {
 	__u64 hash = HASH_START;
 
+	/* Filled to the end: it may go on. */
+	if (len >= PATH_READ)
+		return 0;
+	/* Else the compiler takes the bound of the loop away, and older verifiers find none. */
+	asm volatile("" : "+r"(len));
 	for (int i = 0; i < PATH_READ; i++) {
 		if (i >= len - 1)
 			return hash;
@@ -35,6 +48,14 @@ static __always_inline __u64 hash_of(const char *path, long len, int last_only)
 			hash = (hash ^ (__u8)path[i]) * HASH_PRIME;
 	}
 	return 0;
+}
+
+/* Its length with the NUL; 0 or less for none. */
+static __always_inline long read_path(struct asked *to, struct given given)
+{
+	if (given.is_copy)
+		return bpf_probe_read_kernel_str(to->path, sizeof(to->path), given.path);
+	return bpf_probe_read_user_str(to->path, sizeof(to->path), given.path);
 }
 
 static __always_inline struct file_id id_of(struct inode *inode)
@@ -53,18 +74,18 @@ static __always_inline int is_inode(struct inode *inode)
 
 /* The file of a layer that an overlay's file stands for; 0 where it is none. The overlay keeps it as its private data, since Linux 6.13
  * behind one pointer more. */
-static __always_inline struct inode *below(struct file *file, struct inode *inode)
+static __always_inline struct file *below(struct file *file)
 {
 	struct file *layer;
 
-	if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_MAGIC)
+	if (BPF_CORE_READ(file, f_inode, i_sb, s_magic) != OVERLAYFS_MAGIC)
 		return 0;
 	layer = BPF_CORE_READ(file, private_data);
 	if (is_inode(BPF_CORE_READ(layer, f_inode)))
-		return BPF_CORE_READ(layer, f_inode);
+		return layer;
 	if (bpf_probe_read_kernel(&layer, sizeof(layer), layer) || !is_inode(BPF_CORE_READ(layer, f_inode)))
 		return 0;
-	return BPF_CORE_READ(layer, f_inode);
+	return layer;
 }
 
 /* Whether the thread's root is the helper's: a path means the same to both. */
@@ -79,16 +100,24 @@ static __always_inline int has_our_root(void)
 	return set && set->root.ino == root.ino && set->root.dev == root.dev;
 }
 
+static __always_inline int opens_are_seen(void)
+{
+	__u32 zero = 0;
+	struct settings *set = bpf_map_lookup_elem(&settings, &zero);
+
+	return set && set->walks;
+}
+
 /* The number of a file that has a followed one's name, by the path that it was asked for: a link on the way leads elsewhere since. */
-static __always_inline __u32 number_by_path(struct asked *a, const char *path)
+static __always_inline __u32 number_by_path(struct asked *a, struct given given)
 {
 	__u32 *which;
 	__u64 hash;
 	long len;
 
-	if (!path || !has_our_root())
+	if (!given.path || !has_our_root())
 		return 0;
-	len = bpf_probe_read_user_str(a->path, sizeof(a->path), path);
+	len = read_path(a, given);
 	if (len <= 1 || a->path[0] != '/')
 		return 0;
 	hash = hash_of(a->path, len, 0);
@@ -96,13 +125,13 @@ static __always_inline __u32 number_by_path(struct asked *a, const char *path)
 	return which ? *which : 0;
 }
 
-/* The number of a file, 0 for one that is not followed. `path` is what it was asked for, where that is known. */
-static __always_inline __u32 number_of(struct file *file, struct inode *inode, struct file_id *id, const char *path)
+/* The number of a file, 0 for one that is not followed. `given` is what it was asked for, where that is known. */
+static __always_inline __u32 number_of(struct file *file, struct file_id *id, struct given given)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent;
 	struct entry_id entry = {};
-	struct file_id layer;
-	struct inode *under;
+	struct file *layer = file;
+	struct file_id under;
 	__u32 *which = bpf_map_lookup_elem(&files, id), zero = 0;
 	struct asked *a;
 	char dots[3] = {};
@@ -110,10 +139,12 @@ static __always_inline __u32 number_of(struct file *file, struct inode *inode, s
 
 	if (which)
 		return *which;
-	under = below(file, inode);
-	if (under) {
-		layer = id_of(under);
-		which = bpf_map_lookup_elem(&files, &layer);
+	for (int i = 0; i < LAYERS_MAX; i++) {
+		layer = below(layer);
+		if (!layer)
+			break;
+		under = id_of(BPF_CORE_READ(layer, f_inode));
+		which = bpf_map_lookup_elem(&files, &under);
 		if (which)
 			return *which;
 	}
@@ -137,7 +168,7 @@ static __always_inline __u32 number_of(struct file *file, struct inode *inode, s
 		if (which)
 			return *which;
 	}
-	return number_by_path(a, path);
+	return number_by_path(a, given);
 }
 
 #endif

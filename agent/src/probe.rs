@@ -25,6 +25,8 @@ mod sys;
 pub mod tally;
 mod told;
 
+pub(crate) use self::told::CUT_OFF;
+
 use rustix::time::{ClockId, clock_gettime};
 
 /// The space of process numbers that the kernel begins with (`PROC_PID_INIT_INO`).

@@ -39,6 +39,7 @@ pub(crate) use self::users::{KeyUser, Watch, recall};
 use super::known::Known;
 use super::metric::counter;
 use super::{At, Collector, Context, MetricDef, Poke, Sink, Unit};
+use crate::probe::CUT_OFF;
 use crate::probe::message::{Opened, Sight};
 
 const COUNT: &str = "crypto.key.access_count";
@@ -52,6 +53,7 @@ const TOO_MANY: &str = "opens of more key files than can be followed";
 /// Users of keys that get series of their own; beyond them they share one.
 const SERIES_MAX: usize = 2_000;
 const OTHERS: &str = "others";
+const TOO_LONG: &str = "denied, by a path that is longer than is kept, so that it is not known whether a key lies there";
 const UNKNOWN: &str = "of a file that held a private key and is followed no more";
 
 pub(super) const METRICS: &[MetricDef] = &[
@@ -135,11 +137,17 @@ impl Access {
 
     /// Why not, where nothing can be told of it.
     fn tell(&mut self, opened: &Opened, at: At, sink: &mut Sink) -> Result<(), &'static str> {
-        let is_denied = opened.errno != 0;
-        let file = if is_denied { self.files.at(&opened.asked, opened.mount_ns, &self.context.root) } else { self.files.get(opened.file) };
-        let Some(mut file) = file.cloned() else {
-            // Of what is denied only the name is known, which other files have as well.
-            return if is_denied { Ok(()) } else { Err(UNKNOWN) };
+        let (is_denied, is_asked) = (opened.errno != 0, opened.file == 0);
+        let number = if is_asked { self.files.at(&opened.asked, opened.mount_ns, &self.context.root) } else { Some(opened.file) };
+        let Some((number, mut file)) = number.and_then(|number| Some((number, self.files.get(number)?.clone()))) else {
+            // Only its name is known, which other files have as well.
+            return if !is_asked {
+                Err(UNKNOWN)
+            } else if opened.asked.ends_with(CUT_OFF) {
+                Err(TOO_LONG)
+            } else {
+                Ok(())
+            };
         };
         let is_seen = is_denied || self.has_seen(opened, &mut file);
         if self.context.canary.is_its(&file.path) {
@@ -174,7 +182,7 @@ impl Access {
         };
         told(&mut self.folds, &event).into_iter().for_each(|event| sink.event(event));
         if !is_denied {
-            self.learn(opened.file, &event, &tags, (verdict.is_err(), rules.learn_hours, opens), sink);
+            self.learn(number, &event, &tags, (verdict.is_err(), rules.learn_hours, opens), sink);
         }
         if let Err(why) = verdict {
             self.count(UNAUTHORIZED, &Tags { result: if is_denied { "denied" } else { "opened" }, ..tags }, opens);

@@ -24,22 +24,37 @@ fn of_part(part: &str) -> Option<String> {
     is_id.then(|| id[..SHORT].to_owned())
 }
 
-/// The systemd unit of a process, `nginx.service`, or `container 0123456789ab`.
+/// The systemd unit of a process, `nginx.service`, or `container 0123456789ab`: the outermost, as whoever is given a control group names
+/// what lies in it as he likes. What a user's own manager or engine runs is named with that user: `user@1000.service/web.service`.
 #[must_use]
 pub fn unit(text: &str) -> Option<String> {
-    if let Some(container) = container(text) {
-        return Some(format!("container {container}"));
-    }
-    let mut named = None;
-    for line in text.lines() {
-        let mut fields = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (fields.next(), fields.next(), fields.next()) else { continue };
+    let path = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?.to_owned(), fields.next()?.to_owned());
         // Version 2 has no controllers; of version 1 the hierarchy of systemd knows most.
-        if controllers.is_empty() || controllers == "name=systemd" {
-            named = path.rsplit('/').find(|part| part.ends_with(".service") || part.ends_with(".scope")).or(named);
-        }
+        (controllers.is_empty() || controllers == "name=systemd").then_some(path)
+    };
+    let named = text.lines().filter_map(path).filter_map(|path| outermost(&path)).next_back();
+    named.or_else(|| container(text).map(|name| format!("{CONTAINER}{name}")))
+}
+
+/// What a container is told with.
+pub const CONTAINER: &str = "container ";
+
+fn outermost(path: &str) -> Option<String> {
+    let mut parts = path.split('/');
+    let mut next = || parts.by_ref().find_map(named);
+    let first = next()?;
+    if !first.starts_with("user@") || first.starts_with(CONTAINER) {
+        return Some(first);
     }
-    named.map(str::to_owned)
+    Some(next().map(|within| format!("{first}/{within}")).unwrap_or(first))
+}
+
+/// A part of a path that is a container or a unit.
+fn named(part: &str) -> Option<String> {
+    let is_unit = part.ends_with(".service") || part.ends_with(".scope");
+    of_part(part).map(|name| format!("{CONTAINER}{name}")).or_else(|| is_unit.then(|| part.to_owned()))
 }
 
 #[cfg(test)]
@@ -65,7 +80,12 @@ mod tests {
         let id = "0123456789abcdef".repeat(4);
         for (text, expected) in [
             ("0::/system.slice/nginx.service\n".to_owned(), Some("nginx.service")),
-            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service\n".to_owned(), Some("web.service")),
+            ("0::/user.slice/user-1000.slice/user@1000.service/app.slice/web.service\n".to_owned(), Some("user@1000.service/web.service")),
+            ("0::/user.slice/user-1000.slice/user@1000.service/init.scope/nginx.service\n".to_owned(), Some("user@1000.service/init.scope")),
+            (format!("0::/user.slice/user-1000.slice/user@1000.service/docker-{id}.scope\n"), Some("user@1000.service/container 0123456789ab")),
+            ("0::/user.slice/user-1000.slice/session-3.scope/nginx.service\n".to_owned(), Some("session-3.scope")),
+            ("0::/system.slice/delegated.service/nginx.service\n".to_owned(), Some("delegated.service")),
+            (format!("0::/system.slice/docker-{id}.scope/kubelet/docker-{}.scope\n", "f".repeat(64)), Some("container 0123456789ab")),
             ("0::/user.slice/user-0.slice/session-3.scope\n".to_owned(), Some("session-3.scope")),
             (format!("0::/system.slice/docker-{id}.scope\n"), Some("container 0123456789ab")),
             (format!("12:pids:/docker/{id}\n1:name=systemd:/docker/{id}\n"), Some("container 0123456789ab")),

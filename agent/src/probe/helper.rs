@@ -147,7 +147,7 @@ impl Helper {
         };
         for record in records {
             match record.deed {
-                Deed::Opened | Deed::Denied => {
+                Deed::Opened | Deed::Asked => {
                     let exe_sha256 = self.digests.as_mut().and_then(|digests| digests.hash(&record)).unwrap_or_default();
                     let opened = Opened { exe_sha256, ..opened(&record) };
                     if opened.errno == 0 {

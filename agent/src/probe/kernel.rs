@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
-use aya::programs::{BtfTracePoint, ProgramError, RawTracePoint, UProbe};
+use aya::programs::{BtfTracePoint, FExit, ProgramError, RawTracePoint, UProbe};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 
 use super::layout::{
@@ -23,12 +23,16 @@ const OBJECT: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/k
 #[cfg(not(target_arch = "x86_64"))]
 const OBJECT: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/keyvigil.aarch64.bpf.o"));
 
-/// The program on system calls that open files, and where it is attached.
+/// The programs on the functions of the kernel that carry opens out: by path, and by handle. Not every kernel lets these be watched.
+const WALK: (&str, &str) = ("path_opened", "do_filp_open");
+const HANDLES: (&str, &str) = ("handle_opened", "do_file_open_root");
+/// Else: the program on system calls that open files, and where it is attached.
 pub(super) const CALLS: &str = "call_returned";
 const CALLS_POINT: &str = "sys_exit";
-/// The program on another way to open: by `io_uring`.
-pub(super) const URING: &str = "uring_done";
-const RAW: [(&str, &str); 3] = [("forked", "sched_process_fork"), ("ended", "sched_process_exit"), (URING, "io_uring_complete")];
+/// And those on another way to open: by `io_uring`, when it is asked for and when it is done.
+pub(super) const URING: [&str; 2] = ["uring_asked", "uring_done"];
+const URING_POINTS: [&str; 2] = ["io_uring_submit_req", "io_uring_complete"];
+const RAW: [(&str, &str); 2] = [("forked", "sched_process_fork"), ("ended", "sched_process_exit")];
 /// Programs that are attached to functions of libraries.
 pub const ON_FUNCTIONS: [&str; 8] = ["key_returned", "key_filled", "key_passed", "key_freed", "key_used", "key_done", "handshake_called", "handshake_returned"];
 
@@ -60,6 +64,8 @@ pub struct Kernel {
     /// The kernel tells a program which probe it serves: since 5.15.
     pub has_cookies: bool,
     lost: PerCpuArray<MapData, u64>,
+    /// Opens are seen where the kernel carries them out.
+    walks: bool,
     /// What could not be attached, and why.
     pub refused: Vec<(String, String)>,
 }
@@ -94,6 +100,7 @@ impl Kernel {
             spots: HashMap::try_from(take(&mut ebpf, "spots")?).map_err(|e| reason(&e))?,
             has_cookies: true,
             lost: PerCpuArray::try_from(take(&mut ebpf, "lost")?).map_err(|e| reason(&e))?,
+            walks: false,
             refused: Vec::new(),
             ebpf,
         };
@@ -108,22 +115,46 @@ impl Kernel {
     }
 
     fn attach_all(&mut self, types: &Btf) {
-        let attached = self.program::<BtfTracePoint>(CALLS).and_then(|program| {
-            program.load(CALLS_POINT, types).map_err(|e| reason(&e))?;
-            program.attach().map(drop).map_err(|e| reason(&e))
-        });
-        self.note(CALLS, attached);
-        for (name, point) in RAW {
-            let attached = self.program::<RawTracePoint>(name).and_then(|program| {
-                program.load().map_err(|e| reason(&e))?;
-                program.attach(point).map(drop).map_err(|e| reason(&e))
+        match self.attach_walk(WALK, types) {
+            Ok(()) => self.walks = true,
+            Err(why) => tracing::info!("opens are seen as system calls, as the kernel does not let its functions be watched: {why}"),
+        }
+        if !self.walks {
+            for (name, point) in URING.into_iter().zip(URING_POINTS) {
+                let attached = self.attach_raw(name, point);
+                self.note(name, attached);
+            }
+        }
+        if !self.walks || self.attach_walk(HANDLES, types).is_err() {
+            let attached = self.program::<BtfTracePoint>(CALLS).and_then(|program| {
+                program.load(CALLS_POINT, types).map_err(|e| reason(&e))?;
+                program.attach().map(drop).map_err(|e| reason(&e))
             });
+            self.note(CALLS, attached);
+        }
+        for (name, point) in RAW {
+            let attached = self.attach_raw(name, point);
             self.note(name, attached);
         }
         for name in ON_FUNCTIONS {
             let loaded = self.program::<UProbe>(name).and_then(|program| program.load().map_err(|e| reason(&e)));
             self.note(name, loaded);
         }
+        // Before an agent says who it is, and where.
+        let told = self.leave_out(0, 0);
+        self.note("settings", told);
+    }
+
+    fn attach_walk(&mut self, (name, function): (&str, &str), types: &Btf) -> Result<(), String> {
+        let program = self.program::<FExit>(name)?;
+        program.load(function, types).map_err(|e| reason(&e))?;
+        program.attach().map(drop).map_err(|e| reason(&e))
+    }
+
+    fn attach_raw(&mut self, name: &str, point: &str) -> Result<(), String> {
+        let program = self.program::<RawTracePoint>(name)?;
+        program.load().map_err(|e| reason(&e))?;
+        program.attach(point).map(drop).map_err(|e| reason(&e))
     }
 
     fn note(&mut self, what: &str, result: Result<(), String>) {
@@ -153,7 +184,7 @@ impl Kernel {
     /// The system's.
     pub fn leave_out(&mut self, itself: u32, agent: u32) -> Result<(), String> {
         let root = Mounts::read().file(Path::new("/")).map_err(|e| e.to_string())?;
-        self.settings.set(0, settings(itself, agent, root), 0).map_err(|e| reason(&e))
+        self.settings.set(0, settings(itself, agent, root, self.walks), 0).map_err(|e| reason(&e))
     }
 
     /// Follows a file from now on, under this number.
@@ -283,7 +314,11 @@ impl Kernel {
     pub fn lost(&self) -> Lost {
         let lost = |why: u32| self.lost.get(&why, 0).map_or(0, |counts| counts.iter().sum());
         let missed = |names: &[&str]| names.iter().map(|name| self.missed(name)).sum::<u64>();
-        Lost { records: lost(0) + self.records.lost() + missed(&[CALLS, URING]), counts: lost(1) + missed(&ON_FUNCTIONS), bindings: lost(2) }
+        Lost {
+            records: lost(0) + self.records.lost() + missed(&[WALK.0, HANDLES.0, CALLS, URING[0], URING[1]]),
+            counts: lost(1) + missed(&ON_FUNCTIONS),
+            bindings: lost(2),
+        }
     }
 
     /// How often the kernel did not run a program when it should have; kernels before 5.12 do not tell.

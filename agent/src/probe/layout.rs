@@ -2,7 +2,7 @@
 //! own order. By hand and not by `transmute`: what comes out of a ring is input like any other.
 
 /// Bytes of [`Record`]'s text, with the room behind it (`TEXT_ROOM + NAME_ROOM`).
-const TEXT_BYTES: usize = 1024 + 256;
+const TEXT_BYTES: usize = 1024 + 512;
 const HEAD_BYTES: usize = 136;
 /// Bytes of a [`Call`].
 pub const CALL_BYTES: usize = 36;
@@ -20,8 +20,11 @@ pub const SPOT_BYTES: usize = 8 + SPOT_CODE;
 pub const RECORD_BYTES: usize = HEAD_BYTES + TEXT_BYTES;
 const HASH_START: u64 = 0xcbf2_9ce4_8422_2325;
 const HASH_PRIME: u64 = 0x100_0000_01b3;
-/// A text did not fit.
+/// A text did not fit; which.
 const CUT: u32 = 1;
+const CUT_EXE: u32 = 2;
+const CUT_CGROUP: u32 = 4;
+const CUT_ASKED: u32 = 8;
 /// More files may be meant than can be told.
 pub const AMBIGUOUS: u32 = u32::MAX;
 /// No such argument.
@@ -34,8 +37,8 @@ pub const NO_OFFSET: u16 = 0xffff;
 pub enum Deed {
     /// A file was opened.
     Opened,
-    /// Opening one was denied.
-    Denied,
+    /// One was asked for: denied, or nothing tells what came of it.
+    Asked,
     /// A process did its first operation with a key.
     Worked,
     /// One that had done so has ended.
@@ -49,6 +52,12 @@ pub struct Record {
     pub deed: Deed,
     /// A name in it is not whole.
     pub is_cut: bool,
+    /// The path of the program lacks its beginning.
+    pub exe_is_cut: bool,
+    /// That of the control group does.
+    pub cgroup_is_cut: bool,
+    /// The path that was asked for lacks its end.
+    pub asked_is_cut: bool,
     /// Since boot, with sleep.
     pub at_ns: u64,
     /// When the process was started, since boot.
@@ -127,12 +136,13 @@ impl Record {
         let mut r = Reader(bytes);
         let deed = match r.u32()? {
             1 => Deed::Opened,
-            2 => Deed::Denied,
+            2 => Deed::Asked,
             3 => Deed::Worked,
             4 => Deed::Ended,
             _ => return None,
         };
-        let is_cut = r.u32()? & CUT != 0;
+        let cut = r.u32()?;
+        let [is_cut, exe_is_cut, cgroup_is_cut, asked_is_cut] = [CUT, CUT_EXE, CUT_CGROUP, CUT_ASKED].map(|which| cut & which != 0);
         let (at_ns, started_ns, ino, exe_ino, generation) = (r.u64()?, r.u64()?, r.u64()?, r.u64()?, r.u64()?);
         let exe_id = (r.u32()?, exe_ino);
         let mount_ns = r.u32()?;
@@ -155,6 +165,9 @@ impl Record {
         Some(Self {
             deed,
             is_cut,
+            exe_is_cut,
+            cgroup_is_cut,
+            asked_is_cut,
             at_ns,
             started_ns,
             ino,
@@ -228,15 +241,16 @@ pub fn spot_key(offset: u64, code: &[u8; SPOT_CODE]) -> [u8; SPOT_BYTES] {
 }
 
 /// Bytes of the settings.
-pub const SETTINGS_BYTES: usize = 24;
+pub const SETTINGS_BYTES: usize = 32;
 
-/// Who is not told, and which is the root directory.
+/// Who is not told, which is the root directory, and whether opens are seen where the kernel carries them out.
 #[must_use]
-pub fn settings(itself: u32, agent: u32, root: (u32, u64)) -> [u8; SETTINGS_BYTES] {
+pub fn settings(itself: u32, agent: u32, root: (u32, u64), walks: bool) -> [u8; SETTINGS_BYTES] {
     let mut bytes = [0; SETTINGS_BYTES];
     bytes[..4].copy_from_slice(&itself.to_ne_bytes());
     bytes[4..8].copy_from_slice(&agent.to_ne_bytes());
-    bytes[8..].copy_from_slice(&file_key(root.0, root.1));
+    bytes[8..24].copy_from_slice(&file_key(root.0, root.1));
+    bytes[24..28].copy_from_slice(&u32::from(walks).to_ne_bytes());
     bytes
 }
 

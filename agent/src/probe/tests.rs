@@ -58,7 +58,7 @@ fn who_is_denied_is_named_with_what_he_asked_for() {
     kernel.follow_name(name_key(b"b.key")).unwrap();
     let script = format!("cd {}; ! setpriv --reuid 65534 cat ./b.key", dir.path().display());
     run("sh", &["-c", &script]);
-    let denied: Vec<Record> = records(&mut kernel).into_iter().filter(|record| record.deed == Deed::Denied).collect();
+    let denied: Vec<Record> = records(&mut kernel).into_iter().filter(|record| record.deed == Deed::Asked).collect();
     let [denied] = &denied[..] else { panic!("{denied:?}") };
     assert_eq!((denied.uid, denied.errno, &denied.asked[..]), (65_534, 13, &b"./b.key"[..]));
     assert_eq!(denied.base, dir.path().as_os_str().as_encoded_bytes());

@@ -7,6 +7,9 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// Stands for what is missing of a path.
+pub(crate) const CUT_OFF: char = '…';
+
 pub(super) fn who(record: &Record) -> Who {
     Who {
         pid: record.pid,
@@ -14,10 +17,11 @@ pub(super) fn who(record: &Record) -> Who {
         parent: record.parent,
         uid: record.uid,
         login_uid: record.login_uid,
-        exe: text(&record.exe),
+        // Whose beginning is missing might be taken for another.
+        exe: if record.exe_is_cut { format!("{CUT_OFF}{}", text(&record.exe)) } else { text(&record.exe) },
         comm: record.comm.clone(),
         parent_comm: record.parent_comm.clone(),
-        cgroup: text(&record.cgroup),
+        cgroup: if record.cgroup_is_cut { String::new() } else { text(&record.cgroup) },
     }
 }
 
@@ -32,6 +36,7 @@ pub(super) fn opened(record: &Record) -> Opened {
         (None | Some(b'/'), _) | (_, true) => record.asked.clone(),
         _ => [&record.base[..], b"/", &record.asked].concat(),
     };
+    let end = record.asked_is_cut.then_some(CUT_OFF).map(String::from).unwrap_or_default();
     Opened {
         at_ns: record.at_ns,
         who: who(record),
@@ -39,7 +44,7 @@ pub(super) fn opened(record: &Record) -> Opened {
         generation: record.generation,
         flags: record.flags,
         errno: record.errno,
-        asked: text(&asked),
+        asked: text(&asked) + &end,
         mount_ns: record.mount_ns,
         is_cut: record.is_cut,
         more: 0,

@@ -164,14 +164,17 @@ async fn every_way_to_open_a_key_is_seen_and_looking_at_it_is_none() {
     let dir = outside.to_string_lossy().into_owned();
     let keys = scene.keys.to_string_lossy().into_owned();
     let mut wanted = 0;
-    let ways: [&[&str]; 11] = [
+    let ways: [&[&str]; 14] = [
         &["open", "a.key"],
         &["open", &format!("{dir}/../keys/./a.key")],
         &["open", &format!("{dir}/link")],
         &["open", &format!("{dir}/hard")],
         &["openat", "a.key", &keys],
         &["openat2", "a.key"],
-        &["uring", "a.key"],
+        &["uring", "a.key", "descriptor"],
+        &["uring", "a.key", "table"],
+        &["uring", &format!("{dir}/link"), "table"],
+        &["uring", "a.key", "silent"],
         &["handle", &at("a.key")],
         &["narrow", "a.key", "open"],
         &["narrow", "a.key", "openat"],
@@ -193,8 +196,13 @@ async fn every_way_to_open_a_key_is_seen_and_looking_at_it_is_none() {
         format!("mount --bind {keys} {dir}/bind; {opens} open {dir}/bind/a.key"),
         format!("mount -t overlay overlay -o lowerdir={keys},upperdir={dir}/up,workdir={dir}/work {dir}/bind; {opens} open {dir}/bind/a.key"),
         format!("mount -t overlay overlay -o lowerdir={dir}/up,upperdir={keys},workdir={dir}/work2 {dir}/bind; {opens} open {dir}/bind/a.key"),
+        // An overlay upon an overlay, as containers within containers have them.
+        format!(
+            "mount -t overlay overlay -o lowerdir={keys}:{dir}/up {dir}/bind; mount -t overlay overlay -o lowerdir={dir}/bind:{dir}/work {dir}/upon; \
+             {opens} open {dir}/upon/a.key"
+        ),
     ];
-    scene.shell(&format!("mkdir {dir}/bind {dir}/up {dir}/work {dir}/work2"));
+    scene.shell(&format!("mkdir {dir}/bind {dir}/up {dir}/work {dir}/work2 {dir}/upon"));
     for script in scripts {
         // The work directory has to lie beside the upper one; a machine may not let us mount.
         let status = Command::new("unshare").args(["-m", "sh", "-ec", &script]).stderr(Stdio::null()).status().expect("it runs");
@@ -229,6 +237,10 @@ async fn who_is_denied_is_named_whatever_path_he_asked_for() {
         format!("{nobody} cat {dir}/a.key"),
         format!("{nobody} {opens} openat a.key {keys}"),
         format!("{nobody} {opens} openat2 a.key"),
+        format!("{nobody} {opens} uring a.key descriptor"),
+        format!("{nobody} {opens} uring {keys}/a.key table"),
+        // As far as a path is kept, and a name in it is not more than one may be.
+        format!("{nobody} cat {}{keys}/a.key", "/.".repeat(180)),
     ];
     for (at, way) in ways.iter().enumerate() {
         scene.shell(&format!("({way}) 2> /dev/null"));

@@ -75,7 +75,7 @@ pub(super) fn evidence(opened: &Opened, user: &str) -> Vec<(String, String)> {
     }
     evidence.push(("exe_sha256".to_owned(), exe_sha256.clone()));
     if *is_cut {
-        evidence.push(("cut".to_owned(), "a name is longer than what is kept of it".to_owned()));
+        evidence.push(("cut".to_owned(), "a path is longer than what is kept of it: … stands for its beginning".to_owned()));
     }
     evidence.retain(|(_, value)| !value.is_empty());
     evidence

@@ -177,17 +177,16 @@ impl Files {
         self.followed.get(&number).or_else(|| self.gone.get(&number).map(|(_, file)| file))
     }
 
-    /// The file of a path, as it was asked for: with dots and links in it. `mount_ns` is that of whoever has another root than the host,
+    /// The number of the file of a path, as it was asked for: with dots and links in it. `mount_ns` is that of whoever has another root than the host,
     /// whose paths are those of its container, if it is in one that is known; else they are nobody's.
-    pub(crate) fn at(&self, asked: &str, mount_ns: u32, root: &RootFs) -> Option<&Followed> {
+    pub(crate) fn at(&self, asked: &str, mount_ns: u32, root: &RootFs) -> Option<u32> {
         let plain = plain(Path::new(asked));
         if mount_ns != 0 {
             let prefix = self.containers.get(&mount_ns)?;
-            return self.followed.get(self.numbers.get(&format!("{prefix}{}", plain.display()))?);
+            return self.numbers.get(&format!("{prefix}{}", plain.display())).copied();
         }
-        let number = self.numbers.get(plain.to_string_lossy().as_ref());
         let by_links = || self.real.get(&std::fs::canonicalize(root.path(&plain)).ok()?);
-        self.followed.get(number.or_else(by_links)?)
+        self.numbers.get(plain.to_string_lossy().as_ref()).or_else(by_links).copied()
     }
 }
 
