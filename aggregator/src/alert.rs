@@ -46,8 +46,8 @@ pub struct Observation {
     pub detail: Option<String>,
     /// For rules that are more than a comparison: the verdict. Without it the rule's threshold decides.
     pub judged: Option<Judged>,
-    /// When something happened, where that is what the rule looks at, Unix ms.
-    pub event_ms: Option<i64>,
+    /// When something happened, where that is what the rule looks at, Unix ms; and the numbers of all who did it so far.
+    pub event: Option<(i64, Vec<u32>)>,
 }
 
 /// A verdict that does not come from comparing with the rule's threshold.
@@ -133,6 +133,8 @@ pub struct Memory {
     pub last_data: i64,
     /// When something happened last, where the rule looks at that, Unix ms.
     pub event_ms: i64,
+    /// Numbers of those who did it.
+    pub by: Vec<u32>,
     /// Channels that were told of this firing, and must therefore hear of its end.
     pub told: BTreeSet<String>,
 }
@@ -185,7 +187,7 @@ impl Observation {
     /// A value, or the lack of one, to be compared with the rule's threshold.
     #[must_use]
     pub fn new(metric_id: impl Into<String>, tags: Tags, value: Option<f64>) -> Self {
-        Self { tags, metric_id: metric_id.into(), value, detail: None, judged: None, event_ms: None }
+        Self { tags, metric_id: metric_id.into(), value, detail: None, judged: None, event: None }
     }
 
     /// Identity of the alert that `rule` has for this.

@@ -3,6 +3,7 @@
 
 #![expect(clippy::print_stderr, reason = "what was not tried, and how long it took, for who runs it")]
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -206,5 +207,53 @@ async fn a_policy_may_ask_what_a_program_consists_of() {
     for pid in allowed {
         assert_eq!(scene.violation(pid).await, None);
     }
+    scene.agent.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_around_a_policy_by_the_name_of_a_program_or_of_a_key() {
+    let (tac, cat) = (which("tac"), which("cat"));
+    let policy = |keys: &Path| {
+        let rows = ["a.pem", "caf*.pem"].map(|name| format!("[[access.policy]]\npath = {:?}\nexe = [{tac:?}]\n", keys.join(name)));
+        rows.concat()
+    };
+    let Some(scene) = Scene::new(&["a.pem"], policy).await else { return };
+    scene.followed(&tac, "a.pem").await;
+    let key = scene.keys.join("a.pem");
+
+    // A program that lies so deep that only the end of its path is kept, which is that of the one that may.
+    let deep = (0..30).fold(scene.harness.dir("deep"), |dir, _| dir.join("d")).join(tac.strip_prefix("/").expect("it is absolute"));
+    std::fs::create_dir_all(deep.parent().expect("a directory")).expect("directories");
+    std::fs::copy(&tac, &deep).expect("copied");
+    let pid = read(&deep, &key, 0);
+    let event = until("the program that lies deep", || scene.violation(pid)).await;
+    let exe = event["actor"]["exe"].as_str().expect("a program");
+    assert!(exe.starts_with('…') && exe.ends_with(tac.to_str().expect("text")), "{event}");
+
+    // Another name of the same file, which no policy names.
+    std::fs::hard_link(&key, scene.keys.join("0.pem")).expect("a link");
+    let pid = read(&cat, &scene.keys.join("0.pem"), 0);
+    until("the other name", || scene.violation(pid)).await;
+    until("that both names are known", || async {
+        let told = scene.events("created").await;
+        told.iter().any(|event| event["path"].as_str().is_some_and(|path| path.ends_with("0.pem"))).then_some(())
+    })
+    .await;
+    for name in ["0.pem", "a.pem"] {
+        let pid = read(&cat, &scene.keys.join(name), 0);
+        until("either name, now that both are known", || scene.violation(pid)).await;
+    }
+
+    // A name that is no text.
+    let odd = scene.keys.join(std::ffi::OsStr::from_bytes(b"caf\xe9\n.pem"));
+    let args = ["genpkey", "-algorithm", "ED25519", "-out"];
+    assert!(Command::new("openssl").args(args).arg(&odd).status().expect("openssl").success());
+    std::fs::set_permissions(&odd, std::fs::Permissions::from_mode(0o644)).expect("others may read it");
+    until("the key whose name is no text", || async {
+        read(&cat, &odd, 0);
+        let told = scene.events("policy_violation").await;
+        told.iter().any(|event| event["path"].as_str().is_some_and(|path| path.ends_with("caf\\xe9\\x0a.pem"))).then_some(())
+    })
+    .await;
     scene.agent.stop();
 }

@@ -67,6 +67,7 @@ use self::tracker::{GRACE, Tracker};
 pub(crate) use self::trouble::remedy;
 use self::walk::Root;
 use self::watcher::{Wanted, Watcher};
+use super::known::Around;
 use super::{At, Collector, Context, KnownKeys, Poke, Sink};
 use crate::rootfs::RootFs;
 
@@ -207,8 +208,9 @@ impl Keystore {
         let mut changes = self.tracker.leave_all(|path| ended(path));
         changes.append(&mut self.unwatched);
         changes.extend(self.tracker.update(at, &scan));
-        let files = scan.files.iter().filter(|(_, observed)| observed.objects.iter().any(|object| object.facts.kind.is_private()));
-        let generations = files.map(|(path, observed)| (path.clone(), observed.version.generation())).collect();
+        let files = || scan.files.iter().filter(|(_, observed)| observed.objects.iter().any(|object| object.facts.kind.is_private()));
+        let generations = files().map(|(path, observed)| (path.clone(), observed.version.generation())).collect();
+        let odd = files().filter_map(|(path, observed)| Some((path.clone(), observed.odd?.to_owned()))).collect();
         let hidden = scan.hidden;
         let before = self.memory.clone();
         self.catch_up(at, sink);
@@ -227,7 +229,7 @@ impl Keystore {
         self.roots(&host.found.roots, sink);
         self.memory.remember(&mut self.stored, &mut self.tracker, sink);
         let roots = self.sites.iter().skip(1).map(|site| (site.prefix.clone(), site.root.path("/"))).collect();
-        self.known.write(self.tracker.held().map(|held| (&held.facts, &held.place)), roots, generations);
+        self.known.write(self.tracker.held().map(|held| (&held.facts, &held.place)), Around { roots, generations, odd });
         self.watch(host, sink);
         self.sites.iter_mut().zip(&looks).for_each(|(site, looked)| site.is_known |= looked.is_ok());
         self.looked_ms = Some(looked_ms);

@@ -4,7 +4,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{Hash, Hasher};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyvigil_common::key::{KeyFacts, KeyKind, Place, Role};
@@ -35,8 +35,8 @@ pub(crate) struct Known {
     pub(crate) roots: BTreeMap<String, PathBuf>,
     /// In which state these files were when they were read, as the kernel programs number it.
     pub(crate) generations: BTreeMap<String, u64>,
-    /// Another number with each change of `private`.
-    pub(crate) private_version: u64,
+    /// Where those of them lie whose paths are told as other text than they are: names of any bytes, paths that are too long.
+    pub(crate) odd: BTreeMap<String, PathBuf>,
 }
 
 impl Known {
@@ -47,8 +47,12 @@ impl Known {
 
     /// Where a file lies as this process reaches it: of a container through the container's root.
     pub(crate) fn place(&self, path: &str, root: &RootFs) -> PathBuf {
-        let inside = self.roots.iter().find_map(|(prefix, root)| Some(RootFs::new(root).path(path.strip_prefix(prefix.as_str())?)));
-        inside.unwrap_or_else(|| root.path(path))
+        let odd = self.odd.get(path);
+        let inside = self.roots.iter().find_map(|(prefix, root)| {
+            let shown = path.strip_prefix(prefix.as_str())?;
+            Some(RootFs::new(root).path(odd.map_or(Path::new(shown), PathBuf::as_path)))
+        });
+        inside.unwrap_or_else(|| root.path(odd.map_or(Path::new(path), PathBuf::as_path)))
     }
 }
 
@@ -78,19 +82,38 @@ pub struct KnownKeys(Arc<Mutex<Shared>>, OwnReads);
 struct Shared {
     /// `None` before the first scan.
     latest: Option<Arc<Known>>,
-    version: u64,
-    poke: Option<Poke>,
+    /// Another number with each change of the certificates, and of the private keys.
+    versions: [u64; 2],
+    pokes: [Option<Poke>; 3],
+}
+
+/// Who reads what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reads {
+    /// Certificates.
+    Served,
+    /// Files with private keys.
+    Access,
+    /// The same.
+    Operations,
+}
+
+/// What a scan found beside the keys.
+#[derive(Debug, Default)]
+pub(crate) struct Around {
+    /// As in [`Known`].
+    pub(crate) roots: BTreeMap<String, PathBuf>,
+    /// As in [`Known`].
+    pub(crate) generations: BTreeMap<String, u64>,
+    /// As in [`Known`].
+    pub(crate) odd: BTreeMap<String, PathBuf>,
 }
 
 impl KnownKeys {
-    /// Replaces what is known; wakes who reads it where a certificate came, went or moved.
-    pub(crate) fn write<'a>(
-        &self,
-        held: impl Iterator<Item = (&'a Arc<KeyFacts>, &'a Place)>,
-        roots: BTreeMap<String, PathBuf>,
-        generations: BTreeMap<String, u64>,
-    ) {
-        let (mut known, mut hasher, mut private) = (Known { roots, generations, ..Known::default() }, DefaultHasher::new(), DefaultHasher::new());
+    /// Replaces what is known; wakes who reads it where a certificate came, went or moved, or a private key did.
+    pub(crate) fn write<'a>(&self, held: impl Iterator<Item = (&'a Arc<KeyFacts>, &'a Place)>, around: Around) {
+        let Around { roots, generations, odd } = around;
+        let (mut known, mut hasher, mut private) = (Known { roots, generations, odd, ..Known::default() }, DefaultHasher::new(), DefaultHasher::new());
         for (facts, place) in held {
             if facts.kind.is_private() {
                 known.keys.insert(facts.fingerprint.clone());
@@ -102,13 +125,13 @@ impl KnownKeys {
                 known.certificates.push(KnownCertificate { facts: Arc::clone(facts), path, held, used_by });
             }
         }
-        known.private_version = private.finish();
-        let version = hasher.finish();
+        let versions = [hasher.finish(), private.finish()];
         let mut shared = self.lock();
-        let is_news = shared.latest.is_none() || shared.version != version;
-        (shared.latest, shared.version) = (Some(Arc::new(known)), version);
-        if is_news && let Some(poke) = &shared.poke {
-            poke.poke();
+        let is_first = shared.latest.is_none();
+        let [served, watched] = [0, 1].map(|of| is_first || shared.versions[of] != versions[of]);
+        (shared.latest, shared.versions) = (Some(Arc::new(known)), versions);
+        for (poke, _) in shared.pokes.iter().zip([served, watched, watched]).filter(|(_, is_news)| *is_news) {
+            poke.iter().for_each(Poke::poke);
         }
     }
 
@@ -123,8 +146,8 @@ impl KnownKeys {
     }
 
     /// Whom to wake.
-    pub(crate) fn on_change(&self, poke: Poke) {
-        self.lock().poke = Some(poke);
+    pub(crate) fn on_change(&self, who: Reads, poke: Poke) {
+        self.lock().pokes[who as usize] = Some(poke);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

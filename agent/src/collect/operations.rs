@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use keyvigil_common::canary::CanaryPath;
 
-use super::access::{Actors, Counts, Delivery, Files, Held, Lane, Link, Numbered, lasting};
-use super::known::Known;
+use super::access::{Actors, Counts, Delivery, Files, Held, Lane, Link, Numbered, Room, lasting};
+use super::known::{Known, Reads};
 use super::metric::counter;
 use super::{At, Collector, Context, MetricDef, Poke, Sink, Unit};
 use crate::probe::message::{Sight, Used};
@@ -153,7 +153,7 @@ impl Operations {
         }
         tags.retain(|(_, value)| !value.is_empty());
         let mut row = (metric, tags);
-        if !self.counts.takes(&row, SERIES_MAX) {
+        if !self.counts.takes(&row, &[Room { all: &|_| true, max: SERIES_MAX }]) {
             row.1.retain(|(name, _)| matches!(*name, "key" | "version" | "resumed"));
             row.1.push(("exe", OTHERS.to_owned()));
         }
@@ -257,6 +257,7 @@ impl Collector for Operations {
 
     fn on_change(&mut self, poke: Poke) {
         self.context.canary.on_change(poke.clone(), false);
+        self.context.known.on_change(Reads::Operations, poke.clone());
         self.link.start(poke, Lane::Uses);
     }
 }

@@ -41,7 +41,7 @@ use self::owners::Owners;
 use self::ports::Port;
 use self::probe::{Answer, Question};
 use self::report::{GRACE, Server, Spot};
-use super::known::{Known, KnownKeys};
+use super::known::{Known, KnownKeys, Reads};
 use super::{At, Collector, Context, Poke, Sink};
 use crate::rootfs::RootFs;
 
@@ -109,7 +109,7 @@ impl Collector for Served {
     }
 
     fn on_change(&mut self, poke: Poke) {
-        self.known.on_change(poke.clone());
+        self.known.on_change(Reads::Served, poke.clone());
         self.poke = Some(poke);
     }
 }

@@ -12,7 +12,7 @@ use super::kernel::{Kernel, Lost};
 use super::layout::{AMBIGUOUS, Deed, Use, name_key};
 use super::libraries::Libraries;
 use super::marks::Marks;
-use super::message::{Ask, FILES_MAX, Opened, Sight, Tell, Used, VERSION, What, Who};
+use super::message::{Ask, FILES_MAX, Opened, Sight, Tell, Used, VERSION, What, Who, path_of};
 use super::probes::Probes;
 use super::programs::{self, Programs};
 use super::sight;
@@ -329,7 +329,7 @@ impl Helper {
         };
         let files = ask.files.iter().map(|(dev, ino, number)| ((*dev, *ino), *number)).collect();
         let entries = ask.entries.iter().map(|(dev, ino, name, number)| (((*dev, *ino), *name), *number)).collect();
-        let paths = ask.paths.iter().map(|(path, number)| (name_key(path.as_bytes()), *number)).collect();
+        let paths = ask.paths.iter().map(|(path, number)| (name_key(path_of(path).as_os_str().as_encoded_bytes()), *number)).collect();
         replace(&mut self.files, files, kernel, |kernel, file| kernel.leave(file.0, file.1), |kernel, file, number| kernel.follow(file.0, file.1, number))?;
         replace(
             &mut self.entries,

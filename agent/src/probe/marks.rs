@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::audit::Audit;
-use super::message::{Opened, Who};
+use super::message::{Opened, Who, path_of};
 use super::place::Mounts;
 use super::since_boot_ns;
 use super::sys::{self, Mark};
@@ -85,7 +85,7 @@ impl Marks {
     /// Marks these files, and their directories, as whatever replaces a file is it; and no others.
     pub fn follow(&mut self, files: &[(u32, u64, u32)], paths: &[(String, u32)]) {
         self.files = files.iter().map(|(dev, ino, number)| ((*dev, *ino), *number)).collect();
-        self.paths = paths.iter().map(|(path, number)| (PathBuf::from(path), *number)).collect();
+        self.paths = paths.iter().map(|(path, number)| (path_of(path), *number)).collect();
         let directories = self.paths.keys().filter_map(|path| path.parent()).map(|path| (path.to_owned(), Mark::Children));
         let wanted: BTreeMap<PathBuf, Mark> = directories.chain(self.paths.keys().map(|path| (path.clone(), Mark::File))).collect();
         // Also those that are marked: another file may lie there by now.

@@ -1,6 +1,10 @@
 //! What the agent and its helper say to each other: one JSON object a line, over a Unix socket. The agent names the files with keys,
 //! whose opens are told, and can order nothing else: whoever takes over the agent gets no hold on the helper.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 /// Form of the messages; both must have the same.
@@ -9,6 +13,18 @@ pub const VERSION: u32 = 1;
 pub const LINE_MAX: usize = 8 << 20;
 /// Files that are followed.
 pub const FILES_MAX: usize = 65_536;
+
+/// A path in a message: each byte as the character of that number, as names may be any bytes.
+#[must_use]
+pub fn spelled(path: &Path) -> String {
+    path.as_os_str().as_bytes().iter().map(|byte| char::from(*byte)).collect()
+}
+
+/// The path that was [spelled] so.
+#[must_use]
+pub fn path_of(spelled: &str) -> PathBuf {
+    OsString::from_vec(spelled.chars().map(|char| u8::try_from(char).unwrap_or(b'?')).collect()).into()
+}
 
 /// From the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +55,7 @@ pub enum Ask {
         entries: Vec<(u32, u64, u64, u32)>,
         /// Hashes of the last parts of their paths: an open that is denied has no more than a path.
         names: Vec<u64>,
-        /// Their paths and numbers: for links on the way that lead elsewhere since, and for kernels that follow files by nothing else.
+        /// Their paths, [`spelled`], and numbers: for links on the way that lead elsewhere since, and for kernels that follow files by nothing else.
         paths: Vec<(String, u32)>,
     },
 }

@@ -17,8 +17,9 @@ pub const METRIC_ID: &str = "crypto.key.security_events";
 /// Tags that say what it is about, and who it was.
 const ABOUT: [&str; 3] = ["host", "key", "path"];
 const BY: &str = "by";
-/// Of those who did it, how many are named.
+/// Of those who did it, how many are named: those who came first, and who came last. Of how many it is known that they are told.
 const BY_MAX: usize = 8;
+const TOLD_MAX: usize = 255;
 /// Alerts that a host has open for keys of their own; what happens to further keys is told together.
 const OF_HOST_MAX: usize = 100;
 const OVER: &str = "Not again: ";
@@ -98,11 +99,15 @@ fn observe_news(identity: &str, all: &[&Happened], before: Option<&Alert>, now_m
     let last = all.last()?;
     let named = before.and_then(|alert| alert.tags.get(BY)).unwrap_or_default();
     let mut by: Vec<String> = named.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    let mut told = before.map(|alert| alert.memory.by.clone()).filter(|told| told.len() >= by.len()).unwrap_or_else(|| by.iter().map(|who| number(who)).collect());
     for one in all {
         let who = short(&format!("{} as {}", one.exe, one.user)).replace(", ", " ");
-        if by.len() < BY_MAX && !by.contains(&who) {
-            by.push(who);
+        if told.len() >= TOLD_MAX || told.contains(&number(&who)) {
+            continue;
         }
+        told.push(number(&who));
+        by.truncate(BY_MAX - 1);
+        by.push(who);
     }
     let is_of_many = identity != self::identity(&about(last));
     let mut tags = if is_of_many { about(&together(last)) } else { about(last) };
@@ -112,12 +117,23 @@ fn observe_news(identity: &str, all: &[&Happened], before: Option<&Alert>, now_m
     }
     let times = before.and_then(|alert| alert.value).unwrap_or(0.0) + all.iter().map(|one| f64::from(one.times)).sum::<f64>();
     let mut seen = Observation::new(METRIC_ID, tags, Some(times));
-    seen.event_ms = Some(now_ms);
     let often = if times > 1.0 { format!(", {times} times") } else { String::new() };
-    seen.detail = Some(format!("by {}{often}", by.join(", ")));
+    let others = match told.len() - by.len() {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    seen.detail = Some(format!("by {}{others}{often}", by.join(", ")));
+    let rank = u8::try_from(told.len()).unwrap_or(u8::MAX);
+    seen.event = Some((now_ms, told));
     seen.judged =
-        Some(judged(identity, true, u8::try_from(by.len()).unwrap_or(u8::MAX), last.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()));
+        Some(judged(identity, true, rank, last.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()));
     Some(seen)
+}
+
+/// Of somebody's name.
+fn number(who: &str) -> u32 {
+    let digest = keyvigil_common::sha256(who.as_bytes());
+    u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
 }
 
 fn observe_quiet(rule: &Rule, identity: &str, alert: &Alert, now_ms: i64) -> Observation {
@@ -157,5 +173,29 @@ mod tests {
         let all: Vec<Happened> = (0..OF_HOST_MAX + 50).map(|n| one("web", n)).chain([one("db", 0)]).collect();
         assert_eq!(look(&all, 1_000), (OF_HOST_MAX + 1, 1, vec![Some(50.0)]));
         assert_eq!(look(&[one("web", 9_999), one("web", 3)], 2_000), (OF_HOST_MAX + 1, 1, vec![Some(51.0)]), "known ones keep their own");
+    }
+
+    #[test]
+    fn whoever_comes_after_many_others_is_told_and_named_once() {
+        let rule = crate::alert::shipped().into_iter().find(|rule| rule.rule_id == "unauthorized-key-access").unwrap();
+        let by = |exe: String| Happened { host: "web".into(), key: "k".into(), exe, user: "nobody".into(), times: 1, ..Happened::default() };
+        let mut alerts = BTreeMap::<String, Alert>::new();
+        let mut look = |exe: &str, now_ms| {
+            let seen = observe(&rule, &[by(exe.to_owned())], &alerts, now_ms);
+            let step = evaluate(&rule, &alerts, &seen, Tick { now_ms, interval_ms: 15_000 }).remove(0);
+            let alert = step.alert.unwrap();
+            alerts.insert(step.id, alert.clone());
+            (step.transition.map(|transition| transition.kind), alert.tags.get(BY).unwrap().to_owned(), alert.summary)
+        };
+        for n in 0..30 {
+            assert!(look(&format!("/tmp/{n}"), 1_000 + n).0.is_some(), "{n}");
+        }
+        let (told, by, summary) = look("/bin/thief", 2_000);
+        assert!(told.is_some() && by.ends_with("/bin/thief as nobody"), "{by}");
+        assert!(summary.contains("/bin/thief as nobody") && summary.contains("and 23 more"), "{summary}");
+        for known in ["/bin/thief", "/tmp/3", "/tmp/20"] {
+            let (told, by, _) = look(known, 3_000);
+            assert!(told.is_none() && by.ends_with("/bin/thief as nobody"), "{known} is told already: {by}");
+        }
     }
 }

@@ -206,7 +206,10 @@ fn look(alert: &mut Alert, seen: &Observation, tick: Tick) {
     alert.metric_id.clone_from(&seen.metric_id);
     alert.tags.clone_from(&seen.tags);
     (alert.stale, alert.last_evaluated, alert.memory.last_data) = (false, tick.now_ms, tick.now_ms);
-    alert.memory.event_ms = seen.event_ms.unwrap_or(alert.memory.event_ms);
+    if let Some((at_ms, by)) = &seen.event {
+        alert.memory.event_ms = *at_ms;
+        alert.memory.by.clone_from(by);
+    }
 }
 
 /// How much of a gap between two observations counts: all of it, unless nobody looked in between.

@@ -2,6 +2,7 @@
 //! so is the same after the agent was started anew: what the helper kept for it meanwhile names files by it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use keyvigil_common::key::KeyFacts;
 use super::generations::Generations;
 use crate::collect::known::Known;
 use crate::probe::layout::{AMBIGUOUS, generation, name_key};
-use crate::probe::message::{Ask, FILES_MAX};
+use crate::probe::message::{Ask, FILES_MAX, spelled};
 use crate::probe::place::Mounts;
 use crate::probe::since_boot_ns;
 use crate::rootfs::RootFs;
@@ -31,6 +32,16 @@ pub(crate) struct Followed {
     pub(crate) keys: Vec<Arc<KeyFacts>>,
     /// Where this process finds it.
     pub(crate) written: PathBuf,
+    /// All its names, where it has more than one: links that are no links to the kernel.
+    pub(crate) names: Vec<String>,
+}
+
+impl Followed {
+    /// All paths that it is known by.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let others = self.names.iter().filter(|name| **name != self.path);
+        std::iter::once(&self.path).chain(others).map(String::as_str)
+    }
 }
 
 /// What is known of the keys of a file in some state.
@@ -62,6 +73,8 @@ pub(crate) struct Files {
     canary: Option<PathBuf>,
     /// Files that cannot be followed, as there are too many.
     pub(crate) left_out: usize,
+    /// One of those that could not be reached by its path, and why.
+    pub(crate) unreachable: Option<String>,
 }
 
 impl Files {
@@ -72,10 +85,9 @@ impl Files {
 
     /// Takes what is known now, and makes of it what the helper is to follow.
     pub(crate) fn update(&mut self, known: &Known, root: &RootFs) -> Ask {
-        let (mut files, mut entries, mut names, mut paths) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
-        let mut mounts = Mounts::read();
+        let mut wanted = Wanted { mounts: Mounts::read(), ..Wanted::default() };
         // What stands for a container's root is a process in it.
-        known.roots.values().filter_map(|root| root.parent()).for_each(|process| mounts.add(&process.join("mountinfo")));
+        known.roots.values().filter_map(|root| root.parent()).for_each(|process| wanted.mounts.add(&process.join("mountinfo")));
         let container = |(prefix, root): (&String, &PathBuf)| Some((mount_namespace(root.parent()?)?, prefix.clone()));
         self.containers = known.roots.iter().filter_map(container).collect();
         let mut followed: BTreeMap<u32, Followed> = BTreeMap::new();
@@ -84,40 +96,28 @@ impl Files {
         let canary = self.canary.iter().map(|path| (path.to_string_lossy().into_owned(), path.clone(), Vec::new()));
         let users = known.private.iter().map(|(path, keys)| (path.clone(), known.place(path, root), keys.clone()));
         self.left_out = (known.private.len() + canary.len()).saturating_sub(FOLLOWED_MAX);
+        self.unreachable = None;
         for (path, written, keys) in canary.chain(users).take(FOLLOWED_MAX) {
             let mut number = number(&path);
             while followed.contains_key(&number) {
                 number = number.wrapping_add(1).max(1);
             }
-            followed.insert(number, Followed { written: written.clone(), keys, path: path.clone() });
             // Links in a container lead to where it takes them.
             let real = if known.is_inside(&path) { None } else { std::fs::canonicalize(&written).ok() };
             self.real.extend(real.iter().map(|real| (real.clone(), number)));
-            // The path as it is written, and where its links lead: a reader may come either way.
-            for path in [Some(&written), real.as_ref()].into_iter().flatten() {
-                let Some((directory, name)) = path.parent().zip(path.file_name()) else { continue };
-                let hash = name_key(name.as_encoded_bytes());
-                names.insert(hash);
-                paths.insert(path.to_string_lossy().into_owned(), number);
-                for directory in [Some(directory), volume(directory)].into_iter().flatten() {
-                    if let Ok((device, ino)) = mounts.file(directory) {
-                        entries.insert((device, ino, hash), number);
-                    }
-                }
+            match wanted.add(number, &written, real.as_deref()) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => self.unreachable = Some(format!("{path}: {e}")),
+                _ => {}
             }
-            if let Ok(place) = mounts.file(&written) {
-                files.insert(place, number);
-            }
+            followed.insert(number, Followed { written, keys, path, names: Vec::new() });
         }
-        self.numbers = followed.iter().map(|(number, file)| (file.path.clone(), *number)).collect();
+        wanted.name(&mut followed);
+        // As it is told, and as somebody asks for it.
+        let asked = |file: &Followed| [file.path.clone(), file.written.to_string_lossy().into_owned()];
+        self.numbers = followed.iter().flat_map(|(number, file)| asked(file).map(|path| (path, *number))).collect();
         self.remember(known, &followed);
         self.replace(followed);
-        Ask::Follow {
-            files: files.into_iter().map(|((dev, ino), number)| (dev, ino, number)).collect(),
-            entries: entries.into_iter().map(|((dev, ino, name), number)| (dev, ino, name, number)).collect(),
-            names: names.into_iter().collect(),
-            paths: paths.into_iter().collect(),
-        }
+        wanted.ask()
     }
 
     /// Follows these from now on; those that went keep their names for what is told late.
@@ -187,6 +187,54 @@ impl Files {
         }
         let by_links = || self.real.get(&std::fs::canonicalize(root.path(&plain)).ok()?);
         self.numbers.get(plain.to_string_lossy().as_ref()).or_else(by_links).copied()
+    }
+}
+
+/// What the helper is to follow.
+#[derive(Default)]
+struct Wanted {
+    mounts: Mounts,
+    /// One file may have more names than one, and is one file to the kernel.
+    files: BTreeMap<(u32, u64), Vec<u32>>,
+    entries: BTreeMap<(u32, u64, u64), u32>,
+    names: BTreeSet<u64>,
+    paths: BTreeMap<String, u32>,
+}
+
+impl Wanted {
+    /// A file: the path as it is written, and where its links lead, as a reader may come either way.
+    fn add(&mut self, number: u32, written: &Path, real: Option<&Path>) -> io::Result<()> {
+        for path in [Some(written), real].into_iter().flatten() {
+            let Some((directory, name)) = path.parent().zip(path.file_name()) else { continue };
+            let hash = name_key(name.as_encoded_bytes());
+            self.names.insert(hash);
+            self.paths.insert(spelled(path), number);
+            for directory in [Some(directory), volume(directory)].into_iter().flatten() {
+                if let Ok((device, ino)) = self.mounts.file(directory) {
+                    self.entries.insert((device, ino, hash), number);
+                }
+            }
+        }
+        self.files.entry(self.mounts.file(written)?).or_default().push(number);
+        Ok(())
+    }
+
+    /// Says of those that are one file by what other names it goes.
+    fn name(&self, followed: &mut BTreeMap<u32, Followed>) {
+        for numbers in self.files.values().filter(|numbers| numbers.len() > 1) {
+            let paths: Vec<String> = numbers.iter().filter_map(|number| Some(followed.get(number)?.path.clone())).collect();
+            let also = |number: &u32| followed.get_mut(number).into_iter().for_each(|file| file.names.clone_from(&paths));
+            numbers.iter().for_each(also);
+        }
+    }
+
+    fn ask(self) -> Ask {
+        Ask::Follow {
+            files: self.files.into_iter().filter_map(|((dev, ino), numbers)| Some((dev, ino, *numbers.first()?))).collect(),
+            entries: self.entries.into_iter().map(|((dev, ino, name), number)| (dev, ino, name, number)).collect(),
+            names: self.names.into_iter().collect(),
+            paths: self.paths.into_iter().collect(),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ impl AccessConfig {
     /// Why not, by the policy that comes nearest.
     pub(super) fn judge(&self, asking: &Asking<'_>) -> Result<(), String> {
         let about = |policy: &&AccessPolicy| match policy.key.as_str() {
-            "" => policy.path.iter().any(|path| covers(path, Path::new(&asking.file.path))),
+            "" => policy.path.iter().any(|path| asking.file.names().any(|name| covers(path, Path::new(name)))),
             id => asking.file.keys.iter().any(|key| key.id == id),
         };
         let (mut nearest, mut others) = (None::<(usize, String)>, 0);
@@ -108,7 +108,7 @@ mod tests {
 
     fn judge(config: &AccessConfig, path: &str, actor: &Actor, user: &str, exe_sha256: &str) -> Result<(), String> {
         assert_eq!(config.faults(), Vec::<String>::new());
-        let file = Followed { path: path.to_owned(), keys: Vec::new(), written: path.into() };
+        let file = Followed { path: path.to_owned(), keys: Vec::new(), written: path.into(), names: Vec::new() };
         config.judge(&Asking { file: &file, actor, user, exe_sha256, uid_of: &|name| (name == "toor").then_some(0) })
     }
 

@@ -37,6 +37,7 @@ impl FirstLook {
             let baseline = was_hidden || !was_looked_at(Path::new(path));
             let observed = Observed {
                 objects: &objects[path],
+                odd: None,
                 troubles: &[],
                 place: FilePlace::Made(Box::new(place)),
                 version: Version::default(),

@@ -70,7 +70,7 @@ impl<'a> Gathered<'a> {
             let path = site.reader.name(path);
             let place = FilePlace::Made(Box::new(Place::at(path.clone())));
             let troubles = std::slice::from_ref(trouble);
-            let observed = Observed { objects: &[], troubles, place, version: Version::default(), fresh: true, baseline: false };
+            let observed = Observed { objects: &[], odd: None, troubles, place, version: Version::default(), fresh: true, baseline: false };
             self.scan.files.entry(path).or_insert(observed);
         }
         self.scan.names.extend(looked.names.iter().cloned());

@@ -57,6 +57,8 @@ pub(super) struct Object {
 pub(super) struct Observed<'a> {
     /// Objects that were read, with their slots.
     pub(super) objects: &'a [Object],
+    /// Where it lies, where that is told as other text.
+    pub(super) odd: Option<&'a Path>,
     /// What was not.
     pub(super) troubles: &'a [Trouble],
     /// The file's part of the places of its objects.

@@ -222,7 +222,9 @@ impl Reader {
             let Stamp { device, inode, size, modified_ns, changed_ns, .. } = held.stamp;
             let version = Version { device, inode, size, modified_ns, changed_ns };
             let place = FilePlace::Held(&held.place);
-            let observed = Observed { objects: &held.objects, troubles: &held.troubles, place, version, fresh: held.fresh, baseline: false };
+            let shown = held.place.path.strip_prefix(&self.prefix).unwrap_or_default();
+            let odd = Some(held.path.as_path()).filter(|path| *path != Path::new(shown));
+            let observed = Observed { objects: &held.objects, odd, troubles: &held.troubles, place, version, fresh: held.fresh, baseline: false };
             Seen { observed, pattern: held.pattern, changed_ms: i64::try_from(changed_ns / 1_000_000).unwrap_or(0) }
         })
     }

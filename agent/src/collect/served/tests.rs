@@ -10,6 +10,7 @@ use keyvigil_common::event::{Event, EventKind};
 use keyvigil_common::key::{KeyFacts, Place, Sighting};
 
 use super::*;
+use crate::collect::known::Around;
 use crate::collect::tests::FakeHost;
 use crate::testkit::Workshop;
 
@@ -24,7 +25,7 @@ struct Host {
 impl Host {
     fn new(ports: &[u16]) -> Self {
         let known = KnownKeys::default();
-        known.write(std::iter::empty(), BTreeMap::new(), BTreeMap::new());
+        known.write(std::iter::empty(), Around::default());
         Self::with(Workshop::new(), ports, known)
     }
 
@@ -61,7 +62,7 @@ impl Host {
                 objects.into_iter().map(|object| (Arc::new(object.facts), Place::at(self.shop.path(file).to_string_lossy())))
             })
             .collect();
-        self.known.write(held.iter().map(|(facts, place)| (facts, place)), BTreeMap::new(), BTreeMap::new());
+        self.known.write(held.iter().map(|(facts, place)| (facts, place)), Around::default());
     }
 
     fn id(&self, certificate: &str) -> String {

@@ -48,6 +48,7 @@ fn look(tracker: &mut Tracker, model: &Model, at: At, inventory: &mut Inventory)
     let objects: BTreeMap<&String, Vec<Object>> = model.iter().map(|(path, ids)| (path, ids.iter().enumerate().map(object).collect())).collect();
     let observed = |path: &String| Observed {
         objects: &objects[path],
+        odd: None,
         troubles: &[],
         place: FilePlace::Made(Box::new(Place::at(path.clone()))),
         version: Version::default(),
