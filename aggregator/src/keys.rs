@@ -181,6 +181,15 @@ impl Inventory {
     /// # Errors
     /// None, or more than one.
     pub fn find(&self, tenant: TenantId, wanted: &str) -> Result<Arc<KeyRecord>, NotFound> {
+        // Fingerprints tell letters apart, ids do not.
+        let lower = || Some(wanted.to_ascii_lowercase()).filter(|lower| lower != wanted && wanted.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match self.find_as_is(tenant, wanted) {
+            Err(NotFound::None) => lower().map_or(Err(NotFound::None), |lower| self.find_as_is(tenant, &lower)),
+            found => found,
+        }
+    }
+
+    fn find_as_is(&self, tenant: TenantId, wanted: &str) -> Result<Arc<KeyRecord>, NotFound> {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         let none = Keys::new();
         let keys = keys.get(&tenant).unwrap_or(&none);

@@ -34,6 +34,12 @@ async fn follow(client: &Client, args: &Watch, output: Output) -> Result<(), Fai
     {
         hint(&format!("no key is known yet whose id or fingerprint begins with {key} (see `keyvigil keys`)"));
     }
+    if let Some(host) = &args.host
+        && let Ok(hosts) = client.hosts().await
+        && !hosts["hosts"].as_array().is_some_and(|hosts| hosts.iter().any(|known| known["host"] == host.as_str()))
+    {
+        hint(&format!("no host is known yet by the name {host} (see `keyvigil hosts`)"));
+    }
     if output != Output::Json {
         hint("waiting for events; Ctrl-C ends");
     }

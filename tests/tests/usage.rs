@@ -177,6 +177,8 @@ async fn whoever_follows_events_gets_each_once_also_over_a_restart_and_wrong_que
     let ask = async |path: &str, query: &[(&str, &str)]| client.call(Method::GET, path, query, None).await.expect_err("refused").to_string();
     assert!(ask(&usage, &[("start_time", "now"), ("end_time", "-1h")]).await.contains("start_time lies after end_time"));
     assert!(ask(&usage, &[("start_time", "-30d"), ("interval", "1s")]).await.contains("use a longer interval"));
+    assert!(ask(&usage, &[("interval", "0s")]).await.contains("write 1h or 1d"));
+    assert!(ask("/keys/%FF/usage", &[]).await.contains("the path names nothing"));
     assert!(ask(&usage, &[("since", "-30d")]).await.contains("known are: start_time end_time interval"));
     assert!(ask("/keys", &[("used", "often")]).await.contains("none of: never unknown before:TIME since:TIME"));
     assert!(ask("/events", &[("after", "x")]).await.contains("after must be what next_after said, or latest"));

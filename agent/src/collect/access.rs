@@ -306,7 +306,9 @@ impl Collector for Access {
             sink.absent(TOO_MANY, format_args!("there are more private keys here than can be followed; {} files are not", self.files.left_out));
         }
         if self.crowded_ms.is_some_and(|crowded_ms| (crowded_ms..crowded_ms + CROWDED_MS).contains(&at.wall_ms)) {
-            let why = format_args!("there are more than {SERIES_OF_KEY_MAX} of one key or {SERIES_MAX} of all; the rest is counted as \"{OTHERS}\", and events name each");
+            let why = format_args!(
+                "there are more than {SERIES_OF_KEY_MAX} of one key or {SERIES_MAX} of all; the rest is counted as \"{OTHERS}\", and events name each"
+            );
             sink.absent(CROWDED, why);
         }
         if let Some(why) = &self.files.unreachable {

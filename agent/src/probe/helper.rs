@@ -86,12 +86,14 @@ impl Helper {
         {
             tracing::warn!(error = %e, "there is no thread for what the kernel tells: opens may be lost while libraries are looked into");
         }
+        let mut programs = Programs::default();
+        programs.leave_out_itself();
         Self {
             eyes,
             probes: Probes::default(),
             libraries: Libraries::default(),
             began_ns: since_boot_ns(),
-            programs: Programs::default(),
+            programs,
             budget: Budget::default(),
             tally: Tally::default(),
             workers: HashMap::new(),

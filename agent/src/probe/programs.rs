@@ -49,17 +49,24 @@ struct Program {
 /// Those that read keys, and those that were late, by path.
 #[derive(Debug, Default)]
 pub struct Programs {
+    /// Device and inode of this program.
+    own: Option<(u32, u64)>,
     readers: BTreeMap<String, Program>,
     late: BTreeSet<String>,
     left_out: bool,
 }
 
 impl Programs {
+    /// This program itself reads keys only to show that it sees that.
+    pub fn leave_out_itself(&mut self) {
+        self.own = Mounts::read().file(Path::new("/proc/self/exe")).ok();
+    }
+
     /// A process opened a key.
     ///
     /// `exe` is the program's device and inode.
     pub fn read_key(&mut self, who: &Who, exe: (u32, u64)) {
-        if who.exe.is_empty() {
+        if who.exe.is_empty() || self.own == Some(exe) {
             return;
         }
         let has_room = self.readers.len() < KNOWN_MAX;

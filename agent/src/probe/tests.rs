@@ -124,10 +124,15 @@ fn signatures_of_two_keys_are_counted_each_with_its_file() {
             run("openssl", &["dgst", "-sha256", "-sign", key.to_str().unwrap(), "-out", "/dev/null", "/etc/hostname"]);
         }
     }
+    // What a program opened before is not what the one uses that took its place.
+    let other = dir.path().join("other.pem");
+    run("openssl", &["genpkey", "-algorithm", "RSA", "-out", other.to_str().unwrap()]);
+    let script = format!("exec 3< {}; exec openssl dgst -sha256 -sign {} -out /dev/null /etc/hostname", ec.display(), other.display());
+    run("sh", &["-c", &script]);
     let mut counted = std::collections::BTreeMap::new();
     for (used, count) in kernel.uses().unwrap() {
         *counted.entry((used.first, used.second, probes.operation(used.call), used.kind)).or_insert(0) += count;
     }
-    let wanted = [((1, 0, Some(Operation::Sign), 408), 3), ((2, 0, Some(Operation::Sign), 6), 5)];
+    let wanted = [((0, 0, Some(Operation::Sign), 6), 1), ((1, 0, Some(Operation::Sign), 408), 3), ((2, 0, Some(Operation::Sign), 6), 5)];
     assert_eq!(counted.into_iter().collect::<Vec<_>>(), wanted);
 }

@@ -99,7 +99,8 @@ fn observe_news(identity: &str, all: &[&Happened], before: Option<&Alert>, now_m
     let last = all.last()?;
     let named = before.and_then(|alert| alert.tags.get(BY)).unwrap_or_default();
     let mut by: Vec<String> = named.split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    let mut told = before.map(|alert| alert.memory.by.clone()).filter(|told| told.len() >= by.len()).unwrap_or_else(|| by.iter().map(|who| number(who)).collect());
+    let mut told =
+        before.map(|alert| alert.memory.by.clone()).filter(|told| told.len() >= by.len()).unwrap_or_else(|| by.iter().map(|who| number(who)).collect());
     for one in all {
         let who = short(&format!("{} as {}", one.exe, one.user)).replace(", ", " ");
         if told.len() >= TOLD_MAX || told.contains(&number(&who)) {
@@ -125,8 +126,7 @@ fn observe_news(identity: &str, all: &[&Happened], before: Option<&Alert>, now_m
     seen.detail = Some(format!("by {}{others}{often}", by.join(", ")));
     let rank = u8::try_from(told.len()).unwrap_or(u8::MAX);
     seen.event = Some((now_ms, told));
-    seen.judged =
-        Some(judged(identity, true, rank, last.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()));
+    seen.judged = Some(judged(identity, true, rank, last.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()));
     Some(seen)
 }
 

@@ -163,6 +163,7 @@ fn the_beginning_of_an_id_means_one_key_or_names_those_it_could_mean() {
     let find = |wanted: &str| inventory.find(1, wanted);
     assert_eq!(find("aaaaaaa1").unwrap().facts.id, "aaaaaaa1".repeat(8));
     assert_eq!(find("bbbbbb").unwrap().facts.kind, KeyKind::Certificate);
+    assert_eq!(find("AAAAAAA1").unwrap().facts.id, "aaaaaaa1".repeat(8), "as some tools write it");
     let Err(NotFound::Ambiguous(2, candidates)) = find("aaaaaa") else { panic!("two keys begin so") };
     assert_eq!(candidates.iter().map(|key| key.facts.kind).collect::<Vec<_>>(), [KeyKind::PrivateKey, KeyKind::Certificate]);
     assert!(matches!(find("aaaaa"), Err(NotFound::Short)));

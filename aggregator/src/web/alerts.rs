@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use keyvigil_common::limits::PAGE_ROWS_MAX;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::body::Body;
+use super::params::Named;
 use super::problem::Problem;
 use super::{App, params::Params};
 use crate::alert::{Alert, Rule, State as AlertState};
@@ -62,7 +63,7 @@ pub(super) async fn status(State(app): State<App>) -> Result<Json<Value>, Proble
 }
 
 /// One alert, its history, and who was told.
-pub(super) async fn one(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn one(State(app): State<App>, Named(id): Named) -> Result<Json<Value>, Problem> {
     let alert = app.alerts.get(&id).ok_or_else(|| Problem::not_found("this alert"))?;
     let tenant = app.tenant;
     let (history, notifications) = app
@@ -91,7 +92,7 @@ pub(super) struct Acknowledge {
 }
 
 /// Says that somebody takes care.
-pub(super) async fn acknowledge(State(app): State<App>, Path(id): Path<String>, Body(body): Body<Acknowledge>) -> Result<Json<Value>, Problem> {
+pub(super) async fn acknowledge(State(app): State<App>, Named(id): Named, Body(body): Body<Acknowledge>) -> Result<Json<Value>, Problem> {
     Ok(Json(as_json(&app.alerts.acknowledge(&id, &body.by, body.note.as_deref()).await?)))
 }
 
@@ -101,7 +102,7 @@ pub(super) async fn rules(State(app): State<App>) -> Json<Value> {
 }
 
 /// One rule.
-pub(super) async fn rule(State(app): State<App>, Path(id): Path<String>) -> Result<Json<Rule>, Problem> {
+pub(super) async fn rule(State(app): State<App>, Named(id): Named) -> Result<Json<Rule>, Problem> {
     app.alerts.rules().into_iter().find(|rule| rule.rule_id == id).map(Json).ok_or_else(|| Problem::not_found("this rule"))
 }
 
@@ -114,7 +115,7 @@ pub(super) async fn create_rule(State(app): State<App>, Body(rule): Body<Rule>) 
 }
 
 /// Replaces a rule.
-pub(super) async fn replace_rule(State(app): State<App>, Path(id): Path<String>, Body(mut rule): Body<Rule>) -> Result<Json<Rule>, Problem> {
+pub(super) async fn replace_rule(State(app): State<App>, Named(id): Named, Body(mut rule): Body<Rule>) -> Result<Json<Rule>, Problem> {
     if rule.rule_id.is_empty() {
         rule.rule_id.clone_from(&id);
     }
@@ -125,7 +126,7 @@ pub(super) async fn replace_rule(State(app): State<App>, Path(id): Path<String>,
 }
 
 /// Removes a rule.
-pub(super) async fn delete_rule(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn delete_rule(State(app): State<App>, Named(id): Named) -> Result<StatusCode, Problem> {
     app.alerts.delete_rule(&id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,13 +1,14 @@
 //! `/api/v1/ca`: how the CA stands, and the steps of its replacement.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
 use super::body::OrDefault;
+use super::params::Named;
 use super::problem::Problem;
 use crate::rotation::{RotationError, Status, Step};
 
@@ -48,7 +49,7 @@ pub(super) struct How {
 }
 
 /// Takes a step.
-pub(super) async fn step(State(app): State<App>, Path(step): Path<String>, OrDefault(how): OrDefault<How>) -> Result<Json<Value>, Problem> {
+pub(super) async fn step(State(app): State<App>, Named(step): Named, OrDefault(how): OrDefault<How>) -> Result<Json<Value>, Problem> {
     let step = match step.as_str() {
         "announce" => Step::Announce,
         "issue" => Step::Issue,

@@ -1,12 +1,13 @@
 //! `/api/v1/agents` (who is enrolled, revocation) and `/api/v1/hosts/{host}/enhance`.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::App;
 use super::body::OrDefault;
+use super::params::Named;
 use super::problem::Problem;
 use crate::fleet::{self, Agent, Enhance};
 
@@ -36,7 +37,7 @@ fn enhance<'a>(app: &App, agent: &'a Agent) -> Option<&'a Enhance> {
 }
 
 /// Revokes an agent by id or host name: its next request is refused, on connections that are open too.
-pub(super) async fn revoke(State(app): State<App>, Path(wanted): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn revoke(State(app): State<App>, Named(wanted): Named) -> Result<Json<Value>, Problem> {
     let revoked = app.enroll.revoke(app.tenant, wanted).await?;
     let agents: Vec<Value> = revoked.iter().map(|agent| json!({"agent": agent.id, "host": agent.host})).collect();
     Ok(Json(json!({"revoked": agents})))
@@ -70,7 +71,7 @@ impl Wanted {
 }
 
 /// Has a host sample at its shortest intervals for a while.
-pub(super) async fn begin(State(app): State<App>, Path(host): Path<String>, OrDefault(wanted): OrDefault<Wanted>) -> Result<Json<Value>, Problem> {
+pub(super) async fn begin(State(app): State<App>, Named(host): Named, OrDefault(wanted): OrDefault<Wanted>) -> Result<Json<Value>, Problem> {
     wanted.check()?;
     let until_ms = app.clock.now_ms() + wanted.minutes * 60_000;
     let agent = order(&app, host, Some(Enhance { sensors: wanted.sensors, until_ms })).await?;
@@ -79,7 +80,7 @@ pub(super) async fn begin(State(app): State<App>, Path(host): Path<String>, OrDe
 }
 
 /// Ends that early.
-pub(super) async fn end(State(app): State<App>, Path(host): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn end(State(app): State<App>, Named(host): Named) -> Result<Json<Value>, Problem> {
     let agent = order(&app, host, None).await?;
     Ok(Json(json!({"host": agent.host, "agent": agent.id, "until": null, "sensors": []})))
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use keyvigil_common::canary::CanaryPath;
 use keyvigil_common::config::Period;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::App;
 use super::body::OrDefault;
-use super::params::NoParams;
+use super::params::{Named, NoParams};
 use super::problem::Problem;
 use crate::enroll::EnrollError;
 use crate::fleet::{self, Agent, HostState};
@@ -36,14 +36,14 @@ pub(super) fn visible(app: &App) -> Vec<Agent> {
 }
 
 /// One host.
-pub(super) async fn one(State(app): State<App>, Path(host): Path<String>, _: NoParams) -> Result<Json<Value>, Problem> {
+pub(super) async fn one(State(app): State<App>, Named(host): Named, _: NoParams) -> Result<Json<Value>, Problem> {
     let agent = visible(&app).into_iter().find(|a| a.host == host || a.id == host).ok_or_else(|| Problem::not_found("this host"))?;
     Ok(Json(as_json(&app, &agent, &Counts::of(&app))))
 }
 
 /// Takes a host out that is gone for good: its agents may deliver no more, its keys lie there no more. What was measured and what
 /// happened stays.
-pub(super) async fn remove(State(app): State<App>, Path(host): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn remove(State(app): State<App>, Named(host): Named) -> Result<Json<Value>, Problem> {
     let (now_ms, tenant) = (app.clock.now_ms(), app.tenant);
     let all = app.fleet.list(tenant);
     let host = all.iter().find(|a| a.host == host || a.id == host).map(|a| a.host.clone()).ok_or_else(|| Problem::not_found("this host"))?;
@@ -153,7 +153,7 @@ pub(super) async fn tokens(State(app): State<App>) -> Result<Json<Value>, Proble
 }
 
 /// Revokes a join token.
-pub(super) async fn revoke_token(State(app): State<App>, Path(id): Path<String>) -> Result<StatusCode, Problem> {
+pub(super) async fn revoke_token(State(app): State<App>, Named(id): Named) -> Result<StatusCode, Problem> {
     if app.enroll.revoke_token(id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(Problem::not_found("this token")) }
 }
 

@@ -8,14 +8,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 pub(super) use usage::usage;
 
-use super::params::{NoParams, Params};
+use super::params::{Named, NoParams, Params};
 use super::problem::{Problem, shown};
 use super::{App, events, findings, pieces};
 use crate::keys::{self, Cursor, Filter, Findings, KeyRecord, NotFound, PREFIX_MIN, Sort, Status, UsedWhen, name};
@@ -210,7 +210,7 @@ pub(super) fn no_key(id: &str, why: NotFound) -> Problem {
 }
 
 /// One key, what is wrong with it, what belongs to it, and what happened to it.
-pub(super) async fn one(State(app): State<App>, Path(id): Path<String>, _: NoParams) -> Result<Json<Value>, Problem> {
+pub(super) async fn one(State(app): State<App>, Named(id): Named, _: NoParams) -> Result<Json<Value>, Problem> {
     let now_ms = app.clock.now_ms();
     let key = find(&app, &id)?;
     let (_, found) = look(&app).await?;

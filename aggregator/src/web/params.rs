@@ -10,6 +10,18 @@ use serde_json::Value;
 use super::problem::{Problem, shown};
 use crate::query::time;
 
+/// What a request's path names: a key, a host, an alert.
+pub(super) struct Named(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Named {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let name = axum::extract::Path::<String>::from_request_parts(parts, state).await;
+        name.map(|name| Self(name.0)).map_err(|e| Problem::new(e.status(), format!("the path names nothing: {}", e.body_text())))
+    }
+}
+
 /// Names and values, in order.
 #[derive(Debug, Default)]
 pub(super) struct Params(Vec<(String, String)>);

@@ -76,13 +76,13 @@ pub(super) const WATCH_HELP: &str = "`--output json` prints one JSON object a li
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
     /// Of these kinds, such as accessed; comma-separated.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) kind: Option<String>,
     /// Of this key: its id or fingerprint, or how one of them begins.
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) key: Option<String>,
     /// On this host.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) host: Option<String>,
     /// By this program: its path, or the last part of it.
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]

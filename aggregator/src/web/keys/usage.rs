@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use keyvigil_common::config::Period;
 use serde_json::{Value, json};
 
@@ -13,8 +13,9 @@ use crate::index::Selector;
 use crate::keys::KeyRecord;
 use crate::keys::usage::{self, Counter, Usage};
 use crate::query::uses::{self, Asked};
+use crate::web::App;
+use crate::web::params::{Named, Params};
 use crate::web::problem::Problem;
-use crate::web::{App, params::Params};
 
 const DAY_MS: i64 = 86_400_000;
 const RANGE_DAYS: i64 = 30;
@@ -30,7 +31,7 @@ const ACTORS_MAX: usize = 100;
 const BUCKETS_MAX: usize = 1_000;
 
 /// Who used a key, and how much; what nobody observes is unknown.
-pub(in crate::web) async fn usage(State(app): State<App>, Path(id): Path<String>, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
+pub(in crate::web) async fn usage(State(app): State<App>, Named(id): Named, RawQuery(raw): RawQuery) -> Result<Json<Value>, Problem> {
     let params = Params::from_query(raw.as_deref().unwrap_or_default())?;
     params.only(&["start_time", "end_time", "interval"])?;
     params.once(&["start_time", "end_time", "interval"])?;
@@ -44,7 +45,10 @@ pub(in crate::web) async fn usage(State(app): State<App>, Path(id): Path<String>
     let span = to_ms.saturating_sub(from_ms);
     let fits = || WIDTHS.into_iter().find(|width| span / width < BUCKETS).unwrap_or(span);
     let interval_ms = params.parse::<Period>("interval")?.map_or_else(fits, Period::as_ms);
-    if usize::try_from(span / interval_ms.max(1)).unwrap_or(usize::MAX) >= BUCKETS_MAX {
+    if interval_ms == 0 {
+        return Err(Problem::bad_request("interval: a range is not divided by nothing: write 1h or 1d"));
+    }
+    if usize::try_from(span / interval_ms).unwrap_or(usize::MAX) >= BUCKETS_MAX {
         return Err(Problem::bad_request(format!("that is more than {BUCKETS_MAX} intervals: use a longer interval or a shorter range")));
     }
     let (inventory, tenant, of) = (Arc::clone(&app.inventory), app.tenant, Arc::clone(&key));
