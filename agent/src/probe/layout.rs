@@ -148,7 +148,7 @@ impl Record {
         let mount_ns = r.u32()?;
         let (dev, file, pid, _tid, parent, uid) = (r.u32()?, r.u32()?, r.u32()?, r.u32()?, r.u32()?, r.u32()?);
         let login_uid = r.u32().map(|uid| (uid != u32::MAX).then_some(uid))?;
-        let (errno, flags) = (-r.u32()?.cast_signed(), r.u32()?);
+        let (errno, flags) = (r.u32()?.cast_signed().saturating_neg(), r.u32()?);
         let lengths = [r.u16()?, r.u16()?, r.u16()?, r.u16()?];
         let _used = r.u32()?;
         let (comm, parent_comm) = (r.name()?, r.name()?);

@@ -136,3 +136,17 @@ fn signatures_of_two_keys_are_counted_each_with_its_file() {
     let wanted = [((0, 0, Some(Operation::Sign), 6), 1), ((1, 0, Some(Operation::Sign), 408), 3), ((2, 0, Some(Operation::Sign), 6), 5)];
     assert_eq!(counted.into_iter().collect::<Vec<_>>(), wanted);
 }
+
+#[test]
+fn a_record_of_any_numbers_is_read() {
+    let mut bytes = vec![0xff; super::layout::RECORD_BYTES];
+    assert!(Record::read(&bytes).is_none(), "no such kind");
+    bytes.fill(0);
+    bytes[0] = 2;
+    let at = bytes.len();
+    for from in (4..at - 4).step_by(4) {
+        let mut bytes = bytes.clone();
+        bytes[from..from + 4].copy_from_slice(&i32::MIN.to_ne_bytes());
+        let _ = Record::read(&bytes);
+    }
+}
