@@ -1,6 +1,7 @@
-/* System calls that open files, as they return: where opens are not seen as the kernel carries them out. One program on what all calls pass, rather than one on each call's own tracepoint: those
- * are run as perf events, which the kernel leaves out, uncounted, on a processor where a change to any program's table was interrupted;
- * nor are there any for programs of 32 bits. So the numbers are known here, and what is no open is let go first. */
+/* System calls that open files, as they return: where opens are not seen as the kernel carries them out. One program on what all calls pass,
+ * rather than one on each call's own tracepoint: those are run as perf events, which the kernel leaves out, uncounted, on a processor where a
+ * change to any program's table was interrupted; nor are there any for programs of 32 bits. So the numbers are known here, and what is no open
+ * is let go first. */
 #ifndef KEYVIGIL_SYSCALLS_H
 #define KEYVIGIL_SYSCALLS_H
 

@@ -177,6 +177,9 @@ impl Access {
         let opens = opened.more.saturating_add(1);
         self.count(if is_denied { DENIED } else { COUNT }, &tags, opens, at.wall_ms);
         let mut evidence = actor::evidence(opened, &user);
+        if is_asked && !is_denied {
+            evidence.push(("asked_of".to_owned(), "io_uring, without an answer: whether it was opened is not known".to_owned()));
+        }
         if !is_seen {
             evidence.push(("key_as_of".to_owned(), "the scan before: the file has changed since, and was not read yet".to_owned()));
         }

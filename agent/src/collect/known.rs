@@ -1,5 +1,5 @@
-//! Which certificates lie on this host: written by the keystore sensor after each scan, read by the sensor of served certificates.
-//! The one thing that two sensors share; neither knows the other.
+//! Which certificates and private keys lie on this host: written by the keystore sensor after each scan, read by those of served certificates,
+//! of access and of operations. The one thing that sensors share; none knows another.
 
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -140,9 +140,6 @@ impl Kernel {
             let loaded = self.program::<UProbe>(name).and_then(|program| program.load().map_err(|e| reason(&e)));
             self.note(name, loaded);
         }
-        // Before an agent says who it is, and where.
-        let told = self.leave_out(0, 0);
-        self.note("settings", told);
     }
 
     fn attach_walk(&mut self, (name, function): (&str, &str), types: &Btf) -> Result<(), String> {

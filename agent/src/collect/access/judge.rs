@@ -6,8 +6,9 @@ use std::path::Path;
 use keyvigil_common::event::Actor;
 
 use super::files::Followed;
-use super::policy::{AccessConfig, AccessPolicy, CONTAINER};
+use super::policy::{AccessConfig, AccessPolicy};
 use crate::collect::keystore::covers;
+use crate::parse::cgroup::CONTAINER;
 
 /// Digits of a container's id that are told.
 const ID_DIGITS: usize = 12;

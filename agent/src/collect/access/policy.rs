@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::parse::cgroup::CONTAINER;
+
 /// Watching that a key needs before a new user of it is news, at most: a year.
 const LEARN_HOURS_MAX: u32 = 8_760;
 /// Digits of a SHA-256.
 const HASH_DIGITS: usize = 64;
-/// How containers are told beside units.
-pub(super) const CONTAINER: &str = "container ";
 
 /// `[access]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
