@@ -23,7 +23,7 @@ use keyvigil_common::event::{Event, EventKind};
 
 pub(super) use self::actor::Actors;
 use self::bare::Bare;
-pub(super) use self::counts::{Counts, Room};
+pub(super) use self::counts::{Counts, OTHERS};
 pub(super) use self::delivery::Delivery;
 pub(crate) use self::doubts::policy_doubts;
 use self::files::Followed;
@@ -51,13 +51,6 @@ const BLIND: &str = "opens of key files";
 const WHO: &str = "who opens key files";
 const TOO_MANY: &str = "opens of more key files than can be followed";
 const UNREACHABLE: &str = "opens of a key file";
-/// Users of keys that get series of their own, of each metric, and of these for each key; beyond them they share one.
-const SERIES_MAX: usize = 2_000;
-const SERIES_OF_KEY_MAX: usize = 200;
-/// For how long it is told that they did not fit.
-const CROWDED_MS: i64 = 3_600_000;
-const CROWDED: &str = "each user of a key in the counts";
-const OTHERS: &str = "others";
 const TOO_LONG: &str = "denied, by a path that is longer than is kept, so that it is not known whether a key lies there";
 const UNKNOWN: &str = "of a file that held a private key and is followed no more";
 
@@ -87,8 +80,6 @@ pub(super) struct Access {
     bare: Option<Bare>,
     /// What the helper said that it does not see, or less well.
     gaps: Vec<(String, String)>,
-    /// When somebody was counted among others last.
-    crowded_ms: Option<i64>,
 }
 
 /// Who did what with which key; what is empty is left away.
@@ -124,7 +115,6 @@ impl Access {
             counts: Counts::new(context.started_ms),
             bare: None,
             gaps: Vec::new(),
-            crowded_ms: None,
         }
     }
 
@@ -175,7 +165,7 @@ impl Access {
         let at_ms = at.wall_ms - age_ms(opened.at_ns);
         let kind = if is_denied { EventKind::Denied } else { EventKind::Accessed };
         let opens = opened.more.saturating_add(1);
-        self.count(if is_denied { DENIED } else { COUNT }, &tags, opens, at.wall_ms);
+        self.count(if is_denied { DENIED } else { COUNT }, &tags, opens);
         let mut evidence = actor::evidence(opened, &user);
         if is_asked && !is_denied {
             evidence.push(("asked_of".to_owned(), "io_uring, without an answer: whether it was opened is not known".to_owned()));
@@ -196,7 +186,7 @@ impl Access {
             self.learn(number, &event, &tags, (verdict.is_err(), rules.learn_hours, opens), sink);
         }
         if let Err(why) = verdict {
-            self.count(UNAUTHORIZED, &Tags { result: if is_denied { "denied" } else { "opened" }, ..tags }, opens, at.wall_ms);
+            self.count(UNAUTHORIZED, &Tags { result: if is_denied { "denied" } else { "opened" }, ..tags }, opens);
             let message = format!("{}, which its policy does not allow: {why}", event.message);
             let because = [("policy", "unauthorized access".to_owned()), ("because", why)].map(|(name, value)| (name.to_owned(), value));
             let evidence = event.evidence.into_iter().chain(because).collect();
@@ -264,16 +254,11 @@ impl Access {
         sink.event(Event { kind: EventKind::Accessed, at_ms: at.wall_ms, key_id, path: Some(path.clone()), actor: None, message, evidence });
     }
 
-    fn count(&mut self, metric: &'static str, tags: &Tags, opens: u64, at_ms: i64) {
+    fn count(&mut self, metric: &'static str, tags: &Tags, opens: u64) {
         let others = || Tags { exe: OTHERS.to_owned(), user: OTHERS.to_owned(), unit: String::new(), ..tags.clone() };
         let row = (metric, tags.clone());
-        let of_metric = |(other, _): &(&'static str, Tags)| *other == metric;
-        let of_key = |(other, of): &(&'static str, Tags)| *other == metric && of.key == tags.key;
-        let takes = self.counts.takes(&row, &[Room { all: &of_metric, max: SERIES_MAX }, Room { all: &of_key, max: SERIES_OF_KEY_MAX }]);
+        let takes = self.counts.takes(&row, |(other, _)| *other == metric, |(_, of)| of.key == tags.key);
         self.counts.add(if takes { row } else { (metric, others()) }, opens);
-        if !takes {
-            self.crowded_ms = Some(at_ms);
-        }
     }
 }
 
@@ -308,12 +293,7 @@ impl Collector for Access {
         if self.files.left_out > 0 {
             sink.absent(TOO_MANY, format_args!("there are more private keys here than can be followed; {} files are not", self.files.left_out));
         }
-        if self.crowded_ms.is_some_and(|crowded_ms| (crowded_ms..crowded_ms + CROWDED_MS).contains(&at.wall_ms)) {
-            let why = format_args!(
-                "there are more than {SERIES_OF_KEY_MAX} of one key or {SERIES_MAX} of all; the rest is counted as \"{OTHERS}\", and events name each"
-            );
-            sink.absent(CROWDED, why);
-        }
+        self.counts.tell_crowd(at.wall_ms, sink);
         if let Some(why) = &self.files.unreachable {
             sink.absent(UNREACHABLE, format_args!("a file that holds a private key cannot be followed: {why}"));
         }

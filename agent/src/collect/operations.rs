@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use keyvigil_common::canary::CanaryPath;
 
-use super::access::{Actors, Counts, Delivery, Files, Held, Lane, Link, Numbered, Room, lasting};
+use super::access::{Actors, Counts, Delivery, Files, Held, Lane, Link, Numbered, OTHERS, lasting};
 use super::known::{Known, Reads};
 use super::metric::counter;
 use super::{At, Collector, Context, MetricDef, Poke, Sink, Unit};
@@ -22,14 +22,11 @@ const DERIVATION: &str = "crypto.key.derivation_ops";
 const HANDSHAKES: &str = "crypto.tls.handshakes_total";
 const LOST: &str = "crypto.operations.lost_total";
 const BLIND: &str = "operations with keys";
-/// Series of the sensor; what is beyond them is told of `others`.
-const SERIES_MAX: usize = 4_000;
 /// Uses that wait for a scan of a file that has changed, how long the first of them does, and states of files that are waited for no
 /// more. Those behind it wait as well: all are confirmed to the helper in their order.
 const WAITING_MAX: usize = 4_096;
 const PATIENCE: Duration = Duration::from_secs(5);
 const GIVEN_UP_MAX: usize = 1_024;
-const OTHERS: &str = "others";
 const UNKNOWN: &str = "unknown";
 const AMBIGUOUS: &str = "ambiguous";
 
@@ -153,7 +150,8 @@ impl Operations {
         }
         tags.retain(|(_, value)| !value.is_empty());
         let mut row = (metric, tags);
-        if !self.counts.takes(&row, &[Room { all: &|_| true, max: SERIES_MAX }]) {
+        let key = key_of(&row).map(str::to_owned);
+        if !self.counts.takes(&row, |(other, _)| *other == metric, |other| key_of(other) == key.as_deref()) {
             row.1.retain(|(name, _)| matches!(*name, "key" | "version" | "resumed"));
             row.1.push(("exe", OTHERS.to_owned()));
         }
@@ -183,6 +181,11 @@ impl Operations {
             _ => AMBIGUOUS.to_owned(),
         }
     }
+}
+
+/// The key that a row is of.
+fn key_of((_, tags): &Row) -> Option<&str> {
+    tags.iter().find(|(name, _)| *name == "key").map(|(_, key)| key.as_str())
 }
 
 /// Files that the key may have come from, and in which state each was.
@@ -234,6 +237,7 @@ impl Collector for Operations {
                 }
             }
         }
+        self.counts.tell_crowd(at.wall_ms, sink);
         self.delivery.follow(&standing, standing.lost.1, "operations with keys", at.wall_ms, sink);
         let mut delivery = std::mem::replace(&mut self.delivery, Delivery::new(Lane::Uses));
         self.take_all(&mut delivery, at, sink);

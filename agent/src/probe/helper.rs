@@ -270,12 +270,12 @@ impl Helper {
             Eyes::Programs(kernel) if !self.libraries.is_settled() => {
                 // How well operations are seen is not known yet, and said only where that lasts.
                 let is_soon = since_boot_ns().saturating_sub(self.began_ns) < SETTLES_NS;
-                let mut sights = sight::of_programs(&kernel.refused, Some(UNSETTLED.to_owned()));
+                let mut sights = sight::of_programs(&kernel.refused, kernel.tricks(), Some(UNSETTLED.to_owned()));
                 sights.retain(|sight| !is_soon || sight.what != "operations");
                 sights
             }
             Eyes::Programs(kernel) => {
-                let all = sight::of_programs(&kernel.refused, none).into_iter().chain(self.libraries.sight());
+                let all = sight::of_programs(&kernel.refused, kernel.tricks(), none).into_iter().chain(self.libraries.sight());
                 all.chain(self.budget.sight(&self.probes, &self.libraries)).chain(self.programs.sight()).collect()
             }
             Eyes::Marks(marks, why) => sight::of_marks(why, marks.refused.as_deref(), &marks.audited()),

@@ -64,8 +64,8 @@ pub struct Kernel {
     /// The kernel tells a program which probe it serves: since 5.15.
     pub has_cookies: bool,
     lost: PerCpuArray<MapData, u64>,
-    /// Opens are seen where the kernel carries them out.
-    walks: bool,
+    /// Why opens are not seen where the kernel carries them out, but as system calls.
+    not_walking: Option<String>,
     /// What could not be attached, and why.
     pub refused: Vec<(String, String)>,
 }
@@ -100,7 +100,7 @@ impl Kernel {
             spots: HashMap::try_from(take(&mut ebpf, "spots")?).map_err(|e| reason(&e))?,
             has_cookies: true,
             lost: PerCpuArray::try_from(take(&mut ebpf, "lost")?).map_err(|e| reason(&e))?,
-            walks: false,
+            not_walking: None,
             refused: Vec::new(),
             ebpf,
         };
@@ -114,18 +114,23 @@ impl Kernel {
         self.refused.iter().find(|(name, _)| name == CALLS).map(|(_, why)| why.as_str())
     }
 
+    /// How a program can hide that it opens a file, where it can.
+    #[must_use]
+    pub fn tricks(&self) -> Option<String> {
+        let uring_disabled = std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok();
+        self.not_walking.as_ref().map(|why| super::sight::tricks(why, uring_disabled.as_deref()))
+    }
+
     fn attach_all(&mut self, types: &Btf) {
-        match self.attach_walk(WALK, types) {
-            Ok(()) => self.walks = true,
-            Err(why) => tracing::info!("opens are seen as system calls, as the kernel does not let its functions be watched: {why}"),
-        }
-        if !self.walks {
+        self.not_walking = self.attach_walk(WALK, types).err();
+        if let Some(why) = &self.not_walking {
+            tracing::info!("opens are seen as system calls, as the kernel does not let its functions be watched: {why}");
             for (name, point) in URING.into_iter().zip(URING_POINTS) {
                 let attached = self.attach_raw(name, point);
                 self.note(name, attached);
             }
         }
-        if !self.walks || self.attach_walk(HANDLES, types).is_err() {
+        if self.not_walking.is_some() || self.attach_walk(HANDLES, types).is_err() {
             let attached = self.program::<BtfTracePoint>(CALLS).and_then(|program| {
                 program.load(CALLS_POINT, types).map_err(|e| reason(&e))?;
                 program.attach().map(drop).map_err(|e| reason(&e))
@@ -181,7 +186,7 @@ impl Kernel {
     /// The system's.
     pub fn leave_out(&mut self, itself: u32, agent: u32) -> Result<(), String> {
         let root = Mounts::read().file(Path::new("/")).map_err(|e| e.to_string())?;
-        self.settings.set(0, settings(itself, agent, root, self.walks), 0).map_err(|e| reason(&e))
+        self.settings.set(0, settings(itself, agent, root, self.not_walking.is_none()), 0).map_err(|e| reason(&e))
     }
 
     /// Follows a file from now on, under this number.

@@ -3,6 +3,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::collect::Sink;
+
+/// Rows of each metric, and of these for each key; what is beyond them is counted of `others`.
+const SERIES_MAX: usize = 2_000;
+const SERIES_OF_KEY_MAX: usize = 200;
+pub(in crate::collect) const OTHERS: &str = "others";
+/// For how long it is told that they did not fit.
+const CROWDED_MS: i64 = 3_600_000;
+const CROWDED: &str = "each user of a key in the counts";
 /// A row that nothing was added to for so long leaves where there is no room for another.
 const IDLE_MS: i64 = 3_600_000;
 
@@ -12,6 +21,8 @@ pub(in crate::collect) struct Counts<K> {
     rows: BTreeMap<K, Row>,
     /// When all of them were told last; before that, when the agent began. Unix ms.
     told_ms: i64,
+    /// When there was no room for somebody last.
+    crowded_ms: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -23,33 +34,38 @@ struct Row {
     added_ms: i64,
 }
 
-/// How many rows there may be.
-pub(in crate::collect) struct Room<'a, K> {
-    /// Which share it.
-    pub(in crate::collect) all: &'a dyn Fn(&K) -> bool,
-    /// How many these are at most.
-    pub(in crate::collect) max: usize,
-}
-
 impl<K: Ord> Counts<K> {
     /// None yet; `began_ms` is when the agent did.
     pub(in crate::collect) fn new(began_ms: i64) -> Self {
-        Self { rows: BTreeMap::new(), told_ms: began_ms }
+        Self { rows: BTreeMap::new(), told_ms: began_ms, crowded_ms: None }
     }
 
-    /// Whether there is room for a row, or it is there. Of those that share a room, the idle make place for it.
-    pub(in crate::collect) fn takes(&mut self, row: &K, rooms: &[Room<'_, K>]) -> bool {
-        self.rows.contains_key(row) || rooms.iter().all(|room| self.has(room))
+    /// Whether there is room for a row, or it is there: among those of its metric, and among these those of its key. The idle make place.
+    pub(in crate::collect) fn takes(&mut self, row: &K, is_of_metric: impl Fn(&K) -> bool, is_of_key: impl Fn(&K) -> bool) -> bool {
+        let takes = self.rows.contains_key(row)
+            || self.has_room(&is_of_metric, SERIES_MAX) && self.has_room(&|row| is_of_metric(row) && is_of_key(row), SERIES_OF_KEY_MAX);
+        if !takes {
+            self.crowded_ms = Some(self.told_ms);
+        }
+        takes
     }
 
-    fn has(&mut self, room: &Room<'_, K>) -> bool {
-        let count = |rows: &BTreeMap<K, Row>| rows.keys().filter(|row| (room.all)(row)).count();
-        if count(&self.rows) < room.max {
+    fn has_room(&mut self, shares: &dyn Fn(&K) -> bool, max: usize) -> bool {
+        let count = |rows: &BTreeMap<K, Row>| rows.keys().filter(|row| shares(row)).count();
+        if count(&self.rows) < max {
             return true;
         }
         let told_ms = self.told_ms;
-        self.rows.retain(|row, Row { added_ms, .. }| !(room.all)(row) || told_ms - *added_ms < IDLE_MS);
-        count(&self.rows) < room.max
+        self.rows.retain(|row, Row { added_ms, .. }| !shares(row) || told_ms - *added_ms < IDLE_MS);
+        count(&self.rows) < max
+    }
+
+    /// Tells that somebody was counted of `others` not long ago.
+    pub(in crate::collect) fn tell_crowd(&self, now_ms: i64, sink: &mut Sink) {
+        if self.crowded_ms.is_some_and(|crowded_ms| (crowded_ms..crowded_ms + CROWDED_MS).contains(&now_ms)) {
+            let why = format_args!("there are more than {SERIES_OF_KEY_MAX} of one key or {SERIES_MAX} of all; the rest is counted as \"{OTHERS}\"");
+            sink.absent(CROWDED, why);
+        }
     }
 
     /// So many more.
@@ -88,20 +104,25 @@ mod tests {
     #[test]
     fn who_fills_the_room_of_one_key_takes_none_of_another_and_the_idle_leave() {
         let mut counts = Counts::new(0);
-        let takes = |counts: &mut Counts<(u8, u32)>, row: (u8, u32)| {
-            let of_key = |other: &(u8, u32)| other.0 == row.0;
-            counts.takes(&row, &[Room { all: &|_| true, max: 5 }, Room { all: &of_key, max: 3 }])
+        let takes = |counts: &mut Counts<(u8, usize)>, row: (u8, usize)| counts.takes(&row, |_| true, |other| other.0 == row.0);
+        let told = |counts: &Counts<_>, now_ms| {
+            let mut sink = Sink::default();
+            counts.tell_crowd(now_ms, &mut sink);
+            sink.blind
         };
-        for n in 0..3 {
+        for n in 0..SERIES_OF_KEY_MAX {
             assert!(takes(&mut counts, (1, n)));
             counts.add((1, n), 1);
         }
-        assert!(!takes(&mut counts, (1, 3)) && takes(&mut counts, (1, 2)) && takes(&mut counts, (2, 0)));
-        counts.add((2, 0), 1);
-        counts.add((2, 1), 1);
-        assert!(!takes(&mut counts, (3, 0)), "there is no room at all");
+        assert_eq!(told(&counts, 0), []);
+        assert!(!takes(&mut counts, (1, SERIES_OF_KEY_MAX)) && takes(&mut counts, (1, 2)) && takes(&mut counts, (2, 0)));
+        assert_eq!((told(&counts, 1).len(), told(&counts, CROWDED_MS).len()), (1, 0));
+        for n in SERIES_OF_KEY_MAX..SERIES_MAX {
+            counts.add((u8::try_from(n / SERIES_OF_KEY_MAX + 1).unwrap(), n), 1);
+        }
+        assert!(!takes(&mut counts, (99, 0)), "there is no room at all");
         counts.tell(IDLE_MS, |_, _, _| {});
         counts.add((1, 0), 1);
-        assert!(takes(&mut counts, (1, 3)) && counts.rows.contains_key(&(1, 0)) && !counts.rows.contains_key(&(1, 1)));
+        assert!(takes(&mut counts, (1, SERIES_MAX)) && counts.rows.contains_key(&(1, 0)) && !counts.rows.contains_key(&(1, 1)));
     }
 }

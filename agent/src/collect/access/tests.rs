@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixListener;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use super::*;
 use crate::collect::KeystoreConfig;
@@ -34,46 +35,92 @@ fn helper(listener: &UnixListener, more: &Receiver<Tell>) {
     more.iter().for_each(|tell| say(&tell));
 }
 
-#[test]
-fn logins_share_a_series_and_what_is_not_seen_any_more_is_not_counted_on() {
+/// The sensor beside such a helper, with one key.
+struct Beside {
+    host: FakeHost,
+    keystore: Keystore,
+    sensor: Access,
+    more: SyncSender<Tell>,
+    poked: Receiver<()>,
+    helper: JoinHandle<()>,
+    _socket: tempfile::TempDir,
+}
+
+fn beside() -> Beside {
     let (host, dir) = (FakeHost::new(), tempfile::tempdir().unwrap());
     host.write("keys/a.pem", &rcgen::KeyPair::generate().unwrap().serialize_pem());
     let socket = dir.path().join("probe.sock");
     let listener = UnixListener::bind(&socket).unwrap();
-    let keystore = KeystoreConfig { paths: vec!["/keys".into()], named_files: false, ..KeystoreConfig::default() };
-    let context = Context { keystore, probe: Link::new(socket), ..host.context() };
-    scrape(&mut Keystore::new(&context), 0);
+    let config = KeystoreConfig { paths: vec!["/keys".into()], named_files: false, ..KeystoreConfig::default() };
+    let context = Context { keystore: config, probe: Link::new(socket), ..host.context() };
+    let mut keystore = Keystore::new(&context);
+    scrape(&mut keystore, 0);
     let ((more, asked), (poke, poked)) = (sync_channel(1), sync_channel(64));
     let helper = std::thread::spawn(move || helper(&listener, &asked));
     let mut sensor = Access::new(&context);
     sensor.on_change(Poke::new(move || poke.send(()).unwrap_or_default()));
-    let counted = |sink: &Sink| sink.samples.iter().filter(|sample| sample.series.metric_id == COUNT).map(|sample| sample.value).collect::<Vec<_>>();
-    let mut sink = scrape(&mut sensor, 1);
-    while counted(&sink).iter().sum::<f64>() < 2.0 {
-        poked.recv().unwrap();
-        sink = scrape(&mut sensor, 2);
+    Beside { host, keystore, sensor, more, poked, helper, _socket: dir }
+}
+
+impl Beside {
+    /// Looks whenever the sensor is woken, until what it tells is that.
+    fn look_until(&mut self, n: u32, is_it: impl Fn(&Sink) -> bool) -> Sink {
+        loop {
+            let sink = scrape(&mut self.sensor, n);
+            if is_it(&sink) {
+                return sink;
+            }
+            self.poked.recv_timeout(Duration::from_secs(60)).expect("it is woken");
+        }
     }
-    assert_eq!(counted(&sink), [2.0], "a login gets another number each time");
+}
+
+fn counted(sink: &Sink, metric: &str) -> Vec<f64> {
+    sink.samples.iter().filter(|sample| sample.series.metric_id == metric).map(|sample| sample.value).collect()
+}
+
+#[test]
+fn who_follows_is_woken_by_a_new_key_alone() {
+    let mut beside = beside();
+    beside.look_until(1, |sink| counted(sink, COUNT) == [2.0]);
+    while beside.poked.try_recv().is_ok() {}
+    scrape(&mut beside.keystore, 2);
+    assert!(beside.poked.try_recv().is_err(), "nothing is new");
+    beside.host.write("keys/b.pem", &rcgen::KeyPair::generate().unwrap().serialize_pem());
+    scrape(&mut beside.keystore, 3);
+    assert!(beside.poked.try_recv().is_ok(), "its first reader may come at once");
+}
+
+#[test]
+fn a_denied_open_of_which_the_path_is_not_known_whole_is_counted_as_lost() {
+    let mut beside = beside();
+    beside.look_until(1, |sink| counted(sink, COUNT) == [2.0]);
+    let denied = |seq, asked: &str| Tell { seq, what: What::Opened(Opened { errno: 13, asked: asked.into(), ..Opened::default() }) };
+    for (seq, asked) in [(3, "/elsewhere/a.pem"), (4, &format!("/{}{CUT_OFF}", "d/".repeat(250)))] {
+        beside.more.send(denied(seq, asked)).unwrap();
+    }
+    let sink = beside.look_until(2, |sink| counted(sink, LOST) == [1.0]);
+    let lost: Vec<_> = sink.events.iter().filter(|event| event.kind == EventKind::DataLost).map(|event| &event.evidence).collect();
+    let says = |why: &str| lost.iter().flat_map(|evidence| evidence.iter()).any(|(_, value)| value.contains(why));
+    assert!(lost.len() == 1 && says("longer than is kept"), "of one elsewhere it is known that it is no key: {lost:?}");
+}
+
+#[test]
+fn logins_share_a_series_and_what_is_not_seen_any_more_is_not_counted_on() {
+    let mut beside = beside();
+    assert_eq!(counted(&beside.look_until(2, |sink| counted(sink, COUNT).iter().sum::<f64>() >= 2.0), COUNT), [2.0], "a login gets another number each time");
 
     let lacks_who = |sink: &Sink| sink.blind.iter().any(|(what, _)| what == WHO);
-    more.send(sight("at least")).unwrap();
-    while sink.blind.is_empty() {
-        poked.recv().unwrap();
-        sink = scrape(&mut sensor, 3);
-    }
+    beside.more.send(sight("at least")).unwrap();
+    let sink = beside.look_until(3, |sink| !sink.blind.is_empty());
     assert!(!lacks_who(&sink), "it tells who, as far as it tells: {:?}", sink.blind);
-    more.send(sight("none")).unwrap();
-    while !lacks_who(&sink) {
-        poked.recv().unwrap();
-        sink = scrape(&mut sensor, 3);
-    }
+    beside.more.send(sight("none")).unwrap();
+    let sink = beside.look_until(3, lacks_who);
     assert!(sink.samples.is_empty(), "unknown, and neither as before nor 0: {:?}", sink.samples);
-    drop(more);
-    helper.join().unwrap();
-    while sink.blind.iter().all(|(_, why)| why.contains("as told")) {
-        poked.recv().unwrap();
-        sink = scrape(&mut sensor, 4);
-    }
+    let (never, _) = sync_channel(1);
+    drop(std::mem::replace(&mut beside.more, never));
+    let sink = beside.look_until(4, |sink| !sink.blind.iter().all(|(_, why)| why.contains("as told")));
+    beside.helper.join().unwrap();
     assert!(lacks_who(&sink), "nobody tells who: {:?}", sink.blind);
     assert!(sink.blind.iter().any(|(what, _)| what == "opens by io_uring"), "what the helper did not see is not seen again as it is gone: {:?}", sink.blind);
 }
