@@ -126,14 +126,23 @@ static __always_inline void put_base(struct record *r, long dir)
 	struct fs_struct *fs;
 	struct file *file;
 
+	__u32 flags = r->flags;
+
+	r->flags &= ~RECORD_CUT;
 	if ((int)dir == DIR_CURRENT) {
 		fs = BPF_CORE_READ(task, fs);
 		put_path(r, __builtin_preserve_access_index(&fs->pwd));
-		return;
+	} else {
+		file = file_at(dir);
+		if (file)
+			put_path(r, __builtin_preserve_access_index(&file->f_path));
+		else
+			r->flags |= RECORD_CUT;
 	}
-	file = file_at(dir);
-	if (file)
-		put_path(r, __builtin_preserve_access_index(&file->f_path));
+	/* Without its beginning it is not known what was asked for. */
+	if (r->flags & RECORD_CUT)
+		r->flags |= RECORD_CUT_ASKED;
+	r->flags |= flags;
 }
 
 /* Appends the path that was asked for. */

@@ -52,6 +52,7 @@ const WHO: &str = "who opens key files";
 const TOO_MANY: &str = "opens of more key files than can be followed";
 const UNREACHABLE: &str = "opens of a key file";
 const TOO_LONG: &str = "denied, by a path that is longer than is kept, so that it is not known whether a key lies there";
+const OWN_WORDS: &str = "denied, by a path through /proc that only its process could follow, so that it is not known whether a key lies there";
 const UNKNOWN: &str = "of a file that held a private key and is followed no more";
 
 pub(super) const METRICS: &[MetricDef] = &[
@@ -136,13 +137,15 @@ impl Access {
     /// Why not, where nothing can be told of it.
     fn tell(&mut self, opened: &Opened, at: At, sink: &mut Sink) -> Result<(), &'static str> {
         let (is_denied, is_asked) = (opened.errno != 0, opened.file == 0);
-        let number = if is_asked { self.files.at(&opened.asked, opened.mount_ns, &self.context.root) } else { Some(opened.file) };
+        let number = if is_asked { self.files.at(&opened.asked, opened.who.pid, opened.mount_ns, &self.context.root) } else { Some(opened.file) };
         let Some((number, mut file)) = number.and_then(|number| Some((number, self.files.get(number)?.clone()))) else {
             // Only its name is known, which other files have as well.
             return if !is_asked {
                 Err(UNKNOWN)
             } else if opened.asked.ends_with(CUT_OFF) {
                 Err(TOO_LONG)
+            } else if opened.asked.starts_with("/proc/") {
+                Err(OWN_WORDS)
             } else {
                 Ok(())
             };
@@ -177,7 +180,7 @@ impl Access {
         let message = actor::sentence(kind, &exe, opened.who.pid, &user, &file.path);
         let event = Event { kind, at_ms, key_id: Some(key), path: Some(file.path.clone()), actor: Some(actor), message, evidence };
         let told = |folds: &mut Folds, event: &Event| {
-            let times = folds.times(&file.path, &exe, opened.who.uid, opens, at.monotonic)?;
+            let times = folds.times(event, opens, at.monotonic)?;
             let more = (times > 1).then(|| ("times".to_owned(), times.to_string()));
             Some(Event { evidence: event.evidence.iter().cloned().chain(more).collect(), ..event.clone() })
         };

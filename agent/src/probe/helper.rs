@@ -343,10 +343,13 @@ impl Helper {
         replace(&mut self.paths, paths, kernel, Kernel::leave_path, Kernel::follow_path)?;
         let wanted: HashSet<u64> = ask.names.iter().copied().collect();
         self.names.difference(&wanted).for_each(|name| kernel.leave_name(*name));
-        for name in wanted.difference(&self.names) {
-            kernel.follow_name(*name)?;
+        self.names.retain(|name| wanted.contains(name));
+        for name in wanted {
+            if !self.names.contains(&name) {
+                kernel.follow_name(name)?;
+                self.names.insert(name);
+            }
         }
-        self.names = wanted;
         Ok(())
     }
 
@@ -395,11 +398,21 @@ fn replace<K: Copy + Eq + Hash>(
     leave: impl Fn(&mut Kernel, K),
     follow: impl Fn(&mut Kernel, K, u32) -> Result<(), String>,
 ) -> Result<(), String> {
-    have.keys().filter(|key| !wanted.contains_key(key)).for_each(|key| leave(kernel, *key));
-    for (key, number) in wanted.iter().filter(|(key, number)| have.get(key) != Some(number)) {
+    have.retain(|key, _| {
+        let stays = wanted.contains_key(key);
+        if !stays {
+            leave(kernel, *key);
+        }
+        stays
+    });
+    for (key, number) in &wanted {
+        if have.get(key) == Some(number) {
+            continue;
+        }
         follow(kernel, *key, *number)?;
+        // What could not be told to the kernel is tried again the next time.
+        have.insert(*key, *number);
     }
-    *have = wanted;
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, fstat, open, statx};
 
 /// Opens what lies at a path, if it is a file. What lies at a program's path is whatever its owner likes: opening a pipe would wait for
-/// ever, and opening a device does what that device does.
+/// ever, opening a device does what that device does, and a file that its owner has a lease on is not waited for.
 ///
 /// # Errors
 /// The system's, or it is no file.
@@ -20,7 +20,8 @@ pub(super) fn open_file(path: &Path) -> io::Result<File> {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     // The very file that was looked at, whatever lies at the path by now.
-    File::open(format!("/proc/self/fd/{}", named.as_raw_fd()))
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    Ok(open(format!("/proc/self/fd/{}", named.as_raw_fd()), flags, Mode::empty())?.into())
 }
 
 /// The mounts of this process's namespace: device by number.

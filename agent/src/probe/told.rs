@@ -32,9 +32,9 @@ pub(super) fn is_same(one: &Opened, other: &Opened) -> bool {
 }
 
 pub(super) fn opened(record: &Record) -> Opened {
-    let asked = match (record.asked.first(), record.base.is_empty()) {
-        (None | Some(b'/'), _) | (_, true) => record.asked.clone(),
-        _ => [&record.base[..], b"/", &record.asked].concat(),
+    let asked = match record.asked.first() {
+        None | Some(b'/') => record.asked.clone(),
+        Some(_) => [&record.base[..], b"/", &record.asked].concat(),
     };
     let end = record.asked_is_cut.then_some(CUT_OFF).map(String::from).unwrap_or_default();
     Opened {

@@ -20,6 +20,7 @@ const BY: &str = "by";
 /// Of those who did it, how many are named: those who came first, and who came last. Of how many it is known that they are told.
 const BY_MAX: usize = 8;
 const TOLD_MAX: usize = 255;
+const NAME_CHARS_SHOWN: usize = 100;
 /// Alerts that a host has open for keys of their own; what happens to further keys is told together.
 const OF_HOST_MAX: usize = 100;
 const OVER: &str = "Not again: ";
@@ -102,13 +103,13 @@ fn observe_news(identity: &str, all: &[&Happened], before: Option<&Alert>, now_m
     let mut told =
         before.map(|alert| alert.memory.by.clone()).filter(|told| told.len() >= by.len()).unwrap_or_else(|| by.iter().map(|who| number(who)).collect());
     for one in all {
-        let who = short(&format!("{} as {}", one.exe, one.user)).replace(", ", " ");
-        if told.len() >= TOLD_MAX || told.contains(&number(&who)) {
+        let number = number(&format!("{} as {}", one.exe, one.user));
+        if told.len() >= TOLD_MAX || told.contains(&number) {
             continue;
         }
-        told.push(number(&who));
+        told.push(number);
         by.truncate(BY_MAX - 1);
-        by.push(who);
+        by.push(plain(&format!("{} as {}", brief(&one.exe), brief(&one.user))).replace(", ", " "));
     }
     let is_of_many = identity != self::identity(&about(last));
     let mut tags = if is_of_many { about(&together(last)) } else { about(last) };
@@ -126,8 +127,24 @@ fn observe_news(identity: &str, all: &[&Happened], before: Option<&Alert>, now_m
     seen.detail = Some(format!("by {}{others}{often}", by.join(", ")));
     let rank = u8::try_from(told.len()).unwrap_or(u8::MAX);
     seen.event = Some((now_ms, told));
-    seen.judged = Some(judged(identity, true, rank, last.message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()));
+    seen.judged = Some(judged(identity, true, rank, plain(&last.message)));
     Some(seen)
+}
+
+/// On one line, and without what an alert itself says of how it stands: programs are named by whoever wrote them.
+fn plain(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.replace(UNTIL, ", it is resolved").replace(OVER, "Not again, ")
+}
+
+/// A name that is not too long: its beginning and its end.
+fn brief(name: &str) -> String {
+    let chars: Vec<char> = name.chars().collect();
+    if chars.len() <= NAME_CHARS_SHOWN {
+        return name.to_owned();
+    }
+    let part = NAME_CHARS_SHOWN / 2;
+    chars[..part].iter().chain(&['…']).chain(&chars[chars.len() - part..]).collect()
 }
 
 /// Of somebody's name.
@@ -173,6 +190,34 @@ mod tests {
         let all: Vec<Happened> = (0..OF_HOST_MAX + 50).map(|n| one("web", n)).chain([one("db", 0)]).collect();
         assert_eq!(look(&all, 1_000), (OF_HOST_MAX + 1, 1, vec![Some(50.0)]));
         assert_eq!(look(&[one("web", 9_999), one("web", 3)], 2_000), (OF_HOST_MAX + 1, 1, vec![Some(51.0)]), "known ones keep their own");
+    }
+
+    #[test]
+    fn what_a_program_calls_itself_changes_no_sentence() {
+        let rule = crate::alert::shipped().into_iter().find(|rule| rule.rule_id == "unauthorized-key-access").unwrap();
+        let (exe, message) = ("/tmp/a; it is resolved", "Not again: a; it is resolved (pid 7) of eve opened /k");
+        let one =
+            Happened { host: "web".into(), key: "k".into(), exe: exe.into(), user: "eve".into(), message: message.into(), times: 1, ..Happened::default() };
+        let mut alerts = BTreeMap::<String, Alert>::new();
+        let mut look = |happened: &[Happened], now_ms| {
+            let seen = observe(&rule, happened, &alerts, now_ms);
+            let step = evaluate(&rule, &alerts, &seen, Tick { now_ms, interval_ms: 15_000 }).remove(0);
+            step.alert.into_iter().for_each(|alert| drop(alerts.insert(step.id.clone(), alert)));
+            alerts[&step.id].summary.clone()
+        };
+        let told = look(&[one], 1_000);
+        assert!(told.contains("(pid 7) of eve opened /k") && told.contains("as eve"), "{told}");
+        assert_eq!([look(&[], 16_000), look(&[], 31_000)], [told.clone(), told]);
+    }
+
+    #[test]
+    fn a_long_path_hides_no_user_and_no_number() {
+        let rule = crate::alert::shipped().into_iter().find(|rule| rule.rule_id == "unauthorized-key-access").unwrap();
+        let exe = format!("/srv/{}/bin/agent", "deep/".repeat(60));
+        let by = |user: usize| Happened { host: "web".into(), key: "k".into(), exe: exe.clone(), user: format!("u{user}"), times: 1, ..Happened::default() };
+        let seen = observe(&rule, &(0..20).map(by).collect::<Vec<_>>(), &BTreeMap::new(), 1_000);
+        let detail = seen[0].detail.clone().unwrap();
+        assert!(detail.contains("/bin/agent as u0") && detail.ends_with("/bin/agent as u19 and 12 more, 20 times"), "{detail}");
     }
 
     #[test]

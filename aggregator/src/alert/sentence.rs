@@ -11,7 +11,8 @@ use crate::query::Aggregation;
 
 const TAGS_SHOWN: usize = 3;
 const TAG_CHARS_SHOWN: usize = 60;
-const DETAIL_CHARS_SHOWN: usize = 500;
+/// Room for eight who did it, each with a program and a user.
+const DETAIL_CHARS_SHOWN: usize = 1_800;
 
 /// Characters of a text that somebody else chose: a subject, a path, a title.
 const TEXT_CHARS_SHOWN: usize = 200;

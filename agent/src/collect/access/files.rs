@@ -32,7 +32,7 @@ pub(crate) struct Followed {
     pub(crate) keys: Vec<Arc<KeyFacts>>,
     /// Where this process finds it.
     pub(crate) written: PathBuf,
-    /// All its names, where it has more than one: links that are no links to the kernel.
+    /// All its names, where it has more than one: where links lead, and links that are no links to the kernel.
     pub(crate) names: Vec<String>,
 }
 
@@ -109,7 +109,8 @@ impl Files {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => self.unreachable = Some(format!("{path}: {e}")),
                 _ => {}
             }
-            followed.insert(number, Followed { written, keys, path, names: Vec::new() });
+            let names = real.filter(|real| *real != written).map(|real| told(&real, root)).into_iter().collect();
+            followed.insert(number, Followed { written, keys, path, names });
         }
         wanted.name(&mut followed);
         // As it is told, and as somebody asks for it.
@@ -177,17 +178,34 @@ impl Files {
         self.followed.get(&number).or_else(|| self.gone.get(&number).map(|(_, file)| file))
     }
 
-    /// The number of the file of a path, as it was asked for: with dots and links in it. `mount_ns` is that of whoever has another root than the host,
+    /// The number of the file of a path, as process `pid` asked for it: with dots and links in it. `mount_ns` is that of whoever has another root than the host,
     /// whose paths are those of its container, if it is in one that is known; else they are nobody's.
-    pub(crate) fn at(&self, asked: &str, mount_ns: u32, root: &RootFs) -> Option<u32> {
-        let plain = plain(Path::new(asked));
+    pub(crate) fn at(&self, asked: &str, pid: u32, mount_ns: u32, root: &RootFs) -> Option<u32> {
+        let asked = of_process(Path::new(asked), pid);
+        let plain = plain(&asked);
         if mount_ns != 0 {
             let prefix = self.containers.get(&mount_ns)?;
             return self.numbers.get(&format!("{prefix}{}", plain.display())).copied();
         }
-        let by_links = || self.real.get(&std::fs::canonicalize(root.path(&plain)).ok()?);
-        self.numbers.get(plain.to_string_lossy().as_ref()).or_else(by_links).copied()
+        // Where `..` leads, links before it say.
+        match std::fs::canonicalize(root.path(&asked)) {
+            Ok(real) => self.real.get(&real).or_else(|| self.numbers.get(told(&real, root).as_str())).copied(),
+            Err(_) => self.numbers.get(plain.to_string_lossy().as_ref()).copied(),
+        }
     }
+}
+
+/// A path as its process means it: what it calls its own in `/proc` is not ours.
+fn of_process(path: &Path, pid: u32) -> PathBuf {
+    let own = ["/proc/self", "/proc/thread-self"].into_iter().find_map(|own| path.strip_prefix(own).ok());
+    own.map_or_else(|| path.to_owned(), |rest| Path::new("/proc").join(pid.to_string()).join(rest))
+}
+
+/// A path of this process as the host calls it.
+fn told(real: &Path, root: &RootFs) -> String {
+    let prefix = root.path(Path::new("/"));
+    let shown = real.strip_prefix(std::fs::canonicalize(&prefix).unwrap_or(prefix)).unwrap_or(real);
+    Path::new("/").join(shown).to_string_lossy().into_owned()
 }
 
 /// What the helper is to follow.
@@ -223,7 +241,7 @@ impl Wanted {
     fn name(&self, followed: &mut BTreeMap<u32, Followed>) {
         for numbers in self.files.values().filter(|numbers| numbers.len() > 1) {
             let paths: Vec<String> = numbers.iter().filter_map(|number| Some(followed.get(number)?.path.clone())).collect();
-            let also = |number: &u32| followed.get_mut(number).into_iter().for_each(|file| file.names.clone_from(&paths));
+            let also = |number: &u32| followed.get_mut(number).into_iter().for_each(|file| file.names.extend(paths.iter().cloned()));
             numbers.iter().for_each(also);
         }
     }

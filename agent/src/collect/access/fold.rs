@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use keyvigil_common::event::{Event, EventKind};
+
 /// Opens by one program and user of one file that are each told, and how long it takes for one more to be.
 const BURST: u32 = 2_500;
 const REFILL: Duration = Duration::from_secs(10);
@@ -22,12 +24,32 @@ struct Bucket {
 
 /// Of all users of keys.
 #[derive(Debug, Default)]
-pub(super) struct Folds(HashMap<(String, String, u32), Bucket>);
+pub(super) struct Folds(HashMap<Alike, Bucket>);
+
+/// What is told of many as of one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Alike {
+    kind: EventKind,
+    path: String,
+    key: String,
+    exe: String,
+    uid: u32,
+    unit: String,
+}
+
+impl Alike {
+    fn of(event: &Event) -> Self {
+        let actor = event.actor.clone().unwrap_or_default();
+        let text = |part: &Option<String>| part.clone().unwrap_or_default();
+        let (exe, unit) = (actor.exe.unwrap_or_default(), actor.unit.unwrap_or_default());
+        Self { kind: event.kind, path: text(&event.path), key: text(&event.key_id), exe, uid: actor.uid.unwrap_or(u32::MAX), unit }
+    }
+}
 
 impl Folds {
-    /// Whether these are told, and for how many they stand.
-    pub(super) fn times(&mut self, path: &str, exe: &str, uid: u32, opens: u64, now: Duration) -> Option<u64> {
-        let user = (path.to_owned(), exe.to_owned(), uid);
+    /// Whether so many opens that `event` tells of are told, and for how many they stand.
+    pub(super) fn times(&mut self, event: &Event, opens: u64, now: Duration) -> Option<u64> {
+        let user = Alike::of(event);
         if self.0.len() >= USERS_MAX && !self.0.contains_key(&user) {
             self.0.retain(|_, bucket| bucket.folded > 0 || bucket.left < BURST / 2);
             self.forget_some();
@@ -64,29 +86,38 @@ impl Folds {
 
 #[cfg(test)]
 mod tests {
+    use keyvigil_common::event::Actor;
+
     use super::*;
+
+    fn event(kind: EventKind, exe: &str, uid: u32) -> Event {
+        let actor = Some(Actor { exe: Some(exe.to_owned()), uid: Some(uid), ..Actor::default() });
+        Event { kind, at_ms: 0, key_id: Some("k".to_owned()), path: Some("/k".to_owned()), actor, message: String::new(), evidence: Vec::new() }
+    }
 
     #[test]
     fn thousands_are_each_told_and_then_now_and_then_with_how_many() {
         let mut folds = Folds::default();
-        let mut at = |s: u64| folds.times("/k", "/bin/cat", 0, 1, Duration::from_secs(s));
+        let cat = event(EventKind::Accessed, "/bin/cat", 0);
+        let mut at = |s: u64| folds.times(&cat, 1, Duration::from_secs(s));
         assert!((0..BURST).all(|_| at(1) == Some(1)));
         assert!((0..7).all(|_| at(5).is_none()));
         assert_eq!([at(11), at(11), at(31), at(31), at(31)], [Some(8), None, Some(2), Some(1), None]);
-        assert_eq!(folds.times("/k", "/bin/cat", 1, 4, Duration::from_secs(5)), Some(4), "another user, at once");
+        assert_eq!(folds.times(&event(EventKind::Accessed, "/bin/cat", 1), 4, Duration::from_secs(5)), Some(4), "another user, at once");
+        assert_eq!(folds.times(&event(EventKind::Denied, "/bin/cat", 0), 1, Duration::from_secs(31)), Some(1), "what was denied is not what was opened");
     }
 
     #[test]
     fn whoever_makes_up_programs_takes_no_more_room_than_there_is() {
         let mut folds = Folds::default();
         for n in 0..USERS_MAX + 10 {
-            let (exe, now) = (format!("/tmp/{n}"), Duration::from_secs(n as u64 / 100));
-            assert_eq!(folds.times("/k", &exe, 0, 1, now), Some(1));
+            let (one, now) = (event(EventKind::Accessed, &format!("/tmp/{n}"), 0), Duration::from_secs(n as u64 / 100));
+            assert_eq!(folds.times(&one, 1, now), Some(1));
             // It goes on until it is not told each time.
             let bucket = folds.0.values_mut().find(|bucket| bucket.left == BURST - 1).unwrap();
             (bucket.left, bucket.folded) = (0, 1);
             assert!(folds.0.len() <= USERS_MAX, "{n}");
         }
-        assert!(folds.0.contains_key(&("/k".to_owned(), format!("/tmp/{USERS_MAX}"), 0)), "the latest stay");
+        assert!(folds.0.contains_key(&Alike::of(&event(EventKind::Accessed, &format!("/tmp/{USERS_MAX}"), 0))), "the latest stay");
     }
 }

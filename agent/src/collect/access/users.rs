@@ -149,9 +149,13 @@ impl Users {
         news
     }
 
-    /// Those that were seen once go first: whoever makes up programs drives out nobody else.
+    /// Of the file that has most users one goes, first of all one that was seen once: whoever makes up programs drives out nobody else's.
     fn forget_one(&mut self) {
-        let least = self.all.iter().min_by_key(|(_, user)| (user.count > 1, user.last_ms)).map(|(id, _)| id.clone());
+        let mut of_file: BTreeMap<&str, usize> = BTreeMap::new();
+        self.all.values().for_each(|user| *of_file.entry(&user.path).or_default() += 1);
+        let fullest = of_file.into_iter().max_by_key(|(_, count)| *count).map(|(path, _)| path.to_owned());
+        let candidates = self.all.iter().filter(|(_, user)| Some(&user.path) == fullest.as_ref());
+        let least = candidates.min_by_key(|(_, user)| (user.count > 1, user.last_ms)).map(|(id, _)| id.clone());
         if let Some(id) = least {
             self.all.remove(&id);
             self.dirty.remove(&id);
@@ -191,12 +195,20 @@ pub(crate) fn recall(remembered: &[(String, Vec<u8>)]) -> (Vec<KeyUser>, Watch, 
 
 /// A unit by which somebody will be known again: logins and passing commands get another number each time.
 pub(in crate::collect) fn lasting(unit: &str) -> String {
-    let (stem, kind) = unit.rsplit_once('.').unwrap_or((unit, ""));
-    match stem.split_once('-') {
+    let (within, name) = unit.rsplit_once('/').map_or(("", unit), |(within, name)| (within, name));
+    let (stem, kind) = name.rsplit_once('.').unwrap_or((name, ""));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit());
+    // As systemd-run names them: by the user's or the system's count, at random, or by the process.
+    let is_passing = |id: &str| {
+        let by_process = id.strip_prefix('p').and_then(|id| id.split_once("-i")).is_some_and(|(pid, id)| is_number(pid) && is_number(id));
+        by_process || id.strip_prefix(['u', 'r']).is_some_and(is_number)
+    };
+    let lasting = match stem.split_once('-') {
         Some(("session", number)) if kind == "scope" && !number.is_empty() => "session-*.scope".to_owned(),
-        Some(("run", _)) if matches!(kind, "scope" | "service") => format!("run-*.{kind}"),
-        _ => unit.to_owned(),
-    }
+        Some(("run", id)) if matches!(kind, "scope" | "service") && is_passing(id) => format!("run-*.{kind}"),
+        _ => return unit.to_owned(),
+    };
+    if within.is_empty() { lasting } else { format!("{within}/{lasting}") }
 }
 
 #[cfg(test)]
@@ -244,6 +256,16 @@ mod tests {
     }
 
     #[test]
+    fn who_fills_the_room_with_users_of_their_own_key_takes_none_of_another() {
+        let mut users = Users::default();
+        (0..20).for_each(|n| drop(users.opened(8, KeyUser { path: "/web".into(), ..by(&format!("/bin/{n}")) }, 24)));
+        for n in (0..USERS_MAX).flat_map(|n| [n, n]) {
+            users.opened(7, KeyUser { last_ms: 2, ..by(&format!("/tmp/{n}")) }, 24);
+        }
+        assert_eq!((users.all.len(), users.all.values().filter(|user| user.path == "/web").count()), (USERS_MAX, 20));
+    }
+
+    #[test]
     fn what_is_remembered_is_bounded_and_those_who_come_again_stay() {
         let mut users = Users::default();
         users.opened(7, by("/bin/a"), 24);
@@ -282,6 +304,11 @@ mod tests {
         assert_eq!(
             ["session-3.scope", "run-u7.service", "nginx.service", "container 0123456789ab"].map(lasting),
             ["session-*.scope", "run-*.service", "nginx.service", "container 0123456789ab"]
+        );
+        assert_eq!(
+            ["user@1000.service/run-p12-i34.service", "user@1000.service/web.service", "run-r0123abc.scope", "run-backup.service"].map(lasting),
+            ["user@1000.service/run-*.service", "user@1000.service/web.service", "run-*.scope", "run-backup.service"],
+            "a name that somebody chose is one to keep"
         );
     }
 }

@@ -134,8 +134,16 @@ impl Disk {
 
     /// Whether `path` itself is a link.
     pub(super) fn is_link(&self, path: &Path) -> bool {
-        let stat = self.open(path, OFlags::PATH | OFlags::NOFOLLOW).and_then(|file| Ok(rustix::fs::fstat(file)?));
-        stat.is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Symlink)
+        self.stat_link(path).is_ok_and(|stamp| stamp.file_type() == FileType::Symlink)
+    }
+
+    /// Whose `path` itself is, and not what it leads to.
+    pub(super) fn owner(&self, path: &Path) -> Option<u32> {
+        self.stat_link(path).ok().map(|stamp| stamp.uid)
+    }
+
+    fn stat_link(&self, path: &Path) -> io::Result<Stamp> {
+        Ok(Stamp::of(&rustix::fs::fstat(self.open(path, OFlags::PATH | OFlags::NOFOLLOW)?)?))
     }
 
     /// `path` without links, as the host sees it.

@@ -52,7 +52,9 @@ impl Names {
                 names.files.push(first);
             } else {
                 same.push(first);
-                names.file(which, same.into_iter().map(|file| (lies(&file), file)).collect(), &is_configured);
+                // Whoever may write somewhere may put a link there to what is not theirs: that gives it no other name.
+                let is_foreign = |file: &Named| file.link && !disk.owner(&file.path).is_some_and(|uid| uid == 0 || uid == file.stamp.uid);
+                names.file(which, same.into_iter().map(|file| (lies(&file), is_foreign(&file), file)).collect(), &is_configured);
             }
         }
         // As bytes: part by part takes as long as all the rest of an unchanged look.
@@ -60,14 +62,14 @@ impl Names {
         names
     }
 
-    /// All names of one file, each with where it lies.
-    fn file(&mut self, which: (u64, u64), mut same: Vec<(PathBuf, Named)>, is_configured: &impl Fn(&Path) -> bool) {
+    /// All names of one file, each with where it lies, and whether it is a link that somebody made whose file it is not.
+    fn file(&mut self, which: (u64, u64), mut same: Vec<(PathBuf, bool, Named)>, is_configured: &impl Fn(&Path) -> bool) {
         let rank = |file: &Named| -> (bool, bool, bool) { (file.link && is_hash_link(&file.path), !is_configured(&file.path), !file.link) };
-        same.sort_by_cached_key(|(_, file)| (rank(file), file.path.as_os_str().to_owned(), file.pattern));
+        same.sort_by_cached_key(|(_, is_foreign, file)| (*is_foreign, rank(file), file.path.as_os_str().to_owned(), file.pattern));
         let mut lie = HashSet::new();
         // Two configured paths may lead to one name.
-        same.dedup_by(|(_, file), (_, before)| file.path == before.path);
-        for (lies, file) in same {
+        same.dedup_by(|(_, _, file), (_, _, before)| file.path == before.path);
+        for (lies, _, file) in same {
             if !lie.insert(lies.clone()) {
                 self.others.push(file.path);
                 continue;

@@ -1,7 +1,7 @@
 //! What lies in key directories and is no key file: named where it matters, harmless always.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 use std::os::unix::net::UnixListener;
 
 use super::*;
@@ -43,6 +43,24 @@ fn strange_files_are_named_once_and_nothing_waits_for_them() {
     fs::remove_file(host.shop.path("keys/corrupt.pem")).unwrap();
     let sink = host.look();
     assert_eq!(value(&sink, "crypto.keystore.unreadable", None), Some(3.0));
+}
+
+#[test]
+fn a_link_that_somebody_made_to_what_is_not_theirs_gives_it_no_other_name() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("not tried: only root makes links in the name of others");
+        return;
+    }
+    let shown = |uid: u32| {
+        let mut host = Host::new(&["/homes", "/vault"]);
+        host.shop.ec_key("vault/app.key");
+        fs::create_dir(host.shop.path("homes")).unwrap();
+        symlink("../vault/app.key", host.shop.path("homes/x")).unwrap();
+        lchown(host.shop.path("homes/x"), Some(uid), Some(uid)).unwrap();
+        host.look().sightings.iter().map(|sighting| sighting.place.path.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(0), ["/homes/x"], "the administrator's own link is how people know it");
+    assert_eq!(shown(1_234), ["/vault/app.key"]);
 }
 
 #[test]
