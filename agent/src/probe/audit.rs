@@ -200,13 +200,14 @@ impl Audit {
             }
             return None;
         }
-        match self.covered.get(&file) {
-            Some(Covered::Yes) => {}
-            Some(Covered::No { since_ns }) if since_boot_ns() > since_ns + AGAIN_NS => {
-                self.doubted.insert(file);
-                return None;
-            }
-            _ => return None,
+        if let Some(Covered::No { since_ns }) = self.covered.get(&file)
+            && since_boot_ns() > since_ns + AGAIN_NS
+        {
+            self.doubted.insert(file);
+        }
+        // Of what was opened fanotify tells then; of what was denied nobody else does.
+        if denied.is_none() && !matches!(self.covered.get(&file), Some(Covered::Yes)) {
+            return None;
         }
         let errno = denied.unwrap_or_default();
         let asked = if errno == 0 { String::new() } else { asked(item).to_string_lossy().into_owned() };
@@ -229,4 +230,26 @@ fn who(call: Call) -> Who {
     let seen = marks::who(call.pid);
     let rest = if seen.exe == call.exe && seen.parent == call.parent { seen } else { Who::default() };
     Who { pid: call.pid, parent: call.parent, uid: call.uid, login_uid: call.login_uid, exe: call.exe, comm: call.comm, ..rest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denial_is_told_also_while_it_is_tried_whether_a_rule_covers_the_file() {
+        let Ok(mut audit) = Audit::begin().inspect_err(|e| eprintln!("not tried: {e}")) else { return };
+        audit.files.insert((1, 2), 7);
+        audit.covered.insert(7, Covered::Tried { since_ns: since_boot_ns(), held: Vec::new(), is_marked: false });
+        let mut told = |exit: i32| {
+            let mut opens = Vec::new();
+            let item = Item { name: "/keys/a.key".to_owned(), file: Some((1, 2)) };
+            for part in [Part::Call(Call { exit, pid: 1, ..Call::default() }), Part::Item(item), Part::End] {
+                audit.take(5, part, &mut opens);
+            }
+            opens.into_iter().map(|opened| (opened.errno, opened.asked)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(-13), [(13, "/keys/a.key".to_owned())]);
+        assert_eq!(told(3), [], "fanotify tells that one");
+    }
 }

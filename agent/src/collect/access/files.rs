@@ -94,7 +94,7 @@ impl Files {
         self.real.clear();
         // It lies in the agent's own tree, whichever host that watches.
         let canary = self.canary.iter().map(|path| (path.to_string_lossy().into_owned(), path.clone(), Vec::new()));
-        let users = known.private.iter().map(|(path, keys)| (path.clone(), known.place(path, root), keys.clone()));
+        let users = fairly(&known.private).into_iter().map(|path| (path.clone(), known.place(path, root), known.private[path].clone()));
         self.left_out = (known.private.len() + canary.len()).saturating_sub(FOLLOWED_MAX);
         self.unreachable = None;
         for (path, written, keys) in canary.chain(users).take(FOLLOWED_MAX) {
@@ -256,6 +256,21 @@ impl Wanted {
     }
 }
 
+/// In their order; where there are too many, so that each part of the tree gets its share: who fills a home pushes nobody else out.
+fn fairly<T>(private: &BTreeMap<String, T>) -> Vec<&String> {
+    let mut paths: Vec<&String> = private.keys().collect();
+    if paths.len() >= FOLLOWED_MAX {
+        let mut of_part: HashMap<&str, usize> = HashMap::new();
+        paths.sort_by_cached_key(|path| {
+            let part = path.match_indices('/').nth(2).map_or(path.as_str(), |(end, _)| &path[..end]);
+            let nth = of_part.entry(part).or_default();
+            *nth += 1;
+            *nth
+        });
+    }
+    paths
+}
+
 /// Number of the mount namespace of a process, by its directory in `/proc`.
 fn mount_namespace(process: &Path) -> Option<u32> {
     let link = std::fs::read_link(process.join("ns/mnt")).ok()?;
@@ -291,4 +306,26 @@ fn number(path: &str) -> u32 {
 /// Where a volume of Kubernetes lies, of the directory `..DATE` in it that is replaced with all its files.
 fn volume(directory: &Path) -> Option<&Path> {
     directory.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"..")).then(|| directory.parent())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_fills_a_home_with_keys_takes_the_place_of_no_other() {
+        let of_eve = (0..FOLLOWED_MAX + 10).map(|n| format!("/home/eve/.ssh/k{n:06}"));
+        let private: BTreeMap<String, ()> = of_eve.chain(["/opt/app/a.key", "/srv/web/b.key"].map(str::to_owned)).map(|path| (path, ())).collect();
+        let followed: BTreeSet<&str> = fairly(&private).into_iter().take(FOLLOWED_MAX).map(String::as_str).collect();
+        assert!(followed.contains("/opt/app/a.key") && followed.contains("/srv/web/b.key") && followed.contains("/home/eve/.ssh/k000000"));
+        let few: BTreeMap<String, ()> = ["/b/c/d", "/a/b/c"].map(|path| (path.to_owned(), ())).into();
+        assert_eq!(fairly(&few), ["/a/b/c", "/b/c/d"]);
+    }
+
+    #[test]
+    fn what_a_process_calls_its_own_is_not_the_agents() {
+        assert_eq!(of_process(Path::new("/proc/self/cwd/a.key"), 77), Path::new("/proc/77/cwd/a.key"));
+        assert_eq!(of_process(Path::new("/proc/thread-self/root/k"), 77), Path::new("/proc/77/root/k"));
+        assert_eq!(of_process(Path::new("/etc/a.key"), 77), Path::new("/etc/a.key"));
+    }
 }
