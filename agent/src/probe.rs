@@ -7,6 +7,7 @@ pub mod budget;
 pub mod digest;
 pub mod functions;
 pub mod helper;
+mod kept;
 pub mod kernel;
 pub mod layout;
 pub mod libraries;

@@ -302,7 +302,7 @@ impl Collector for Access {
         }
         // Before anything is known of keys nothing can be said of opens: they wait in the helper.
         let opens = if self.known.is_some() { self.link.take_opens() } else { VecDeque::new() };
-        self.delivery.follow(&standing, standing.lost.0 + standing.lost.2, "opens of key files", at.wall_ms, sink);
+        self.delivery.follow(&standing, standing.lost.0, "opens of key files", at.wall_ms, sink);
         let mut delivery = std::mem::replace(&mut self.delivery, Delivery::new(Lane::Opens));
         for (helper, seq, opened) in opens {
             if delivery.takes(helper, seq) {

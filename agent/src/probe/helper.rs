@@ -1,6 +1,6 @@
 //! The helper at work: it waits for what the kernel tells, for the agent, and for its timers, and keeps what the agent has not got yet.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::budget::Budget;
 use super::digest::Digests;
 use super::functions::Operation;
+use super::kept::{Deeds, Kept};
 use super::kernel::{Kernel, Lost};
 use super::layout::{AMBIGUOUS, Deed, Use, name_key};
 use super::libraries::Libraries;
@@ -18,10 +19,8 @@ use super::programs::{self, Programs};
 use super::sight;
 use super::since_boot_ns;
 use super::tally::Tally;
-use super::told::{MACS, algorithm, is_same, opened, version, who};
+use super::told::{MACS, algorithm, opened, version, who};
 
-/// Messages that are kept for an agent that is away or starts again.
-const KEPT_MAX: usize = 8_192;
 /// Processes that are known by name.
 const WORKERS_MAX: usize = 16_384;
 
@@ -61,16 +60,8 @@ pub struct Helper {
     entries: HashMap<((u32, u64), u64), u32>,
     names: HashSet<u64>,
     paths: HashMap<u64, u32>,
-    kept: VecDeque<Tell>,
-    seq: u64,
-    /// Confirmed by an agent.
-    confirmed: u64,
-    /// Sent to the agent that listens.
-    sent: u64,
-    given_up: u64,
-    /// The last of those.
-    given_up_to: u64,
-    told_lost: (Lost, u64),
+    kept: Kept,
+    told_lost: (Lost, Deeds),
     sights: Vec<Sight>,
     /// What programs consist of, where the agent wants to know.
     digests: Option<Digests>,
@@ -103,13 +94,8 @@ impl Helper {
             entries: HashMap::new(),
             names: HashSet::new(),
             paths: HashMap::new(),
-            kept: VecDeque::new(),
-            seq: 0,
-            confirmed: 0,
-            sent: 0,
-            given_up: 0,
-            given_up_to: 0,
-            told_lost: (Lost::default(), 0),
+            kept: Kept::default(),
+            told_lost: (Lost::default(), Deeds::default()),
             sights: Vec::new(),
             digests: None,
             id,
@@ -241,9 +227,9 @@ impl Helper {
             Eyes::Programs(kernel) => kernel.lost(),
             Eyes::Marks(marks, _) => Lost { records: marks.lost(), ..Lost::default() },
         };
-        let lost = (by_eyes, self.given_up);
+        let lost = (by_eyes, self.kept.given_up());
         let is_news = std::mem::replace(&mut self.told_lost, lost) != lost;
-        let what = What::Lost { opens: lost.0.records, operations: lost.0.counts, messages: lost.1 };
+        let what = What::Lost { opens: lost.0.records + lost.1.opens, operations: lost.0.counts + lost.1.operations };
         (is_news || always).then_some(Tell { seq: 0, what })
     }
 
@@ -284,8 +270,7 @@ impl Helper {
 
     /// What an agent gets when it says hello; from then on it is the one that listens.
     pub fn hello(&mut self, have: Option<(u64, u64)>) -> Vec<Tell> {
-        let from = have.filter(|(helper, _)| *helper == self.id).map_or(0, |(_, seq)| seq.min(self.seq));
-        self.sent = from.max(self.confirmed);
+        self.kept.begin(have.filter(|(helper, _)| *helper == self.id).map_or(0, |(_, seq)| seq));
         let missed: Vec<Tell> = self.unsent().cloned().collect();
         let hello = Tell { seq: 0, what: What::Hello { version: VERSION, helper: self.id } };
         // How well is seen comes last of what stands: with it the agent knows the helper.
@@ -295,16 +280,7 @@ impl Helper {
 
     /// What the agent that listens was not sent yet; it is now.
     pub fn unsent(&mut self) -> impl Iterator<Item = &Tell> {
-        let skip = self.kept.partition_point(|tell| tell.seq <= self.sent);
-        // Whatever lies between is gone: nobody kept it.
-        let next = self.kept.get(skip).map_or(self.seq + 1, |tell| tell.seq);
-        let from = self.sent.max(self.given_up_to);
-        if next - 1 > from {
-            // Once, however often an agent comes back without it.
-            (self.given_up, self.given_up_to) = (self.given_up + (next - 1 - from), next - 1);
-        }
-        self.sent = self.seq;
-        self.kept.iter().skip(skip)
+        self.kept.unsent()
     }
 
     /// From now on opens are told with what the program consists of, or without.
@@ -354,26 +330,12 @@ impl Helper {
     }
 
     fn keep(&mut self, what: What) {
-        if let (What::Opened(opened), Some(Tell { seq, what: What::Opened(last) })) = (&what, self.kept.back_mut())
-            && *seq > self.sent
-            && is_same(opened, last)
-        {
-            last.more += 1;
-            return;
-        }
-        self.seq += 1;
-        if self.kept.len() >= KEPT_MAX {
-            self.kept.pop_front();
-        }
-        self.kept.push_back(Tell { seq: self.seq, what });
+        self.kept.keep(what);
     }
 
     /// Forgets what the agent keeps itself; no more than it was sent.
     pub fn had(&mut self, seq: u64) {
-        let seq = seq.min(self.sent);
-        self.confirmed = self.confirmed.max(seq);
-        let skip = self.kept.partition_point(|tell| tell.seq <= seq);
-        self.kept.drain(..skip);
+        self.kept.had(seq);
     }
 }
 
@@ -431,16 +393,6 @@ mod tests {
     fn helper() -> Option<Helper> {
         let marks = Marks::begin().inspect_err(|e| eprintln!("not tried: {e}")).ok()?;
         Some(Helper::new(Eyes::Marks(Box::new(marks), String::new()), 7))
-    }
-
-    #[test]
-    fn what_was_given_up_is_counted_once_however_often_an_agent_comes_back() {
-        let Some(mut helper) = helper() else { return };
-        let told = |helper: &mut Helper| helper.hello(None).len();
-        (0..KEPT_MAX + 5).for_each(|n| helper.keep(What::Opened(Opened { file: u32::try_from(n).unwrap(), ..Opened::default() })));
-        assert_eq!((told(&mut helper), told(&mut helper), helper.given_up), (KEPT_MAX + 3, KEPT_MAX + 3, 5));
-        helper.keep(What::Opened(Opened::default()));
-        assert_eq!((told(&mut helper), helper.given_up), (KEPT_MAX + 3, 6), "one more had to go meanwhile");
     }
 
     #[test]

@@ -86,14 +86,12 @@ pub enum What {
     Used(Used),
     /// What it sees and does not; as a whole, whenever it changes.
     Sight(Vec<Sight>),
-    /// What it could not tell since its start.
+    /// What it could not tell since its start, or gave up as no agent kept it for so long that there was no more room.
     Lost {
         /// Opens.
         opens: u64,
         /// Operations.
         operations: u64,
-        /// Messages that were given up, as no agent kept them for so long that there was no more room.
-        messages: u64,
     },
 }
 

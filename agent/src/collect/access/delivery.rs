@@ -139,7 +139,7 @@ mod tests {
     use crate::probe::message::Sight;
 
     fn standing(helper: u64) -> Standing {
-        Standing { sight: Ok(Vec::<Sight>::new()), lost: (0, 0, 0), helper }
+        Standing { sight: Ok(Vec::<Sight>::new()), lost: (0, 0), helper }
     }
 
     fn sink() -> Sink {

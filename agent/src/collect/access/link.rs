@@ -42,7 +42,7 @@ struct Shared {
     uses: VecDeque<Numbered<Used>>,
     lanes: [Option<Waits>; 2],
     sight: Option<Result<Vec<Sight>, String>>,
-    lost: (u64, u64, u64),
+    lost: (u64, u64),
     helper: u64,
     /// Helper and number of its last message that was read here, or was kept by a former process.
     have: Option<(u64, u64)>,
@@ -63,8 +63,8 @@ struct Shared {
 pub(crate) struct Standing {
     /// What is seen how well; or why there is no helper.
     pub(crate) sight: Result<Vec<Sight>, String>,
-    /// Opens, operations and messages that were lost since it began.
-    pub(crate) lost: (u64, u64, u64),
+    /// Opens and operations that were lost since it began.
+    pub(crate) lost: (u64, u64),
     /// Which helper it is.
     pub(crate) helper: u64,
 }
@@ -333,7 +333,7 @@ fn take(tell: Tell, shared: &Mutex<Shared>, is_answered: bool) -> Result<(), Str
         What::Hello { helper, .. } => {
             if std::mem::replace(&mut state.helper, helper) != helper {
                 state.lanes.iter_mut().flatten().for_each(|waits| waits.0 = None);
-                state.lost = (0, 0, 0);
+                state.lost = (0, 0);
             }
             if is_answered {
                 state.anew = [false, false];
@@ -352,7 +352,7 @@ fn take(tell: Tell, shared: &Mutex<Shared>, is_answered: bool) -> Result<(), Str
             }
         }
         What::Sight(sight) => state.sight = Some(Ok(sight)),
-        What::Lost { opens, operations, messages } => state.lost = (opens, operations, messages),
+        What::Lost { opens, operations } => state.lost = (opens, operations),
     }
     if seq > 0 {
         state.have = Some((state.helper, seq));
