@@ -7,6 +7,7 @@ use std::time::Duration;
 use keyvigil_common::clock::SystemClock;
 use keyvigil_common::telemetry::Registry;
 
+use super::files::told;
 use super::{AccessConfig, AccessRules, Link};
 use crate::collect::keystore::{Keystore, covers, missing};
 use crate::collect::known::Known;
@@ -20,7 +21,7 @@ pub(crate) fn policy_doubts(access: &AccessConfig, keystore: &KeystoreConfig, ro
     }
     let (mut doubts, known) = (Vec::new(), look(keystore, root));
     for (at, policy) in access.policy.iter().enumerate() {
-        let lies = |path: &&String| known.as_ref().is_some_and(|known| known.private.keys().any(|file| covers(path, Path::new(file))));
+        let lies = |path: &&String| known.as_ref().is_some_and(|known| known.private.keys().any(|file| is_at(path, file, known, root)));
         let none = policy.path.iter().filter(|path| !lies(path));
         doubts.extend(none.map(|path| format!("access.policy.{at}: no file with a private key that can be seen from here is at {path:?}")));
         let is_here = || known.as_ref().is_some_and(|known| known.private.values().flatten().any(|key| key.id == policy.key));
@@ -33,6 +34,12 @@ pub(crate) fn policy_doubts(access: &AccessConfig, keystore: &KeystoreConfig, ro
         doubts.extend(programs.map(|exe| format!("access.policy.{at}: there is no program {exe:?}")));
     }
     doubts
+}
+
+/// Whether a policy's path is that of a file, or of what its links lead to: as it is judged.
+fn is_at(path: &str, file: &str, known: &Known, root: &RootFs) -> bool {
+    let real = || std::fs::canonicalize(known.place(file, root)).is_ok_and(|real| covers(path, Path::new(&told(&real, root))));
+    covers(path, Path::new(file)) || !known.is_inside(file) && real()
 }
 
 /// What lies here, by one look of the keystore sensor.
@@ -68,10 +75,14 @@ mod tests {
         let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
         std::fs::write(dir.path().join("keys/a.pem"), key).unwrap();
         std::fs::write(dir.path().join("bin/tool"), "").unwrap();
+        std::fs::create_dir_all(dir.path().join("vault")).unwrap();
+        std::fs::rename(dir.path().join("keys/a.pem"), dir.path().join("vault/real.pem")).unwrap();
+        std::os::unix::fs::symlink("../vault/real.pem", dir.path().join("keys/a.pem")).unwrap();
         let list = |items: &[&str]| items.iter().map(ToString::to_string).collect::<Vec<_>>();
         let policy = |path: &[&str], exe: &[&str]| AccessPolicy { path: list(path), exe: list(exe), ..AccessPolicy::default() };
         let policies = vec![
             policy(&["/keys/*.pem"], &["/bin/tool", "/opt/*/tool"]),
+            policy(&["/vault/real.pem"], &["/bin/tool"]),
             policy(&["/keys/a.pem", "/keys/b.pem"], &["/bin/gone"]),
             AccessPolicy { key: "ab".into(), path: Vec::new(), container: list(&["web"]), ..policy(&[], &["/bin/gone"]) },
         ];

@@ -202,7 +202,7 @@ fn of_process(path: &Path, pid: u32) -> PathBuf {
 }
 
 /// A path of this process as the host calls it.
-fn told(real: &Path, root: &RootFs) -> String {
+pub(super) fn told(real: &Path, root: &RootFs) -> String {
     let prefix = root.path(Path::new("/"));
     let shown = real.strip_prefix(std::fs::canonicalize(&prefix).unwrap_or(prefix)).unwrap_or(real);
     Path::new("/").join(shown).to_string_lossy().into_owned()

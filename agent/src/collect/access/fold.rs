@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use keyvigil_common::event::{Event, EventKind};
 
+use super::users::lasting;
+
 /// Opens by one program and user of one file that are each told, and how long it takes for one more to be.
 const BURST: u32 = 2_500;
 const REFILL: Duration = Duration::from_secs(10);
@@ -41,7 +43,7 @@ impl Alike {
     fn of(event: &Event) -> Self {
         let actor = event.actor.clone().unwrap_or_default();
         let text = |part: &Option<String>| part.clone().unwrap_or_default();
-        let (exe, unit) = (actor.exe.unwrap_or_default(), actor.unit.unwrap_or_default());
+        let (exe, unit) = (actor.exe.unwrap_or_default(), actor.unit.as_deref().map(lasting).unwrap_or_default());
         Self { kind: event.kind, path: text(&event.path), key: text(&event.key_id), exe, uid: actor.uid.unwrap_or(u32::MAX), unit }
     }
 }
