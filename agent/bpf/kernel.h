@@ -47,6 +47,7 @@ struct timespec64 {
 struct inode {
 	struct super_block *i_sb;
 	unsigned long i_ino;
+	__u32 i_generation;
 	__s64 i_size;
 	struct timespec64 i_mtime;
 	struct timespec64 i_ctime;

@@ -79,7 +79,7 @@ static __always_inline int is_ours(void)
 static __always_inline int tell_opened(struct file *file, struct given given)
 {
 	struct file_id id = id_of(BPF_CORE_READ(file, f_inode));
-	__u32 number = number_of(file, &id, given), flags;
+	__u32 number = number_of(file, given), flags;
 	__u64 generation;
 	struct record *r;
 
@@ -163,10 +163,41 @@ static __always_inline void put_asked(struct record *r, struct asked *a)
 	r->asked_len = r->used - used;
 }
 
-/* What is known by its path alone: opens that were denied, and those of which the kernel tells no more. */
+/* A followed file that a thread has no right to by the file's mode: what it is denied then, whichever path it asked by. */
+struct refusal {
+	__u64 at_ns;
+	__u32 file;
+	__u32 pad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, struct refusal);
+} refusals SEC(".maps");
+
+/* The open follows at once; what was only asked about (access(2)) is forgotten. */
+#define REFUSAL_NS 10000000
+
+static __always_inline __u32 refused_here(void)
+{
+	__u64 thread = bpf_get_current_pid_tgid(), at_ns;
+	struct refusal *refusal = bpf_map_lookup_elem(&refusals, &thread);
+	__u32 file;
+
+	if (!refusal)
+		return 0;
+	at_ns = refusal->at_ns;
+	file = refusal->file;
+	bpf_map_delete_elem(&refusals, &thread);
+	return bpf_ktime_get_ns() - at_ns < REFUSAL_NS ? file : 0;
+}
+
+/* Opens that were denied, known by the file or else by its path alone, and those of which the kernel tells no more than the path. */
 static __always_inline int tell_asked(struct given given, long dir, long result)
 {
-	__u32 zero = 0, before;
+	__u32 zero = 0, before, file = result == ERRNO_ACCES ? refused_here() : 0;
 	struct asked *a = bpf_map_lookup_elem(&asked, &zero);
 	struct record *r;
 	__u64 hash;
@@ -179,7 +210,7 @@ static __always_inline int tell_asked(struct given given, long dir, long result)
 		return 0;
 	hash = hash_of(a->path, len, 1);
 	/* A path that is too long to know is told rather than missed. */
-	if (hash && !bpf_map_lookup_elem(&names, &hash))
+	if (!file && hash && !bpf_map_lookup_elem(&names, &hash))
 		return 0;
 	r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
 	if (!r) {
@@ -188,6 +219,7 @@ static __always_inline int tell_asked(struct given given, long dir, long result)
 	}
 	put_actor(r, RECORD_ASKED);
 	r->result = result;
+	r->file = file;
 	if (!has_our_root())
 		r->mount_ns = BPF_CORE_READ(current_task(), nsproxy, mnt_ns, ns.inum);
 	put_asked(r, a);

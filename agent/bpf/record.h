@@ -70,11 +70,18 @@ struct record {
 	char text[TEXT_ROOM + PATH_READ];
 };
 
-/* Which file: device and inode as the kernel has them. */
+/* Which file: device and inode as the kernel has them. Of several that share both (subvolumes of btrfs) the first has version 0, the others
+ * their own. */
 struct file_id {
 	__u64 ino;
 	__u32 dev;
-	__u32 pad;
+	__u32 version;
+};
+
+/* A followed file. A number of an inode is used again; its version then is another. 0 where that is not known. */
+struct followed {
+	__u32 number;
+	__u32 version;
 };
 
 /* Which name in which directory. */

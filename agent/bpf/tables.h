@@ -10,7 +10,7 @@ struct {
 	__uint(max_entries, 65536);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct file_id);
-	__type(value, __u32);
+	__type(value, struct followed);
 } files SEC(".maps");
 
 /* Under which name they lie in which directory: a key that is replaced has another inode, and its next reader may come before anybody

@@ -116,7 +116,7 @@ static __always_inline struct file *file_in(struct io_ring_ctx *ring, __u32 slot
 /* What came of a request. */
 static __always_inline struct file *file_of(struct io_kiocb *request, struct wanted *w, __s32 result)
 {
-	if (!w || !w->slot)
+	if (!w->slot)
 		return file_at(result);
 	if (!tables_are_known())
 		return 0;
@@ -137,8 +137,12 @@ int uring_asked(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	w = bpf_map_lookup_elem(&wanting, &zero);
 	given.path = BPF_CORE_READ(open, filename, name);
-	if (!w || !given.path || read_path(&w->asked, given) <= 1)
+	if (!w || !given.path || read_path(&w->asked, given) <= 1) {
+		/* What is known by this address is of another request. */
+		bpf_map_delete_elem(&wanted, &id);
+		count_lost(LOST_RECORD);
 		return 0;
+	}
 	w->dir = BPF_CORE_READ(open, dfd);
 	w->slot = BPF_CORE_READ(open, file_slot);
 	w->is_told = is_silent(request) || (w->slot && !tables_are_known());
@@ -160,12 +164,17 @@ int uring_done(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	w = bpf_map_lookup_elem(&wanted, &id);
 	result = BPF_CORE_READ(request, cqe.res);
+	if (result < 0 && result != ERRNO_ACCES && result != ERRNO_PERM)
+		return 0;
+	if (!w) {
+		/* It was asked for before this was watched, or so many were under way that it had to go. */
+		count_lost(LOST_RECORD);
+		return 0;
+	}
 	if (result >= 0) {
-		file = w && w->is_told ? 0 : file_of(request, w, result);
+		file = w->is_told ? 0 : file_of(request, w, result);
 		return file ? tell_opened(file, none) : 0;
 	}
-	if (!w || (result != ERRNO_ACCES && result != ERRNO_PERM))
-		return 0;
 	given.path = w->asked.path;
 	return tell_asked(given, w->dir, result);
 }

@@ -6,6 +6,27 @@
 
 #include "open.h"
 
+/* The kernel asks for a right of its own only where the mode of a file gives none: (inode, right), later with a namespace before. */
+SEC("fentry/capable_wrt_inode_uidgid")
+int right_asked(__u64 *ctx)
+{
+	struct inode *inode = (void *)ctx[0];
+	__u64 thread = bpf_get_current_pid_tgid();
+	struct refusal refusal = {};
+
+	if (!is_inode(inode))
+		inode = (void *)ctx[1];
+	refusal.file = number_at(inode);
+	if (!refusal.file) {
+		if (bpf_map_lookup_elem(&refusals, &thread))
+			bpf_map_delete_elem(&refusals, &thread);
+		return 0;
+	}
+	refusal.at_ns = bpf_ktime_get_ns();
+	bpf_map_update_elem(&refusals, &thread, &refusal, BPF_ANY);
+	return 0;
+}
+
 static __always_inline int tell_walked(__u64 returned, struct given given, long dir)
 {
 	if (returned < (__u64)-ERRNO_MAX)

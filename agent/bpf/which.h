@@ -125,28 +125,43 @@ static __always_inline __u32 number_by_path(struct asked *a, struct given given)
 	return which ? *which : 0;
 }
 
+/* The number of a file by what it is, whatever its name; 0 for one that is not followed. */
+static __always_inline __u32 number_at(struct inode *inode)
+{
+	struct file_id id = id_of(inode);
+	struct followed *first = bpf_map_lookup_elem(&files, &id), *other;
+
+	if (!first)
+		return 0;
+	id.version = BPF_CORE_READ(inode, i_generation);
+	if (first->version == id.version)
+		return first->number;
+	other = id.version ? bpf_map_lookup_elem(&files, &id) : 0;
+	if (other)
+		return other->number;
+	return first->version ? 0 : first->number;
+}
+
 /* The number of a file, 0 for one that is not followed. `given` is what it was asked for, where that is known. */
-static __always_inline __u32 number_of(struct file *file, struct file_id *id, struct given given)
+static __always_inline __u32 number_of(struct file *file, struct given given)
 {
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry), *parent;
 	struct entry_id entry = {};
 	struct file *layer = file;
-	struct file_id under;
-	__u32 *which = bpf_map_lookup_elem(&files, id), zero = 0;
+	__u32 *which, number = number_at(BPF_CORE_READ(file, f_inode)), zero = 0;
 	struct asked *a;
 	char dots[3] = {};
 	long len;
 
-	if (which)
-		return *which;
+	if (number)
+		return number;
 	for (int i = 0; i < LAYERS_MAX; i++) {
 		layer = below(layer);
 		if (!layer)
 			break;
-		under = id_of(BPF_CORE_READ(layer, f_inode));
-		which = bpf_map_lookup_elem(&files, &under);
-		if (which)
-			return *which;
+		number = number_at(BPF_CORE_READ(layer, f_inode));
+		if (number)
+			return number;
 	}
 	a = bpf_map_lookup_elem(&asked, &zero);
 	if (!a)

@@ -22,7 +22,7 @@ pub mod programs;
 mod ring;
 pub mod serve;
 mod sight;
-mod sys;
+pub(crate) mod sys;
 pub mod tally;
 mod told;
 

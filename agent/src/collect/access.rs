@@ -13,6 +13,7 @@ mod judge;
 mod link;
 mod policy;
 mod users;
+mod versions;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -106,7 +107,7 @@ impl Access {
             context: context.clone(),
             link: context.probe.clone(),
             known: None,
-            files: Files::with(context.canary.key()),
+            files: Files::with(context.canary.key(), context.known.own_reads()),
             actors: Actors::new(&context.root),
             folds: Folds::default(),
             offences: Folds::default(),
@@ -306,9 +307,10 @@ impl Collector for Access {
         let mut delivery = std::mem::replace(&mut self.delivery, Delivery::new(Lane::Opens));
         for (helper, seq, opened) in opens {
             if delivery.takes(helper, seq) {
-                delivery.tell(opened.more.saturating_add(1), "opens of key files", at.wall_ms, sink, |sink| self.tell(&opened, at, sink));
+                delivery.tell(opened.more.saturating_add(1), sink, |sink| self.tell(&opened, at, sink));
             }
         }
+        delivery.own_up("opens of key files", at.wall_ms, sink);
         self.delivery = delivery;
         self.delivery.remember(&self.link, sink);
         self.users.remember(at.wall_ms, sink);

@@ -72,7 +72,7 @@ impl Operations {
             context: context.clone(),
             link: context.probe.clone(),
             known: None,
-            files: Files::with(context.canary.key()),
+            files: Files::with(context.canary.key(), context.known.own_reads()),
             actors: Actors::new(&context.root),
             delivery: Delivery::new(Lane::Uses),
             counts: Counts::new(context.started_ms),
@@ -113,7 +113,7 @@ impl Operations {
             }
             self.since = None;
             if delivery.takes(helper, seq) {
-                delivery.tell(used.count, "operations with keys", at.wall_ms, sink, |sink| {
+                delivery.tell(used.count, sink, |sink| {
                     self.take(&used, at, sink);
                     Ok(())
                 });
@@ -242,6 +242,7 @@ impl Collector for Operations {
         let mut delivery = std::mem::replace(&mut self.delivery, Delivery::new(Lane::Uses));
         self.take_all(&mut delivery, at, sink);
         self.delivery = delivery;
+        self.delivery.own_up("operations with keys", at.wall_ms, sink);
         self.delivery.remember(&self.link, sink);
         let sees = |sights: &Vec<Sight>| sights.iter().any(|sight| sight.what == "operations" && sight.accuracy != "none");
         if !standing.sight.as_ref().is_ok_and(sees) || self.context.canary.blind(CanaryPath::Operations).is_some() {

@@ -10,7 +10,7 @@ use super::digest::Digests;
 use super::functions::Operation;
 use super::kept::{Deeds, Kept};
 use super::kernel::{Kernel, Lost};
-use super::layout::{AMBIGUOUS, Deed, Use, name_key};
+use super::layout::{AMBIGUOUS, Deed, FileId, Marked, Use, name_key};
 use super::libraries::Libraries;
 use super::marks::Marks;
 use super::message::{Ask, FILES_MAX, Opened, Sight, Tell, Used, VERSION, What, Who, path_of};
@@ -56,7 +56,7 @@ pub struct Helper {
     workers: HashMap<(u32, u64), Who>,
     ended: Vec<(u32, u64)>,
     swept_ns: u64,
-    files: HashMap<(u32, u64), u32>,
+    files: HashMap<FileId, Marked>,
     entries: HashMap<((u32, u64), u64), u32>,
     names: HashSet<u64>,
     paths: HashMap<u64, u32>,
@@ -305,10 +305,9 @@ impl Helper {
                 return Ok(());
             }
         };
-        let files = ask.files.iter().map(|(dev, ino, number)| ((*dev, *ino), *number)).collect();
         let entries = ask.entries.iter().map(|(dev, ino, name, number)| (((*dev, *ino), *name), *number)).collect();
         let paths = ask.paths.iter().map(|(path, number)| (name_key(path_of(path).as_os_str().as_encoded_bytes()), *number)).collect();
-        replace(&mut self.files, files, kernel, |kernel, file| kernel.leave(file.0, file.1), |kernel, file, number| kernel.follow(file.0, file.1, number))?;
+        replace(&mut self.files, marked(ask.files), kernel, Kernel::leave, Kernel::follow)?;
         replace(
             &mut self.entries,
             entries,
@@ -343,7 +342,7 @@ impl Helper {
 #[derive(Debug, Clone, Copy)]
 pub struct Follow<'a> {
     /// Files.
-    pub files: &'a [(u32, u64, u32)],
+    pub files: &'a [(u32, u64, u32, u32)],
     /// Names in directories.
     pub entries: &'a [(u32, u64, u64, u32)],
     /// Hashes of names.
@@ -352,13 +351,24 @@ pub struct Follow<'a> {
     pub paths: &'a [(String, u32)],
 }
 
+/// The files as the kernel programs look for them: the first of a device and inode by those alone.
+fn marked(files: &[(u32, u64, u32, u32)]) -> HashMap<FileId, Marked> {
+    let mut marked = HashMap::new();
+    for (dev, ino, version, number) in files.iter().copied() {
+        let first = FileId { dev, ino, version: 0 };
+        let file = if marked.contains_key(&first) { FileId { version, ..first } } else { first };
+        marked.entry(file).or_insert(Marked { number, version });
+    }
+    marked
+}
+
 /// Makes a table of the kernel hold what is wanted and no more: what goes, goes first, as there may be no room for both.
-fn replace<K: Copy + Eq + Hash>(
-    have: &mut HashMap<K, u32>,
-    wanted: HashMap<K, u32>,
+fn replace<K: Copy + Eq + Hash, V: Copy + PartialEq>(
+    have: &mut HashMap<K, V>,
+    wanted: HashMap<K, V>,
     kernel: &mut Kernel,
     leave: impl Fn(&mut Kernel, K),
-    follow: impl Fn(&mut Kernel, K, u32) -> Result<(), String>,
+    follow: impl Fn(&mut Kernel, K, V) -> Result<(), String>,
 ) -> Result<(), String> {
     have.retain(|key, _| {
         let stays = wanted.contains_key(key);
@@ -393,6 +403,13 @@ mod tests {
     fn helper() -> Option<Helper> {
         let marks = Marks::begin().inspect_err(|e| eprintln!("not tried: {e}")).ok()?;
         Some(Helper::new(Eyes::Marks(Box::new(marks), String::new()), 7))
+    }
+
+    #[test]
+    fn files_of_one_number_are_all_followed() {
+        let marked = marked(&[(1, 2, 5, 70), (1, 2, 6, 80), (1, 3, 0, 90)]);
+        let of = |ino, version| marked.get(&FileId { dev: 1, ino, version }).map(|marked| (marked.number, marked.version));
+        assert_eq!([of(2, 0), of(2, 6), of(3, 0), of(2, 5)], [Some((70, 5)), Some((80, 6)), Some((90, 0)), None]);
     }
 
     #[test]

@@ -8,11 +8,12 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
-use aya::programs::{BtfTracePoint, FExit, ProgramError, RawTracePoint, UProbe};
+use aya::programs::{BtfTracePoint, FEntry, FExit, ProgramError, RawTracePoint, UProbe};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 
 use super::layout::{
-    BINDING_BYTES, BINDING_KEY_BYTES, CALL_BYTES, Call, Record, SETTINGS_BYTES, SPOT_BYTES, SPOT_CODE, USE_BYTES, Use, entry_key, file_key, settings, spot_key,
+    BINDING_BYTES, BINDING_KEY_BYTES, CALL_BYTES, Call, FileId, Marked, Record, SETTINGS_BYTES, SPOT_BYTES, SPOT_CODE, USE_BYTES, Use, entry_key, settings,
+    spot_key,
 };
 use super::place::Mounts;
 use super::ring::Ring;
@@ -26,6 +27,9 @@ const OBJECT: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/bpf/k
 /// The programs on the functions of the kernel that carry opens out: by path, and by handle. Not every kernel lets these be watched.
 const WALK: (&str, &str) = ("path_opened", "do_filp_open");
 const HANDLES: (&str, &str) = ("handle_opened", "do_file_open_root");
+/// With them the program on where the kernel finds that a file's mode gives no right to it: who is denied may have asked by any path.
+pub(super) const RIGHTS: &str = "right_asked";
+const RIGHTS_POINT: &str = "capable_wrt_inode_uidgid";
 /// Else: the program on system calls that open files, and where it is attached.
 pub(super) const CALLS: &str = "call_returned";
 const CALLS_POINT: &str = "sys_exit";
@@ -51,7 +55,7 @@ pub struct Lost {
 pub struct Kernel {
     ebpf: Ebpf,
     records: Ring,
-    files: HashMap<MapData, [u8; 16], u32>,
+    files: HashMap<MapData, [u8; 16], [u8; 8]>,
     entries: HashMap<MapData, [u8; 24], u32>,
     names: HashMap<MapData, u64, u32>,
     paths: HashMap<MapData, u64, u32>,
@@ -129,6 +133,12 @@ impl Kernel {
                 let attached = self.attach_raw(name, point);
                 self.note(name, attached);
             }
+        } else {
+            let attached = self.program::<FEntry>(RIGHTS).and_then(|program| {
+                program.load(RIGHTS_POINT, types).map_err(|e| reason(&e))?;
+                program.attach().map(drop).map_err(|e| reason(&e))
+            });
+            self.note(RIGHTS, attached);
         }
         if self.not_walking.is_some() || self.attach_walk(HANDLES, types).is_err() {
             let attached = self.program::<BtfTracePoint>(CALLS).and_then(|program| {
@@ -193,13 +203,13 @@ impl Kernel {
     ///
     /// # Errors
     /// There are too many.
-    pub fn follow(&mut self, dev: u32, ino: u64, number: u32) -> Result<(), String> {
-        self.files.insert(file_key(dev, ino), number, 0).map_err(|e| reason(&e))
+    pub fn follow(&mut self, file: FileId, marked: Marked) -> Result<(), String> {
+        self.files.insert(file.key(), marked.bytes(), 0).map_err(|e| reason(&e))
     }
 
     /// Follows it no more.
-    pub fn leave(&mut self, dev: u32, ino: u64) {
-        let _ = self.files.remove(&file_key(dev, ino));
+    pub fn leave(&mut self, file: FileId) {
+        let _ = self.files.remove(&file.key());
     }
 
     /// Follows whatever lies in a directory under a name of this hash.
@@ -317,7 +327,7 @@ impl Kernel {
         let lost = |why: u32| self.lost.get(&why, 0).map_or(0, |counts| counts.iter().sum());
         let missed = |names: &[&str]| names.iter().map(|name| self.missed(name)).sum::<u64>();
         Lost {
-            records: lost(0) + self.records.lost() + missed(&[WALK.0, HANDLES.0, CALLS, URING[0], URING[1]]),
+            records: lost(0) + self.records.lost() + missed(&[WALK.0, HANDLES.0, RIGHTS, CALLS, URING[0], URING[1]]),
             counts: lost(1) + missed(&ON_FUNCTIONS),
             bindings: lost(2),
         }

@@ -202,13 +202,48 @@ fn path(names: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Which file, as the kernel numbers it: key of the table `files`.
-#[must_use]
-pub fn file_key(dev: u32, ino: u64) -> [u8; 16] {
-    let mut key = [0; 16];
-    key[..8].copy_from_slice(&ino.to_ne_bytes());
-    key[8..12].copy_from_slice(&dev.to_ne_bytes());
-    key
+/// Which file: device and inode as the kernel numbers them. Of several that share both (subvolumes of btrfs) the first has version 0 here,
+/// the others their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// Device.
+    pub dev: u32,
+    /// Inode.
+    pub ino: u64,
+    /// See above.
+    pub version: u32,
+}
+
+impl FileId {
+    /// Key of the table `files`.
+    #[must_use]
+    pub fn key(self) -> [u8; 16] {
+        let mut key = [0; 16];
+        key[..8].copy_from_slice(&self.ino.to_ne_bytes());
+        key[8..12].copy_from_slice(&self.dev.to_ne_bytes());
+        key[12..].copy_from_slice(&self.version.to_ne_bytes());
+        key
+    }
+}
+
+/// A followed file: value of the table `files`. The number of an inode is used again; its version then is another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marked {
+    /// It is told by this.
+    pub number: u32,
+    /// Version of the inode; 0 where the file system tells none.
+    pub version: u32,
+}
+
+impl Marked {
+    /// As the kernel programs read it.
+    #[must_use]
+    pub fn bytes(self) -> [u8; 8] {
+        let mut bytes = [0; 8];
+        bytes[..4].copy_from_slice(&self.number.to_ne_bytes());
+        bytes[4..].copy_from_slice(&self.version.to_ne_bytes());
+        bytes
+    }
 }
 
 /// Which state of a file it is, of what `stat` says of it: above, which file as of its last change; below, which contents, as far as size
@@ -226,7 +261,7 @@ pub fn generation(ino: u64, size: u64, modified_ns: i128, changed_ns: i128) -> u
 #[must_use]
 pub fn entry_key(dev: u32, ino: u64, name: u64) -> [u8; 24] {
     let mut key = [0; 24];
-    key[..16].copy_from_slice(&file_key(dev, ino));
+    key[..16].copy_from_slice(&FileId { dev, ino, version: 0 }.key());
     key[16..].copy_from_slice(&name.to_ne_bytes());
     key
 }
@@ -249,7 +284,7 @@ pub fn settings(itself: u32, agent: u32, root: (u32, u64), walks: bool) -> [u8; 
     let mut bytes = [0; SETTINGS_BYTES];
     bytes[..4].copy_from_slice(&itself.to_ne_bytes());
     bytes[4..8].copy_from_slice(&agent.to_ne_bytes());
-    bytes[8..24].copy_from_slice(&file_key(root.0, root.1));
+    bytes[8..24].copy_from_slice(&FileId { dev: root.0, ino: root.1, version: 0 }.key());
     bytes[24..28].copy_from_slice(&u32::from(walks).to_ne_bytes());
     bytes
 }

@@ -83,8 +83,8 @@ impl Marks {
     }
 
     /// Marks these files, and their directories, as whatever replaces a file is it; and no others.
-    pub fn follow(&mut self, files: &[(u32, u64, u32)], paths: &[(String, u32)]) {
-        self.files = files.iter().map(|(dev, ino, number)| ((*dev, *ino), *number)).collect();
+    pub fn follow(&mut self, files: &[(u32, u64, u32, u32)], paths: &[(String, u32)]) {
+        self.files = files.iter().map(|(dev, ino, _, number)| ((*dev, *ino), *number)).collect();
         self.paths = paths.iter().map(|(path, number)| (path_of(path), *number)).collect();
         let directories = self.paths.keys().filter_map(|path| path.parent()).map(|path| (path.to_owned(), Mark::Children));
         let wanted: BTreeMap<PathBuf, Mark> = directories.chain(self.paths.keys().map(|path| (path.clone(), Mark::File))).collect();

@@ -49,8 +49,8 @@ pub enum Ask {
     },
     /// These files hold private keys, and only these.
     Follow {
-        /// Device, inode, and the number that they are told by; 0 is none.
-        files: Vec<(u32, u64, u32)>,
+        /// Device, inode, its version (0 where the file system tells none), and the number that they are told by; 0 is none.
+        files: Vec<(u32, u64, u32, u32)>,
         /// Device and inode of their directories, hash of the name there, and the number: whatever replaces a file is it.
         entries: Vec<(u32, u64, u64, u32)>,
         /// Hashes of the last parts of their paths: an open that is denied has no more than a path.
@@ -127,7 +127,7 @@ pub struct Opened {
     pub at_ns: u64,
     /// Who.
     pub who: Who,
-    /// Number of the file; 0 where it was denied.
+    /// Number of the file; 0 where nothing but its path is known, as of most that were denied.
     pub file: u32,
     /// In which state it was; 0 where that is not known.
     pub generation: u64,

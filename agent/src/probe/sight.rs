@@ -1,6 +1,6 @@
 //! How well is seen what, and why not better: told to the agent, which tells it as coverage.
 
-use super::kernel::{CALLS, ON_FUNCTIONS, URING};
+use super::kernel::{CALLS, ON_FUNCTIONS, RIGHTS, URING};
 use super::message::Sight;
 
 /// Opens as fanotify tells them.
@@ -20,7 +20,7 @@ pub(super) fn tricks(why: &str, uring_disabled: Option<&str>) -> String {
         ", or asks io_uring for no answer by a link of another name (the setting kernel.io_uring_disabled=2 ends that)"
     };
     format!(
-        "the kernel does not let its functions be watched ({why}), so one is hidden by a thread that replaces its descriptor before the call returns{by_uring}"
+        "the kernel does not let its functions be watched ({why}), so one is hidden by a thread that replaces its descriptor before the call returns, one that is denied by asking for a link of another name{by_uring}"
     )
 }
 
@@ -31,6 +31,7 @@ pub(super) fn of_programs(refused: &[(String, String)], tricks: Option<String>, 
     let of = |what: &str, fault: Option<String>| sight(what, if fault.is_none() { EXACT } else { NONE }, fault.unwrap_or_default());
     let mut sights = vec![of("opens", fault(&[CALLS])), of("operations", fault(&ON_FUNCTIONS).or(no_library))];
     sights.extend(tricks.map(|how| sight("opens that their program hides", AT_LEAST, how)));
+    sights.extend(fault(&[RIGHTS]).map(|e| sight("opens that are denied by links of other names", NONE, e)));
     sights.extend(fault(&URING).map(|e| sight("opens by io_uring", NONE, e)));
     sights
 }

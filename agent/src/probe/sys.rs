@@ -1,12 +1,12 @@
 //! The unsafe calls of the helper.
 #![expect(
     unsafe_code,
-    reason = "registering a descriptor with the runtime is unsafe, as it has to stay open until it is taken out; fanotify is in no safe crate"
+    reason = "registering a descriptor with the runtime is unsafe, as it has to stay open until it is taken out; fanotify is in no safe crate; nor is the call that tells versions of inodes"
 )]
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -44,6 +44,17 @@ pub(super) fn mark(group: &OwnedFd, path: &Path, mark: Mark, add: bool) -> io::R
     // SAFETY: the path ends with NUL and outlives the call.
     let done = unsafe { libc::fanotify_mark(group.as_raw_fd(), flags, libc::FAN_OPEN | children, libc::AT_FDCWD, path.as_ptr()) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The version of an inode: another file has another one, also where it has the same inode, in another subvolume or after the first is gone.
+/// `None` where the file system tells none.
+pub(crate) fn version(file: impl AsFd) -> Option<u32> {
+    // The kernel writes an `int`, whatever its number says.
+    let mut version: libc::c_long = 0;
+    // SAFETY: the kernel writes to no more than what is passed, which outlives the call.
+    let done = unsafe { libc::ioctl(file.as_fd().as_raw_fd(), libc::FS_IOC_GETVERSION as _, &raw mut version) };
+    let bytes = version.to_ne_bytes();
+    (done == 0).then(|| bytes.first_chunk().map(|int| u32::from_ne_bytes(*int)))?
 }
 
 /// Takes a descriptor that the kernel has just given.

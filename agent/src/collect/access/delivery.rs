@@ -1,6 +1,7 @@
 //! What came from the helper and is kept: nothing is taken twice, nothing is confirmed before it lies on the agent's disk, and what never
 //! came is told. Used by both sensors that listen to the helper, each for its own messages.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use keyvigil_common::event::{Event, EventKind};
@@ -35,11 +36,13 @@ pub(in crate::collect) struct Delivery {
     have: Have,
     remembered: Have,
     lost: u64,
+    /// How many messages nothing could be made of since that was told, by why.
+    untold: BTreeMap<&'static str, u64>,
 }
 
 impl Delivery {
     pub(in crate::collect) fn new(lane: Lane) -> Self {
-        Self { lane, have: Have::default(), remembered: Have::default(), lost: 0 }
+        Self { lane, have: Have::default(), remembered: Have::default(), lost: 0, untold: BTreeMap::new() }
     }
 
     /// Whether this message is new; it is taken then.
@@ -74,15 +77,23 @@ impl Delivery {
         (self.have.at_ms, self.have.lost) = (now_ms, lost);
     }
 
-    /// Makes of a new message what `tell` makes of it. What that cannot make anything of is lost, counted and told, all `count` of it; so
-    /// is one over which it fails, which is a fault of ours, and takes no other with it.
-    pub(in crate::collect) fn tell(&mut self, count: u64, what: &str, now_ms: i64, sink: &mut Sink, tell: impl FnOnce(&mut Sink) -> Result<(), &'static str>) {
+    /// Makes of a new message what `tell` makes of it. What that cannot make anything of is lost and counted, all `count` of it, and told
+    /// with [`own_up`](Self::own_up); so is one over which it fails, which is a fault of ours, and takes no other with it.
+    pub(in crate::collect) fn tell(&mut self, count: u64, sink: &mut Sink, tell: impl FnOnce(&mut Sink) -> Result<(), &'static str>) {
         let told = (sink.events.len(), sink.remember.len());
         let done = catch_unwind(AssertUnwindSafe(|| tell(&mut *sink)));
         if let Err(why) = done.unwrap_or(Err("the agent failed over it; its log says how")) {
             sink.events.truncate(told.0);
             sink.remember.truncate(told.1);
             self.lost = self.lost.saturating_add(count);
+            let untold = self.untold.entry(why).or_default();
+            *untold = untold.saturating_add(count);
+        }
+    }
+
+    /// Tells what nothing could be made of in this look: together, as anybody can cause as many as they like.
+    pub(in crate::collect) fn own_up(&mut self, what: &str, now_ms: i64, sink: &mut Sink) {
+        for (why, count) in std::mem::take(&mut self.untold) {
             let evidence = vec![reason(why), ("count".to_owned(), count.to_string())];
             sink.event(data_lost(format!("{count} {what} could not be told"), evidence, now_ms));
         }
@@ -169,16 +180,18 @@ mod tests {
     #[test]
     fn a_message_over_which_the_agent_fails_is_counted_and_takes_no_other_with_it() {
         let (mut delivery, mut sink) = (Delivery::new(Lane::Opens), sink());
-        for (seq, count) in [(1, 1), (2, 40), (3, 1)] {
+        for (seq, count) in [(1, 1), (2, 40), (3, 1), (4, 2)] {
             assert!(delivery.takes(7, seq));
-            delivery.tell(count, "opens", 1, &mut sink, |sink| {
+            delivery.tell(count, &mut sink, |sink| {
                 sink.event(data_lost(format!("message {seq}"), Vec::new(), 1));
                 assert!(seq != 2, "a fault that is expected here");
-                if seq == 3 { Err("nobody knows it") } else { Ok(()) }
+                if seq > 2 { Err("nobody knows it") } else { Ok(()) }
             });
         }
+        delivery.own_up("opens", 1, &mut sink);
+        delivery.own_up("opens", 1, &mut sink);
         let told: Vec<&str> = sink.events.iter().map(|event| event.message.as_str()).collect();
-        assert_eq!((told, delivery.lost()), (vec!["message 1", "40 opens could not be told", "1 opens could not be told"], 41));
+        assert_eq!((told, delivery.lost()), (vec!["message 1", "3 opens could not be told", "40 opens could not be told"], 43));
         assert!(!delivery.takes(7, 2), "it is not asked for again, to fail over it once more");
     }
 

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use keyvigil_common::key::KeyFacts;
 
 use super::generations::Generations;
-use crate::collect::known::Known;
+use super::versions::Versions;
+use crate::collect::known::{Known, OwnReads};
 use crate::probe::layout::{AMBIGUOUS, generation, name_key};
 use crate::probe::message::{Ask, FILES_MAX, spelled};
 use crate::probe::place::Mounts;
@@ -69,6 +70,7 @@ pub(crate) struct Files {
     containers: HashMap<u32, String>,
     /// What each held before.
     generations: Generations,
+    versions: Versions,
     /// The canary's file, which is followed beside those of users.
     canary: Option<PathBuf>,
     /// Files that cannot be followed, as there are too many.
@@ -78,9 +80,9 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// With the canary's file among them.
-    pub(crate) fn with(canary: Option<PathBuf>) -> Self {
-        Self { canary, ..Self::default() }
+    /// With the canary's file among them; `own` counts what this opens.
+    pub(crate) fn with(canary: Option<PathBuf>, own: OwnReads) -> Self {
+        Self { canary, versions: Versions::new(own), ..Self::default() }
     }
 
     /// Takes what is known now, and makes of it what the helper is to follow.
@@ -105,13 +107,14 @@ impl Files {
             // Links in a container lead to where it takes them.
             let real = if known.is_inside(&path) { None } else { std::fs::canonicalize(&written).ok() };
             self.real.extend(real.iter().map(|real| (real.clone(), number)));
-            match wanted.add(number, &written, real.as_deref()) {
+            match wanted.add(number, &written, real.as_deref(), &mut self.versions) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => self.unreachable = Some(format!("{path}: {e}")),
                 _ => {}
             }
             let names = real.filter(|real| *real != written).map(|real| told(&real, root)).into_iter().collect();
             followed.insert(number, Followed { written, keys, path, names });
         }
+        self.versions.end_round();
         wanted.name(&mut followed);
         // As it is told, and as somebody asks for it.
         let asked = |file: &Followed| [file.path.clone(), file.written.to_string_lossy().into_owned()];
@@ -213,7 +216,7 @@ pub(super) fn told(real: &Path, root: &RootFs) -> String {
 struct Wanted {
     mounts: Mounts,
     /// One file may have more names than one, and is one file to the kernel.
-    files: BTreeMap<(u32, u64), Vec<u32>>,
+    files: BTreeMap<(u32, u64, u32), Vec<u32>>,
     entries: BTreeMap<(u32, u64, u64), u32>,
     names: BTreeSet<u64>,
     paths: BTreeMap<String, u32>,
@@ -221,7 +224,7 @@ struct Wanted {
 
 impl Wanted {
     /// A file: the path as it is written, and where its links lead, as a reader may come either way.
-    fn add(&mut self, number: u32, written: &Path, real: Option<&Path>) -> io::Result<()> {
+    fn add(&mut self, number: u32, written: &Path, real: Option<&Path>, versions: &mut Versions) -> io::Result<()> {
         for path in [Some(written), real].into_iter().flatten() {
             let Some((directory, name)) = path.parent().zip(path.file_name()) else { continue };
             let hash = name_key(name.as_encoded_bytes());
@@ -233,7 +236,8 @@ impl Wanted {
                 }
             }
         }
-        self.files.entry(self.mounts.file(written)?).or_default().push(number);
+        let (dev, ino) = self.mounts.file(written)?;
+        self.files.entry((dev, ino, versions.of(written))).or_default().push(number);
         Ok(())
     }
 
@@ -248,7 +252,7 @@ impl Wanted {
 
     fn ask(self) -> Ask {
         Ask::Follow {
-            files: self.files.into_iter().filter_map(|((dev, ino), numbers)| Some((dev, ino, *numbers.first()?))).collect(),
+            files: self.files.into_iter().filter_map(|((dev, ino, version), numbers)| Some((dev, ino, version, *numbers.first()?))).collect(),
             entries: self.entries.into_iter().map(|((dev, ino, name), number)| (dev, ino, name, number)).collect(),
             names: self.names.into_iter().collect(),
             paths: self.paths.into_iter().collect(),

@@ -24,7 +24,7 @@ fn helper(listener: &UnixListener, more: &Receiver<Tell>) {
     say(&Tell { seq: 0, what: What::Hello { version: VERSION, helper: 7 } });
     say(&sight("exact"));
     let followed = lines.map_while(Result::ok).find_map(|line| match serde_json::from_str(&line).unwrap() {
-        Ask::Follow { files, .. } => files.first().map(|(_, _, number)| *number),
+        Ask::Follow { files, .. } => files.first().map(|(_, _, _, number)| *number),
         _ => None,
     });
     for login in [1, 2] {
